@@ -1,0 +1,162 @@
+"""The rows of a run's `history.jsonl`: the one language between engine, prober, judge and report.
+
+One frozen struct per kind; the tag is the `kind` field. Instants are monotonic nanoseconds. Rows are appended
+whole, one `write` a line, by several processes to one O_APPEND file; readers sort by `t_ns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from chaoslab.errors import ChaoslabError
+
+Outcome = Literal["acked", "rejected", "indeterminate", "ok", "bad"]
+Phase = Literal["boot", "steady", "faults", "failback", "drain", "verify", "down"]
+
+
+class Row(msgspec.Struct, frozen=True, tag_field="kind", kw_only=True, omit_defaults=True):
+    """Base of all rows. `t_ns`: when the row was made."""
+
+    t_ns: int
+
+
+class Anchor(Row, frozen=True, tag="anchor"):
+    """Ties monotonic time to the wall, once, as the first row: `t_ns` and `wall` (ISO 8601, UTC) are the same instant."""
+
+    wall: str
+    experiment: str
+    run: str
+    runtime: str
+    facts: dict[str, Any] = {}
+
+
+class PhaseRow(Row, frozen=True, tag="phase"):
+    """A phase of the run began or ended."""
+
+    phase: Phase
+    event: Literal["begin", "end"]
+    detail: dict[str, Any] = {}
+
+
+class Probe(Row, frozen=True, tag="probe", omit_defaults=False):
+    """One slot of the open-loop prober. A write's `outcome` is acked, rejected or indeterminate; a read's ok or bad.
+
+    `due_ns` is when the slot had to be sent, `sent_ns` when it was, `end_ns` when its answer was read whole or given up.
+    `good`: right answer, within the journey's latency objective counted from `due_ns`.
+    """
+
+    journey: str
+    service: str
+    op: Literal["read", "write"]
+    due_ns: int
+    sent_ns: int
+    end_ns: int
+    good: bool
+    outcome: Outcome
+    id: str | None = None  # of the write; "<writer>-<seq>"
+    writer: str | None = None
+    seq: int | None = None
+    hash: str | None = None
+    status: int | None = None
+    error: str | None = None
+    pooled: bool = False
+
+
+class LedgerRead(Row, frozen=True, tag="ledger"):
+    """One read of a ledger. `site` is None through the public entry.
+
+    The read covers writes with a sequence above `after_seq`.
+    """
+
+    journey: str
+    service: str
+    writer: str
+    begin_ns: int
+    end_ns: int
+    ok: bool
+    site: str | None = None
+    after_seq: int = -1
+    final: bool = False
+    items: list[tuple[str, str]] = []  # (id, hash), as the service returned them
+    error: str | None = None
+
+
+class Fault(Row, frozen=True, tag="fault"):
+    """inject and heal: about to be called. effective and healed: verified from outside."""
+
+    id: str
+    name: str
+    target: str
+    event: Literal["inject", "effective", "ineffective", "heal", "healed", "unhealed"]
+    detail: dict[str, Any] = {}
+
+
+class Condition(Row, frozen=True, tag="condition"):
+    """A named condition of the stack was looked at. `role` tells why: before the fault, for failback, or to bring it about."""
+
+    id: str
+    holds: bool
+    observed: str
+    role: Literal["steady", "failback", "fault", "bring-about"] = "steady"
+
+
+class Load(Row, frozen=True, tag="load"):
+    """One second of Locust, from its rows: counts in that second, latency of the successes."""
+
+    requests: int
+    failures: int
+    users: int
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Abort(Row, frozen=True, tag="abort"):
+    """A safety condition fired; the run heals and ends."""
+
+    condition: str
+    observed: str
+
+
+class Note(Row, frozen=True, tag="note"):
+    """Something worth telling: a warning, an error of the harness, an interruption."""
+
+    level: Literal["info", "warning", "error", "interrupted"]
+    text: str
+    detail: dict[str, Any] = {}
+
+
+AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Condition | Load | Abort | Note
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(AnyRow)
+
+
+def encode(row: Row) -> bytes:
+    """One line of history, newline included."""
+    return _ENCODER.encode(row) + b"\n"
+
+
+def decode(line: bytes) -> AnyRow:
+    """The row in one line. Raises msgspec.MsgspecError on anything else."""
+    row: AnyRow = _DECODER.decode(line)
+    return row
+
+
+def read_history(path: Path) -> Iterator[AnyRow]:
+    """All rows of a stored run, in file order. A last line that a crash cut short is left out.
+
+    Raises ChaoslabError, naming the line, when any other line is broken.
+    """
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decode(line)
+            except msgspec.MsgspecError as broken:
+                raise ChaoslabError(f"{path}:{number}: not a row of history: {broken}") from broken

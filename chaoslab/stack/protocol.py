@@ -1,0 +1,106 @@
+"""What the engine and the faults ask of a runtime: small verbs; abilities that not every runtime has are separate.
+
+Nothing here assumes one host: ask for addresses, never build them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from chaoslab.clock import Deadline
+from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack.topology import Address, Flow, Topology
+
+State = Literal["running", "paused", "dead", "absent"]
+CutMode = Literal["silent", "refuse", "reset"]
+Tell = Callable[[str], None]  # one line of progress for people
+
+
+@dataclass(frozen=True)
+class KillReport:
+    """How a kill went. `skew_ms`: from the first death to the last. `means`: pids, or the engine's API."""
+
+    targets: int
+    skew_ms: float
+    means: str
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What a link suffers, one way."""
+
+    latency_ms: int = 0
+    jitter_ms: int = 0
+    bandwidth_kbps: int | None = None
+    loss: float = 0.0
+
+
+class Links(Protocol):
+    """The links between places. Each verb is idempotent and verified by reading back."""
+
+    def fence(self, flows: Sequence[Flow]) -> None:
+        """Hold everything that travels these ways, FIN and RST included, atomically; new connections hang."""
+
+    def lift(self, flows: Sequence[Flow]) -> None:
+        """Let these ways go again; what is still alive resumes. Proxies whose upstream was unreachable are recycled."""
+
+    def fenced(self) -> frozenset[Flow]:
+        """What is held now, read back from whatever enforces it."""
+
+    def refuse(self, flows: Sequence[Flow]) -> None:
+        """Close the links whose connections are opened this way: established end with FIN, new ones are refused."""
+
+    def reset(self, flows: Sequence[Flow]) -> None:
+        """Reset established and new connections that are opened this way."""
+
+    def degrade(self, flows: Sequence[Flow], how: Degradation) -> None:
+        """Apply latency, jitter, bandwidth and loss to what travels this way."""
+
+    def restore(self, flows: Sequence[Flow]) -> None:
+        """Undo refuse, reset and degrade for these flows."""
+
+    def epoch(self) -> str:
+        """Changes when a relay or Toxiproxy restarted, which silently heals every fault."""
+
+
+class Stack(Protocol):
+    """A stack brought up by a runtime. `up` and `down` are idempotent; `down` never raises for what is gone already."""
+
+    @property
+    def topology(self) -> Topology: ...
+
+    @property
+    def links(self) -> Links: ...
+
+    def up(self, deadline: Deadline, tell: Tell) -> None:
+        """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
+
+    def down(self) -> list[str]:
+        """End everything that this run created; what could not be removed is returned in words."""
+
+    def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
+        """Where a replica's port is reached from a place; across sites that is the link's end."""
+
+    def states(self) -> Mapping[str, State]:
+        """The state of every replica, observed now from outside the replica."""
+
+    def logs(self, replica: str, lines: int = 20) -> list[str]: ...
+
+    def kill(self, replicas: Sequence[str]) -> KillReport:
+        """SIGKILL everything in these replicas at once. Raises StackError when something survives."""
+
+    def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
+        """Start dead replicas again and wait until they are healthy *inside* their site (through no link)."""
+
+    def pause(self, replicas: Sequence[str]) -> None: ...
+
+    def resume(self, replicas: Sequence[str]) -> None: ...
+
+
+@runtime_checkable
+class CanDestroyDisks(Protocol):
+    """A runtime that can lose the volumes of a replica."""
+
+    def destroy_disks(self, replicas: Sequence[str]) -> None: ...
