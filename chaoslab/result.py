@@ -1,0 +1,140 @@
+"""What a run came to: `result.json`, schema chaoslab/result/v1. Pure data; made by `verdict.py`, written by `store.py`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from chaoslab.spec.model import Verdict
+
+SCHEMA = "chaoslab/result/v1"
+ObjectiveVerdict = Literal["pass", "fail", "inconclusive", "error"]
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """Seconds. The truth lies in low..high; `high` None means never recovered while we looked (censored)."""
+
+    low: float
+    high: float | None
+    objective: float | None = None
+
+
+class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault. `*_s` count from the start of the run; `verified`: its effect was seen from outside."""
+
+    id: str
+    name: str
+    target: str
+    inject_s: float
+    effective_s: float | None
+    heal_s: float | None
+    healed_s: float | None
+    skew_ms: float | None = None
+    verified: bool = False
+    detail: dict[str, Any] = {}
+
+
+class Outage(msgspec.Struct, frozen=True):
+    """Consecutive bad slots of one journey. `at_s` from the start of the run; the length lies in low_s..high_s."""
+
+    at_s: float
+    low_s: float
+    high_s: float
+    slots: int
+
+
+class JourneyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the prober saw of one journey, from the first fault to the end (steady state apart)."""
+
+    service: str
+    op: str
+    slots: int
+    bad: int
+    skewed: int
+    availability: float
+    rto_s: Interval | None
+    failback_s: Interval | None
+    outages: list[Outage]
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A service is as its worst journey. `status`: recovered, unaffected, or not_recovered."""
+
+    status: Literal["recovered", "unaffected", "not_recovered"]
+    rto_s: Interval | None
+    failback_s: Interval | None
+    availability: float
+    downtime_s: float
+    longest_s: float
+    flaps: int
+    slots: int
+    skewed: int
+
+
+class LedgerResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The buckets of measurement.md, section 3, of one service. `examples`: up to ten ids for each bucket that matters."""
+
+    acked: int = 0
+    rejected: int = 0
+    indeterminate: int = 0
+    lost: int = 0
+    lost_after_fault: int = 0
+    recovered: int = 0
+    resurrected: int = 0
+    unexpected: int = 0
+    duplicated: int = 0
+    corrupt: int = 0
+    divergent: int = 0
+    stale: int = 0
+    unverified: int = 0
+    rpo_s: float = 0.0
+    objective_s: float | None = None
+    examples: dict[str, list[str]] = {}
+
+
+class ObjectiveResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One claim and how it ended. `id` such as `talk.rto`, `pay.rpo`, `steady-state`, `fault.fire`, `failback.standby-in-sync`."""
+
+    id: str
+    verdict: ObjectiveVerdict
+    measured: str
+    objective: str
+    why: str = ""
+
+
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What Locust did over the whole run."""
+
+    requests: int = 0
+    failures: int = 0
+    users: int = 0
+    rps: float = 0.0
+    p95_ms: float | None = None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, judged. `reasons` says in plain words why the verdict is not pass."""
+
+    experiment: str
+    verdict: Verdict
+    runtime: str
+    started_at: str
+    duration_s: float
+    boot_s: float
+    overhead_s: float
+    faults: list[FaultResult]
+    services: dict[str, ServiceResult]
+    journeys: dict[str, JourneyResult]
+    ledger: dict[str, LedgerResult]
+    load: LoadResult
+    objectives: list[ObjectiveResult]
+    reasons: list[str] = []
+    warnings: list[str] = []
+    cleanup: str = "complete"
+    left_behind: list[str] = []
+    versions: dict[str, str] = {}
+    schema: str = SCHEMA
