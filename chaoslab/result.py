@@ -97,7 +97,7 @@ class LedgerResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObjectiveResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim and how it ended. `id` such as `talk.rto`, `pay.rpo`, `steady-state`, `fault.fire`, `failback.standby-in-sync`."""
+    """One claim and how it ended. `id` such as `talk.rto`, `pay.rpo`, `steady-state`, `fault.fire`."""
 
     id: str
     verdict: ObjectiveVerdict
