@@ -1,0 +1,40 @@
+"""What the engine tells while a run is under way; every kind of display is one of these."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from chaoslab.events import AnyRow
+from chaoslab.report.status import Status
+
+
+class View(Protocol):
+    """Shows a run. `close` comes last, whatever happened, and may come twice; no method raises."""
+
+    def row(self, row: AnyRow) -> None:
+        """A row went into the history."""
+
+    def tell(self, text: str) -> None:
+        """One line of progress, such as a service that became healthy."""
+
+    def tick(self, status: Status) -> None:
+        """How things stand; a few times a second."""
+
+    def close(self) -> None:
+        """Give the terminal back."""
+
+
+class JsonView:
+    """Shows nothing: standard output is for the final result alone."""
+
+    def row(self, row: AnyRow) -> None:
+        """Not shown."""
+
+    def tell(self, text: str) -> None:
+        """Not shown."""
+
+    def tick(self, status: Status) -> None:
+        """Not shown."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
