@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault
 
 
@@ -72,37 +73,79 @@ def run(
 
 
 def marked(key: str, value: str) -> list[psutil.Process]:
-    """Every process whose environment holds `key=value`, or whose parent is one of those.
+    """Every living process whose environment holds `key=value`, and all their descendants."""
+    return [process for process, found in _tagged(key).values() if found == value and _alive(process)]
+
+
+def tagged(key: str, prefix: str) -> dict[int, str]:
+    """Pid to the value of environment variable `key`, for every living process where the value starts with `prefix`.
 
     Children that rewrote their environment (PostgreSQL's backends) are found through their parents; daemons that left
-    their session and parent (the postmaster) through their environment.
+    their session and their parent (the postmaster) through their environment.
     """
-    found: dict[int, psutil.Process] = {}
+    return {pid: value for pid, (process, value) in _tagged(key).items() if value.startswith(prefix) and _alive(process)}
+
+
+def _tagged(key: str) -> dict[int, tuple[psutil.Process, str]]:
+    found: dict[int, tuple[psutil.Process, str]] = {}
     rest: list[psutil.Process] = []
     for process in psutil.process_iter():
-        try:
-            (found.__setitem__(process.pid, process) if process.environ().get(key) == value else rest.append(process))
-        except (psutil.AccessDenied, psutil.ZombieProcess, OSError):
+        value = _environ(process).get(key)
+        if value is None:
             rest.append(process)
-        except psutil.NoSuchProcess:
-            continue
+        else:
+            found[process.pid] = (process, value)
     growing = True
     while growing:
-        children = [process for process in rest if _parent(process) in found and process.pid not in found]
-        found.update((process.pid, process) for process in children)
-        growing = bool(children)
-    return [process for process in found.values() if _alive(process)]
+        heirs = {p.pid: (p, found[_parent(p)][1]) for p in rest if p.pid not in found and _parent(p) in found}
+        found.update(heirs)
+        growing = bool(heirs)
+    return found
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}
 
 
 def _parent(process: psutil.Process) -> int:
     try:
         return int(process.ppid())
-    except psutil.NoSuchProcess:
+    except psutil.Error:
         return -1
 
 
 def _alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def send(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signal all of these at once; those that are gone already are left out."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def deaths_ns(pids: Iterable[int], deadline: Deadline) -> dict[int, int]:
+    """When each of these was seen dead (a zombie counts), until all are or the deadline passes."""
+    waiting = {pid: psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)}
+    seen: dict[int, int] = {}
+    while waiting and not deadline.passed:
+        for pid, process in list(waiting.items()):
+            if not _alive(process):
+                seen[pid] = deadline.clock.now_ns()
+                del waiting[pid]
+    return seen
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is frozen (SIGSTOP)."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
         return False

@@ -83,6 +83,9 @@ class Stack(Protocol):
     def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
         """Where a replica's port is reached from a place; across sites that is the link's end."""
 
+    def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:
+        """Whether a caller in that place is answered by the replica's port now: connect, say something, read a byte."""
+
     def states(self) -> Mapping[str, State]:
         """The state of every replica, observed now from outside the replica."""
 
@@ -92,7 +95,10 @@ class Stack(Protocol):
         """SIGKILL everything in these replicas at once. Raises StackError when something survives."""
 
     def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
-        """Start dead replicas again and wait until they are healthy *inside* their site (through no link)."""
+        """Start what is dead of these and wait until all are healthy *inside* their site (through no link).
+
+        Raises NotReady, naming those that are not. Calling it again only waits.
+        """
 
     def pause(self, replicas: Sequence[str]) -> None: ...
 

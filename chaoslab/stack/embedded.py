@@ -1,0 +1,342 @@
+"""The embedded runtime: the services of a Compose file as processes of this machine, the links between sites as a relay.
+
+A replica is one process (and whatever it starts), the leader of a session of its own, marked in its environment with the
+run, its site and its name; that mark, which children inherit, is how all of it is found again to freeze or kill.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaoslab import process
+from chaoslab.clock import SYSTEM, Clock, Deadline
+from chaoslab.errors import EnvironmentFault, NotReady, StackError
+from chaoslab.links.relay_links import RelayLinks
+from chaoslab.spec.compose import ComposeFile
+from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack.health import Check, wait_healthy
+from chaoslab.stack.interpolate import interpolate
+from chaoslab.stack.ports import PortBlock
+from chaoslab.stack.protocol import KillReport, Links, State, Tell
+from chaoslab.stack.topology import Address, Replica, Topology
+from chaoslab.stack.wiring import LOOPBACK, Wiring, require_replica
+
+RUN, SITE, REPLICA = "CHAOSLAB_RUN", "CHAOSLAB_SITE", "CHAOSLAB_REPLICA"
+_KILL_TIMEOUT_S = 5.0
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "DYLD_LIBRARY_PATH", "LD_LIBRARY_PATH")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything needed to start a replica, or to run its health check."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+
+
+class EmbeddedStack:
+    """A stack of processes on 127.0.0.1. See `protocol.Stack`."""
+
+    def __init__(self, compose: ComposeFile, run_id: str, data: Path, logs: Path, clock: Clock = SYSTEM) -> None:
+        self._compose = compose
+        self._topology = compose.topology()
+        self._run_id = run_id
+        self._data = data
+        self._logs = logs
+        self._clock = clock
+        self._ports = PortBlock()
+        self._wiring = Wiring(self._topology, self._ports.take)
+        self._launches: dict[str, Launch] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._relay: subprocess.Popen[bytes] | None = None
+        self._links: RelayLinks | None = None
+        self._connected: set[str] = set()  # proxies and fronts that the relay has
+        self._down = False
+
+    @property
+    def topology(self) -> Topology:
+        return self._topology
+
+    @property
+    def links(self) -> Links:
+        if self._links is None:
+            raise StackError("the links of this stack are not up yet")
+        return self._links
+
+    # --- up and down ------------------------------------------------------------------------------------------
+
+    def up(self, deadline: Deadline, tell: Tell) -> None:
+        """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
+        for replica in self._topology.replicas:
+            self._launches[replica.name] = self._launch_of(replica)
+            for port in replica.ports:
+                self._wiring.seen_from(OUTSIDE, replica.name, port)
+        self._start_relay(deadline)
+        tell(f"relay carries {len(self._wiring.proxies)} links")
+        for wave in waves(self._topology.replicas):
+            self._check_wanted()
+            tell(f"starting {', '.join(wave)}")
+            self.start(wave, deadline)
+
+    def down(self) -> list[str]:
+        """Kill everything that carries the run's mark, and remove the run's data."""
+        self._down = True
+        left = self._end_processes()
+        self._ports.release()
+        shutil.rmtree(self._data, ignore_errors=True)
+        return left + ([f"folder {self._data}"] if self._data.exists() else [])
+
+    def _end_processes(self) -> list[str]:
+        deadline = Deadline.after(_KILL_TIMEOUT_S, self._clock)
+        while pids := [found.pid for found in process.marked(RUN, self._run_id)]:
+            process.send(pids, signal.SIGKILL)
+            process.deaths_ns(pids, Deadline.after(1.0, self._clock))
+            if deadline.passed:
+                return [f"process {pid}" for pid in pids]
+        for child in [*self._children.values(), *([self._relay] if self._relay else [])]:
+            child.wait()
+        return []
+
+    def _check_wanted(self) -> None:
+        if self._down:
+            raise StackError("the stack was taken down while it was starting")
+
+    def _start_relay(self, deadline: Deadline) -> None:
+        api = Address(LOOPBACK, self._ports.take())
+        command = [sys.executable, "-m", "chaoslab.links.relay", "--api", str(api), "--run", self._run_id]
+        env = {**_base_environment(), RUN: self._run_id, SITE: OUTSIDE, REPLICA: f"{self._run_id}/relay"}
+        self._relay = process.spawn(command, log=self._logs / "relay.log", env=env)
+        self._links = RelayLinks(api)
+        self._links.wait_ready(deadline)
+        self._connect(self._links)
+
+    def _connect(self, links: RelayLinks) -> None:
+        """Tell the relay of every link that was asked for since the last time."""
+        for proxy in self._wiring.proxies:
+            if proxy.name not in self._connected:
+                links.add_proxy(proxy.name, flow=proxy.flow, listen=proxy.listen, upstream=proxy.upstream)
+                self._connected.add(proxy.name)
+        for front in self._wiring.fronts:
+            if front.name not in self._connected:
+                links.add_front(front.name, listen=front.listen, upstream=front.upstream, routes=front.routes)
+                self._connected.add(front.name)
+
+    # --- one replica ------------------------------------------------------------------------------------------
+
+    def _launch_of(self, replica: Replica) -> Launch:
+        raw = self._compose.services[replica.name]
+        override = self._topology.spec.processes.get(replica.name)
+        environment = {**_as_mapping(raw.get("environment")), **(override.environment if override else {})}
+        command = (override and override.command) or [*_as_list(raw.get("entrypoint")), *_as_list(raw.get("command"))]
+        if not command:
+            raise StackError(
+                f"{replica.name}: nothing says how to run it as a process",
+                cure=f"give it a `command:`, or x-chaoslab.processes.{replica.name}.command",
+            )
+        env = {
+            **_base_environment(),
+            **{key: self._fill(replica, value) for key, value in environment.items() if value is not None},
+            RUN: self._run_id,
+            SITE: replica.site,
+            REPLICA: f"{self._run_id}/{replica.name}",
+        }
+        words = [self._fill(replica, word) for word in command]
+        cwd = (override and override.cwd) or self._cwd(raw)
+        return Launch((*_unprivileged(raw), *_program(words, env)), env, cwd)
+
+    def _cwd(self, raw: Mapping[str, object]) -> Path:
+        build = raw.get("build")
+        context = build.get("context", ".") if isinstance(build, dict) else build or "."
+        return (self._compose.project_dir / str(context)).resolve()
+
+    def _fill(self, replica: Replica, text: object) -> str:
+        def resolve(default: str) -> str | None:
+            return self._wiring.given_to(replica, default) or self._folder(replica, default)
+
+        return interpolate(str(text), resolve, os.environ)
+
+    def _folder(self, replica: Replica, default: str) -> str | None:
+        """The run's folder for a path that lies on one of the replica's volumes."""
+        for source, target in _volumes(self._compose.services[replica.name].get("volumes")):
+            if default == target or default.startswith(target.rstrip("/") + "/"):
+                folder = self._data / source / default[len(target) :].lstrip("/")
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                return str(folder)
+        return None
+
+    # --- what the engine and the faults ask -------------------------------------------------------------------
+
+    def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
+        require_replica(self._topology, replica)
+        address = self._wiring.seen_from(seen_from, replica, port)
+        if self._links is not None:
+            self._connect(self._links)
+        return address
+
+    def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:
+        return answers(self.address(replica, port, seen_from=seen_from), timeout_s)
+
+    def states(self) -> Mapping[str, State]:
+        return {replica.name: self._state(replica.name) for replica in self._topology.replicas}
+
+    def _state(self, name: str) -> State:
+        child = self._children.get(name)
+        if child is None:
+            return "absent"
+        if child.poll() is not None:
+            return "dead"
+        return "paused" if process.is_stopped(child.pid) else "running"
+
+    def logs(self, replica: str, lines: int = 20) -> list[str]:
+        path = self._log(replica)
+        return path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else []
+
+    def kill(self, replicas: Sequence[str]) -> KillReport:
+        """SIGKILL every process of these replicas at once, then again whatever was being born meanwhile."""
+        pids = self._pids(replicas)
+        process.send(pids, signal.SIGKILL)
+        deaths = process.deaths_ns(pids, Deadline.after(_KILL_TIMEOUT_S, self._clock))
+        while late := self._pids(replicas):
+            process.send(late, signal.SIGKILL)
+            again = process.deaths_ns(late, Deadline.after(_KILL_TIMEOUT_S, self._clock))
+            if not again:
+                raise StackError(f"processes {late} of {', '.join(replicas)} survive SIGKILL")
+            deaths |= again
+        skew_ns = max(deaths.values(), default=0) - min(deaths.values(), default=0)
+        return KillReport(targets=len(deaths), skew_ms=skew_ns / 1e6, means="pids")
+
+    def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
+        for name in replicas:
+            if self._state(name) in ("dead", "absent"):
+                self._spawn(name)
+        try:
+            wait_healthy({name: self._check(name) for name in replicas}, deadline, self.logs)
+        except NotReady:
+            self._check_wanted()
+            raise
+
+    def pause(self, replicas: Sequence[str]) -> None:
+        process.send(self._pids(replicas), signal.SIGSTOP)
+
+    def resume(self, replicas: Sequence[str]) -> None:
+        process.send(self._pids(replicas), signal.SIGCONT)
+
+    def destroy_disks(self, replicas: Sequence[str]) -> None:
+        """Remove what is on the volumes of these replicas; the folders stay, empty."""
+        for name in replicas:
+            for source, _ in _volumes(self._compose.services[name].get("volumes")):
+                shutil.rmtree(self._data / source, ignore_errors=True)
+                (self._data / source).mkdir(parents=True, mode=0o700)
+            self._launches[name] = self._launch_of(require_replica(self._topology, name))
+
+    def _pids(self, replicas: Iterable[str]) -> list[int]:
+        wanted = {f"{self._run_id}/{name}" for name in replicas}
+        return [pid for pid, mark in process.tagged(REPLICA, f"{self._run_id}/").items() if mark in wanted]
+
+    def _spawn(self, name: str) -> None:
+        self._check_wanted()
+        launch = self._launches[name]
+        self._children[name] = process.spawn(launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd)
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _check(self, name: str) -> Check:
+        replica = self._topology.replica(name)
+
+        def check() -> str | None:
+            child = self._children[name]
+            if self._down:
+                return None
+            if child.poll() is not None:
+                return f"exited with status {child.returncode}"
+            if replica.healthcheck is None:
+                return None
+            launch = self._launches[name]
+            words = _program([self._fill(replica, word) for word in replica.healthcheck.test], launch.env)
+            try:
+                done = process.run(words, timeout_s=replica.healthcheck.timeout_s, env=launch.env, cwd=launch.cwd)
+            except EnvironmentFault as failed:
+                return str(failed)
+            said = (done.stderr or done.stdout).strip().splitlines()
+            return None if done.returncode == 0 else f"health check said {said[-1] if said else done.returncode}"
+
+        return check
+
+
+def waves(replicas: Sequence[Replica]) -> list[list[str]]:
+    """Replicas in the order of `depends_on`: each wave needs only earlier ones. Raises StackError on a cycle."""
+    left = {replica.name: set(replica.depends_on) for replica in replicas}
+    ordered: list[list[str]] = []
+    while left:
+        ready = [name for name, needs in left.items() if not needs & left.keys()]
+        if not ready:
+            raise StackError(f"depends_on goes in a circle: {', '.join(left)}")
+        ordered.append(ready)
+        left = {name: needs for name, needs in left.items() if name not in ready}
+    return ordered
+
+
+def answers(address: Address, timeout_s: float) -> bool:
+    """Whether something behind an address says a byte when it is spoken to."""
+    try:
+        with socket.create_connection(address, timeout=timeout_s) as connection:
+            connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return bool(connection.recv(1))
+    except OSError:
+        return False
+
+
+def _base_environment() -> dict[str, str]:
+    inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
+    bin_folder = str(Path(sys.executable).parent)
+    return {**inherited, "PATH": f"{bin_folder}:{inherited.get('PATH', os.defpath)}", "PYTHONUNBUFFERED": "1"}
+
+
+def _program(words: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+    """The command with its program resolved: `python` is this interpreter, all else is looked up on the PATH."""
+    name = words[0]
+    found = sys.executable if name in ("python", "python3") else shutil.which(name, path=env["PATH"])
+    if found is None:
+        raise EnvironmentFault(f"{name} is not on this machine", cure="make setup, or pip install 'chaoslab[two-site]'")
+    return (found, *words[1:])
+
+
+def _unprivileged(raw: Mapping[str, object]) -> tuple[str, ...]:
+    """PostgreSQL refuses to run as root: map root to the `user:` of the Compose file in a user namespace of its own."""
+    user, _, group = str(raw.get("user", "")).partition(":")
+    if os.geteuid() != 0 or user in ("", "0", "root"):
+        return ()
+    return ("unshare", "--user", f"--map-user={user}", f"--map-group={group or user}", "--")
+
+
+def _as_list(value: object) -> list[str]:
+    if value is None:
+        return []
+    return shlex.split(value) if isinstance(value, str) else [str(word) for word in value]  # type: ignore[attr-defined]
+
+
+def _as_mapping(value: object) -> dict[str, object]:
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    return dict(str(item).partition("=")[::2] for item in value) if isinstance(value, Sequence) else {}
+
+
+def _volumes(value: object) -> list[tuple[str, str]]:
+    """(source, target) of each volume; the source's name is only a folder's name here."""
+    entries = value if isinstance(value, list) else []
+    pairs = [
+        (str(e.get("source", e["target"])), str(e["target"])) if isinstance(e, dict) else (e.split(":") + [e])[:2]
+        for e in entries
+    ]
+    return [(source.strip("/.").replace("/", "_"), target) for source, target in pairs]
