@@ -14,6 +14,9 @@ import psutil
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault
 
+Completed = subprocess.CompletedProcess[str]
+Found = psutil.Process
+
 
 def spawn(
     command: Sequence[str],
@@ -53,7 +56,7 @@ def _signal_group(pgid: int, number: signal.Signals) -> None:
 
 def run(
     command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+) -> Completed:
     """Run a command to its end, outputs captured. Raises EnvironmentFault when it cannot start or takes too long."""
     try:
         return subprocess.run(

@@ -124,5 +124,5 @@ def _end_processes(key: str, value: str) -> list[str]:
     return []
 
 
-def _pids(found: Iterable[process.psutil.Process]) -> list[int]:
+def _pids(found: Iterable[process.Found]) -> list[int]:
     return [one.pid for one in found if one.pid != os.getpid()]

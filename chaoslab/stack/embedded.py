@@ -336,7 +336,7 @@ def _volumes(value: object) -> list[tuple[str, str]]:
     """(source, target) of each volume; the source's name is only a folder's name here."""
     entries = value if isinstance(value, list) else []
     pairs = [
-        (str(e.get("source", e["target"])), str(e["target"])) if isinstance(e, dict) else (e.split(":") + [e])[:2]
+        (str(e.get("source", e["target"])), str(e["target"])) if isinstance(e, dict) else [*e.split(":"), e][:2]
         for e in entries
     ]
     return [(source.strip("/.").replace("/", "_"), target) for source, target in pairs]
