@@ -182,9 +182,8 @@ def write_whole(path: Path, content: bytes) -> None:
                 sink.flush()
                 os.fsync(sink.fileno())
             draft.replace(path)
-        except OSError:
+        finally:
             draft.unlink(missing_ok=True)
-            raise
 
 
 def result_json(result: Result) -> bytes:

@@ -44,7 +44,7 @@ class FaultNow:
 
 @dataclass(frozen=True)
 class Status:
-    """One look at a run. `left_s` is what remains of the phase, None when the phase has no set length.
+    """One look at a run. `left_s` is what remains of the phase, `phase_length_s` all of it; None when it has no set length.
 
     `services` is empty while nothing is probed.
     """
@@ -52,6 +52,7 @@ class Status:
     phase: Phase | None
     elapsed_s: float
     left_s: float | None
+    phase_length_s: float | None
     services: Mapping[str, ServiceNow]
     faults: Mapping[str, FaultNow]
     users: int
@@ -110,6 +111,7 @@ class StatusTracker:
             phase=self._phase.phase if self._phase else None,
             elapsed_s=_since_s(self._start_ns, now_ns) if self._start_ns is not None else 0.0,
             left_s=self._left_s(now_ns),
+            phase_length_s=self._planned_s,
             services=self._services(now_ns),
             faults={
                 id_: FaultNow(row.name, row.target, row.event, _since_s(row.t_ns, now_ns)) for id_, row in self._faults.items()
@@ -119,11 +121,15 @@ class StatusTracker:
             failures_per_s=float(load.failures) if load else 0.0,
         )
 
-    def _left_s(self, now_ns: int) -> float | None:
+    @property
+    def _planned_s(self) -> float | None:
         planned_s = self._phase.detail.get("planned_s") if self._phase else None
-        if self._phase is None or not isinstance(planned_s, int | float):
+        return float(planned_s) if isinstance(planned_s, int | float) else None
+
+    def _left_s(self, now_ns: int) -> float | None:
+        if self._phase is None or self._planned_s is None:
             return None
-        return max(0.0, planned_s - _since_s(self._phase.t_ns, now_ns))
+        return max(0.0, self._planned_s - _since_s(self._phase.t_ns, now_ns))
 
     def _services(self, now_ns: int) -> dict[str, ServiceNow]:
         if (self._phase.phase if self._phase else None) not in _PROBED:
@@ -131,7 +137,7 @@ class StatusTracker:
         by_service: dict[str, list[ServiceNow]] = {}
         for journey in self._journeys.values():
             by_service.setdefault(journey.service, []).append(journey.now(now_ns - round(WINDOW_S * NS_PER_S)))
-        return {service: self._aged(service, _worst(journeys), now_ns) for service, journeys in by_service.items()}
+        return {service: self._aged(service, _worst(journeys), now_ns) for service, journeys in sorted(by_service.items())}
 
     def _aged(self, service: str, now: ServiceNow, now_ns: int) -> ServiceNow:
         state, since_ns = self._states.get(service, (None, now_ns))

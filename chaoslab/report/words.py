@@ -1,0 +1,133 @@
+"""The same plain words for the same thing, wherever a person reads it: rows, ledger buckets, verdicts, intervals. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from chaoslab.errors import ExitCode
+from chaoslab.events import Abort, AnyRow, Condition, Fault, Note, Phase, PhaseRow
+from chaoslab.result import Interval, LedgerResult, Result
+from chaoslab.spec.model import Verdict
+from chaoslab.units import format_s
+
+Tone = Literal["plain", "good", "bad", "warn", "quiet"]
+
+VERDICTS: Mapping[Verdict, str] = {
+    "pass": "Every objective was met.",
+    "fail": "An objective was missed.",
+    "inconclusive": "It could not be told.",
+    "aborted": "A safety limit ended the run.",
+    "error": "The harness or its environment broke; this says nothing about the stack.",
+}
+VERDICT_TONES: Mapping[str, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn", "aborted": "warn", "error": "bad"}
+PHASES: Mapping[Phase, str] = {
+    "boot": "bringing the stack up",
+    "steady": "proving the steady state",
+    "faults": "letting the faults play",
+    "failback": "failing back",
+    "drain": "letting the writers finish",
+    "verify": "reading every ledger back",
+    "down": "taking the stack down",
+}
+BUCKETS: Mapping[str, str] = {  # the numbers of LedgerResult, in the order in which people read them
+    "acked": "a success answer was read whole",
+    "rejected": "proof that nothing was executed: refused, never sent, or a status that says so",
+    "indeterminate": "anything else: a timeout, a reset, a 5xx; it may have been applied or not",
+    "recovered": "indeterminate, and there in the end; for information",
+    "lost": "acknowledged, or shown by some read, and gone in the end",
+    "lost_after_fault": "of the lost, those acknowledged after the fault: two writers; no RPO excuses them",
+    "resurrected": "rejected, and there in the end",
+    "unexpected": "there in the end, though nobody wrote it",
+    "duplicated": "there more often than it was tried",
+    "corrupt": "there, with another content than was written",
+    "divergent": "the sites disagree after settling",
+    "stale": "missing from a read that began after its acknowledgement, there in the end",
+    "unverified": "acknowledged, and no final read covers it",
+}
+COUNTED = ("acked", "rejected", "indeterminate", "recovered")  # facts; all other buckets are findings
+_VERDICT_EXITS: Mapping[Verdict, ExitCode] = {
+    "pass": ExitCode.PASS,
+    "fail": ExitCode.FAIL,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "aborted": ExitCode.ABORTED,
+    "error": ExitCode.ERROR,
+}
+_FAULT_EVENTS: Mapping[str, tuple[str, Tone]] = {
+    "inject": ("injecting", "bad"),
+    "effective": ("seen to bite from outside", "bad"),
+    "ineffective": ("no effect was seen", "warn"),
+    "heal": ("healing", "plain"),
+    "healed": ("healed, seen from outside", "good"),
+    "unhealed": ("could not be healed", "bad"),
+}
+_ROLES = {"steady": "", "failback": " (failback)", "fault": " (at the fault)", "bring-about": " (being brought about)"}
+_NOTE_TONES: Mapping[str, Tone] = {"info": "quiet", "warning": "warn", "error": "bad", "interrupted": "warn"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that happened, in words."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+def exit_code_of(result: Result) -> ExitCode:
+    """What a process that ran this should exit with, interruption apart."""
+    return ExitCode.UNCLEAN if result.cleanup != "complete" else _VERDICT_EXITS[result.verdict]
+
+
+def line_of(row: AnyRow) -> Line | None:
+    """What a row means to a person; None for rows that come by the thousand and for the ends of phases."""
+    if isinstance(row, PhaseRow):
+        return Line(f"{row.phase}: {PHASES[row.phase]}") if row.event == "begin" else None
+    if isinstance(row, Fault):
+        words, tone = _FAULT_EVENTS[row.event]
+        return Line(f"fault {row.id}: {row.name} {row.target}: {words}{_in_brackets(row.detail)}", tone)
+    if isinstance(row, Condition):
+        holds = "holds" if row.holds else "does not hold"
+        return Line(f"condition {row.id} {holds}{_ROLES[row.role]}: {row.observed}", "quiet" if row.holds else "warn")
+    if isinstance(row, Abort):
+        return Line(f"abort: {row.condition}; seen: {row.observed}", "bad")
+    if isinstance(row, Note):
+        prefix = "" if row.level == "info" else f"{row.level}: "
+        return Line(prefix + row.text, _NOTE_TONES[row.level])
+    return None
+
+
+def interval_in_words(interval: Interval | None) -> str:
+    """`24.1 to 24.3 s`, `at least 50.0 s` when it never ended while we looked, `none` without a bad slot."""
+    if interval is None:
+        return "none"
+    if interval.high is None:
+        return f"at least {format_s(interval.low)}"
+    if interval.high == 0:
+        return "0 s"
+    if interval.high < 1:
+        return f"{interval.low * 1000:.0f} to {interval.high * 1000:.0f} ms"
+    return f"{interval.low:.1f} to {interval.high:.1f} s"
+
+
+def ledger_in_words(ledger: LedgerResult) -> str:
+    """One line: what was counted, then every finding; `nothing wrong` when there is none."""
+    counted = ", ".join(f"{getattr(ledger, bucket)} {bucket}" for bucket in COUNTED)
+    findings = [f"{count} {bucket.replace('_', ' ')}" for bucket, count in findings_of(ledger).items()]
+    return f"{counted}; {', '.join(findings) or 'nothing wrong'}"
+
+
+def findings_of(ledger: LedgerResult) -> dict[str, int]:
+    """The buckets that should be empty and are not."""
+    return {bucket: getattr(ledger, bucket) for bucket in BUCKETS if bucket not in COUNTED and getattr(ledger, bucket)}
+
+
+def split_objective(id_: str, services: Container[str]) -> tuple[str, str]:
+    """Service and objective in an id such as `talk.rto`; the service is empty in `steady-state` and `fault.fire`."""
+    service, _, objective = id_.rpartition(".")
+    return (service, objective) if service in services else ("", id_)
+
+
+def _in_brackets(detail: Mapping[str, object]) -> str:
+    plain = [f"{key} {value}" for key, value in detail.items() if isinstance(value, str | int | float)]
+    return f" ({', '.join(plain)})" if plain else ""
