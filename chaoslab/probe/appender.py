@@ -1,0 +1,38 @@
+"""Rows into a file that other processes append to as well."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from chaoslab.events import Row, encode
+
+FLUSH_S = 0.05
+
+
+class Appender:
+    """Gathers rows and writes them as whole lines, one write a batch, at least every 50 ms."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._rows: list[bytes] = []
+
+    def add(self, row: Row) -> None:
+        if not self._rows:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+        self._rows.append(encode(row))
+
+    def flush(self) -> None:
+        """Raises OSError when the file takes less than the batch, as on a full disk: a torn line must not go unnoticed."""
+        if not self._rows:
+            return
+        batch = b"".join(self._rows)
+        self._rows.clear()
+        written = os.write(self._fd, batch)
+        if written != len(batch):
+            raise OSError(f"only {written} of {len(batch)} bytes of history could be written")
+
+    def close(self) -> None:
+        self.flush()
+        os.close(self._fd)

@@ -1,0 +1,27 @@
+"""When each slot is due. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chaoslab.clock import NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Slot i is due at `t0_ns + i / rate`, computed from i so that no rounding adds up. `rate`: slots a second, above 0."""
+
+    t0_ns: int
+    rate: float
+
+    @property
+    def period_ns(self) -> int:
+        return round(NS_PER_S / self.rate)
+
+    def due_ns(self, slot: int) -> int:
+        return self.t0_ns + round(slot * NS_PER_S / self.rate)
+
+
+def staggered(t0_ns: int, rate: float, count: int) -> list[Grid]:
+    """`count` grids of the same rate whose slots fall evenly between each other's, so that they never fire in phase."""
+    return [Grid(t0_ns + round(index * NS_PER_S / (rate * count)), rate) for index in range(count)]
