@@ -1,0 +1,106 @@
+"""The Docker engine that the user's own `docker` command would talk to, with its errors mapped to ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.errors import APIError, DockerException
+from docker.tls import TLSConfig
+from docker.utils import kwargs_from_env
+
+from chaoslab import process
+from chaoslab.errors import ChaoslabError, EnvironmentFault, StackError
+
+LOOPBACK = "127.0.0.1"
+_LOCAL_HOSTS = (LOOPBACK, "localhost", "::1")
+_API_TIMEOUT_S = 60
+_CURE_ENGINE = "start Docker (Debian, as root: .ci/docker-up), or use --runtime embedded"
+_CURE_COMPOSE = "install the Compose v2 plugin (package docker-compose-plugin, or docker-compose in Debian 13; .ci/docker-up)"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker engine that answers. `host` is where it publishes ports, as seen from here."""
+
+    client: docker.DockerClient
+    url: str
+    host: str
+    version: str
+
+    @property
+    def remote(self) -> bool:
+        return is_remote(self.url)
+
+
+def connect(*, allow_remote: bool = False) -> Engine:
+    """The engine of DOCKER_HOST, DOCKER_CONTEXT or the current context.
+
+    Raises EnvironmentFault when none answers, or when it stands on another machine and that was not allowed.
+    """
+    url, tls = _endpoint()
+    if is_remote(url) and not allow_remote:
+        raise EnvironmentFault(
+            f"the Docker engine {url} stands on another machine, and faults are injected there",
+            cure="say --allow-remote if that is meant, or unset DOCKER_HOST and `docker context use default`",
+        )
+    try:
+        client = docker.DockerClient(base_url=url, tls=tls or False, timeout=_API_TIMEOUT_S, max_pool_size=32)
+        version = str(client.version()["Version"])
+    except (DockerException, requests.RequestException) as broken:
+        raise EnvironmentFault(f"no Docker engine answers at {url}: {broken}", cure=_CURE_ENGINE) from broken
+    host = (urlsplit(url).hostname or LOOPBACK) if is_remote(url) else LOOPBACK
+    return Engine(client, url, host, version)
+
+
+def is_remote(url: str) -> bool:
+    """Whether an engine's URL leads to another machine. A forwarded port on this one counts as here."""
+    parts = urlsplit(url)
+    return parts.scheme not in ("unix", "npipe", "http+unix") and parts.hostname not in _LOCAL_HOSTS
+
+
+def _endpoint() -> tuple[str, TLSConfig | None]:
+    if os.environ.get("DOCKER_HOST"):
+        return os.environ["DOCKER_HOST"], _tls_of_environment()
+    name = os.environ.get("DOCKER_CONTEXT") or ContextAPI.get_current_context().Name
+    context = ContextAPI.get_context(name)
+    if context is None:
+        raise EnvironmentFault(f"there is no Docker context {name!r}", cure="docker context ls")
+    return context.Host or "unix:///var/run/docker.sock", context.TLSConfig
+
+
+def _tls_of_environment() -> TLSConfig | None:
+    tls = kwargs_from_env().get("tls")
+    return tls if isinstance(tls, TLSConfig) else None
+
+
+def require_compose() -> str:
+    """The version of Compose v2. Raises EnvironmentFault when `docker compose` does not answer."""
+    answer = process.run(["docker", "compose", "version", "--short"], timeout_s=20)
+    if answer.returncode or not answer.stdout.strip():
+        raise EnvironmentFault(f"`docker compose` does not answer: {last_lines(answer.stderr, 3)}", cure=_CURE_COMPOSE)
+    return answer.stdout.strip()
+
+
+@contextmanager
+def engine_errors(doing: str) -> Iterator[None]:
+    """Turn what the Docker SDK raises into StackError, or EnvironmentFault when the engine itself is gone."""
+    try:
+        yield
+    except ChaoslabError:
+        raise
+    except APIError as refused:
+        raise StackError(f"{doing}: {refused.explanation or refused}") from refused
+    except (requests.RequestException, DockerException) as gone:
+        raise EnvironmentFault(f"{doing}: the Docker engine does not answer any more: {gone}", cure=_CURE_ENGINE) from gone
+
+
+def last_lines(text: str, count: int) -> str:
+    """The last lines of an output that say something."""
+    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-count:])
