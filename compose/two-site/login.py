@@ -1,0 +1,114 @@
+"""How the other services ask auth, the one of their own site, whether a visitor is known."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from yarl import URL
+
+from postgres import NotTried
+
+ASK_S = 0.5
+WATCH_S = 0.5
+FRESH_S = 60.0
+REMEMBERED_MAX = 10_000
+
+
+class Login:
+    """A client of auth at AUTH_URL. `up`: whether it was ready when last looked at (only with `watched`)."""
+
+    def __init__(self, *, watched: bool = False) -> None:
+        self._base = URL(os.environ["AUTH_URL"])
+        self._watched = watched
+        self._watch: asyncio.Task[None] | None = None
+        self._session: ClientSession | None = None
+        self.up = False
+
+    def start(self) -> None:
+        self._session = ClientSession(timeout=ClientTimeout(total=ASK_S))
+        if self._watched:
+            self._watch = asyncio.create_task(self._keep_looking())
+
+    async def stop(self) -> None:
+        if self._watch:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        if self._session:
+            await self._session.close()
+
+    async def knows(self, token: str) -> bool:
+        """Whether there is such a session. Raises NotTried when auth does not say."""
+        status = await self._get(self._base / "auth" / "sessions" / token)
+        if status not in (200, 404):
+            raise NotTried(f"auth answered {status}")
+        return status == 200
+
+    async def _get(self, url: URL) -> int:
+        if self._session is None:
+            raise NotTried("not started")
+        try:
+            async with self._session.get(url) as response:
+                return response.status
+        except (ClientError, TimeoutError, OSError) as failed:
+            raise NotTried(f"auth does not answer: {failed!r}") from failed
+
+    async def _keep_looking(self) -> None:
+        ready = (self._base / "ready").with_query({"for": "read"})
+        while True:
+            try:
+                self.up = await self._get(ready) == 200
+            except NotTried:
+                self.up = False
+            await asyncio.sleep(WATCH_S)
+
+
+def token_of(request: web.Request) -> str:
+    """The bearer token of a request. Raises HTTPUnauthorized."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Bearer" or not token:
+        raise web.HTTPUnauthorized(text='{"error": "a bearer token is needed"}', content_type="application/json")
+    return token
+
+
+class Remembered:
+    """Visitors that auth has confirmed before. They are let in while auth is away; strangers are not."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._confirmed_at: dict[str, float] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    async def admit(self, request: web.Request) -> None:
+        """Raises HTTPUnauthorized for who is not known, NotTried when that cannot be told."""
+        token = token_of(request)
+        confirmed_at = self._confirmed_at.get(token)
+        if confirmed_at is not None and time.monotonic() - confirmed_at < FRESH_S:
+            return
+        asking = self._asking.get(token) or self._ask_soon(token)
+        if confirmed_at is not None:
+            return  # yesterday's answer is good enough until auth gives today's
+        await asyncio.shield(asking)
+        if token not in self._confirmed_at:
+            raise web.HTTPUnauthorized(text='{"error": "this session is not known"}', content_type="application/json")
+
+    def _ask_soon(self, token: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._ask(token))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._asking[token] = task
+        return task
+
+    async def _ask(self, token: str) -> None:
+        try:
+            if await self._login.knows(token):
+                if len(self._confirmed_at) >= REMEMBERED_MAX:
+                    self._confirmed_at.clear()
+                self._confirmed_at[token] = time.monotonic()
+            else:
+                self._confirmed_at.pop(token, None)
+        finally:
+            del self._asking[token]
