@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -250,12 +249,11 @@ class Engine:
         return list(read_all_sites(journeys, addresses, self._writer, Deadline.after(VERIFY_TIMEOUT_S, self._clock)))
 
     def _take_down(self) -> Steps[None]:
-        if self._job.keep:
-            self._left = []
-            return
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="begin"))
-        self._left = yield from self._await(self._job.stack.down)
-        self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="end", detail={"left": self._left}))
+        if not self._job.keep:
+            self._left = yield from self._await(self._job.stack.down)
+        detail = {"left": self._left, "kept": self._job.keep}
+        self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="end", detail=detail))
 
     # --- conditions -------------------------------------------------------------------------------------------
 
@@ -430,8 +428,3 @@ class Engine:
         with contextlib.suppress(ChaoslabError):
             self._history.close()
         self._tail.close()
-
-
-def undo_folder(folder: RunFolder) -> Path:
-    """Where a run's undo journal lies."""
-    return folder.path / "undo.jsonl"

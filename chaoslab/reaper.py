@@ -21,11 +21,11 @@ def start(journal: Path) -> subprocess.Popen[bytes]:
     return spawn(command, log=journal.with_name("reaper.log"), stdin=subprocess.PIPE)
 
 
-def dismiss(reaper: subprocess.Popen[bytes]) -> None:
-    """Let the reaper look once more and end. Raises nothing; a reaper that is gone already is fine."""
+def dismiss(reaper: subprocess.Popen[bytes]) -> int:
+    """Let the reaper look once more and end; 0 when nothing is left. A reaper that is gone already is fine."""
     if reaper.stdin is not None:
         reaper.stdin.close()
-    reaper.wait()
+    return reaper.wait()
 
 
 def main(arguments: list[str]) -> int:

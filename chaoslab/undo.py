@@ -79,6 +79,11 @@ class UndoJournal:
         self.plan(Done(number))
 
 
+def undo_journal(folder: Path) -> Path:
+    """Where the undo journal of a run lies in its folder."""
+    return folder / "undo.jsonl"
+
+
 def open_steps(path: Path) -> list[tuple[int, AnyStep]]:
     """The steps of a journal that are not undone yet, latest first. A last line that a crash cut short counts as absent."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []

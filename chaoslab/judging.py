@@ -1,0 +1,39 @@
+"""From a run folder to its result: the one way, for a run that just ended and for one that is judged again."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chaoslab.errors import ExitCode
+from chaoslab.events import AnyRow, PhaseRow
+from chaoslab.result import Result
+from chaoslab.spec.load import load_resolved
+from chaoslab.store import RunFolder
+from chaoslab.verdict import judge_safely
+
+_EXIT_OF = {
+    "pass": ExitCode.PASS,
+    "fail": ExitCode.FAIL,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "aborted": ExitCode.ABORTED,
+    "error": ExitCode.ERROR,
+}
+
+
+def judge_stored(folder: RunFolder) -> Result:
+    """The verdict on a stored run, from its history and its resolved spec alone. Raises ChaoslabError when they are broken."""
+    experiment, stack = load_resolved(folder.experiment)
+    rows = folder.read_rows()
+    return _with_cleanup(judge_safely(experiment, stack, rows), rows)
+
+
+def exit_code_of(result: Result) -> ExitCode:
+    """What a run with this result exits with, unless a signal ended it."""
+    return ExitCode.UNCLEAN if result.left_behind else _EXIT_OF[result.verdict]
+
+
+def _with_cleanup(result: Result, rows: list[AnyRow]) -> Result:
+    ends = [row.detail for row in rows if isinstance(row, PhaseRow) and row.phase == "down" and row.event == "end"]
+    left = sorted({text for detail in ends for text in detail.get("left", ())})
+    cleanup = "incomplete" if left or not ends else "kept" if ends[-1].get("kept") else "complete"
+    return msgspec.structs.replace(result, cleanup=cleanup, left_behind=left)
