@@ -1,0 +1,68 @@
+"""One advertised address for every consumer: callers are told apart by the process that owns their end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+
+from chaoslab.links.callers import Callers
+from chaoslab.links.listener import Listener
+from chaoslab.links.proxy import Proxy, reset
+from chaoslab.links.wire import FrontInput
+
+
+class Front:
+    """Hands each connection to the proxy of its caller's site, or straight to `upstream`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wanted: FrontInput,
+        find: Callable[[str], Proxy | None],
+        callers: Callers,
+        lookups: Executor,
+    ) -> None:
+        self._loop = loop
+        self._find = find
+        self._callers = callers
+        self._lookups = lookups
+        self._straight = Proxy(loop, wanted.name, wanted.listen, wanted.upstream)
+        self._straight.start_without_listening()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.name = wanted.name
+        self.upstream = wanted.upstream
+        self.routes: Mapping[str, str] = wanted.routes
+        self._listener = Listener(loop, wanted.listen, self._accepted)
+        self.listen = self._listener.address
+
+    def view(self) -> FrontInput:
+        return FrontInput(self.name, self.listen, self.upstream, dict(self.routes))
+
+    @property
+    def open_connections(self) -> int:
+        """Those that went straight; the others count at their proxy."""
+        return len(self._tasks) + self._straight.open_connections
+
+    def _accepted(self, client: socket.socket) -> None:
+        task = self._loop.create_task(self._dispatch(client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dispatch(self, client: socket.socket) -> None:
+        try:
+            ends = client.getpeername()[:2], client.getsockname()[:2]
+        except OSError:
+            return client.close()
+        site = await self._loop.run_in_executor(self._lookups, self._callers.site_of, *ends)
+        if site is None or site not in self.routes:
+            return self._straight.adopt(client)
+        proxy = self._find(self.routes[site])
+        return proxy.adopt(client) if proxy is not None else reset(client)
+
+    def close(self) -> None:
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        self._straight.close()

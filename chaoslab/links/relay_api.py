@@ -1,0 +1,166 @@
+"""The relay's HTTP API: Toxiproxy 2.12's routes, and ours under /chaoslab/."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from chaoslab.links.proxy import Proxy, Toxic
+from chaoslab.links.switchboard import Refusal, Switchboard
+from chaoslab.links.wire import Fence, FrontInput, ProxyInput, ProxyPatch, RelayState, ToxicInput, ToxicPatch
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def application(switchboard: Switchboard) -> web.Application:
+    """The routes, bound to one switchboard."""
+    app = web.Application(middlewares=[_no_browsers, _refusals])
+    api = _Api(switchboard)
+    app.add_routes(
+        [
+            web.get("/version", api.version),
+            web.post("/reset", api.reset),
+            web.get("/proxies", api.proxies),
+            web.post("/proxies", api.create),
+            web.post("/populate", api.populate),
+            web.get("/proxies/{proxy}", api.show),
+            web.post("/proxies/{proxy}", api.change),
+            web.patch("/proxies/{proxy}", api.change),
+            web.delete("/proxies/{proxy}", api.delete),
+            web.get("/proxies/{proxy}/toxics", api.toxics),
+            web.post("/proxies/{proxy}/toxics", api.add_toxic),
+            web.get("/proxies/{proxy}/toxics/{toxic}", api.show_toxic),
+            web.post("/proxies/{proxy}/toxics/{toxic}", api.change_toxic),
+            web.patch("/proxies/{proxy}/toxics/{toxic}", api.change_toxic),
+            web.delete("/proxies/{proxy}/toxics/{toxic}", api.remove_toxic),
+            web.get("/chaoslab/state", api.state),
+            web.get("/chaoslab/fence", api.fence),
+            web.put("/chaoslab/fence", api.set_fence),
+            web.get("/chaoslab/fronts", api.fronts),
+            web.post("/chaoslab/fronts", api.create_front),
+            web.delete("/chaoslab/fronts/{front}", api.delete_front),
+        ]
+    )
+    return app
+
+
+class _Api:
+    def __init__(self, switchboard: Switchboard) -> None:
+        self._board = switchboard
+
+    async def version(self, _: web.Request) -> web.Response:
+        return _json({"version": RelayState.VERSION})
+
+    async def reset(self, _: web.Request) -> web.Response:
+        self._board.reset()
+        return web.Response(status=204)
+
+    async def proxies(self, _: web.Request) -> web.Response:
+        return _json({name: proxy.view() for name, proxy in self._board.proxies.items()})
+
+    async def create(self, request: web.Request) -> web.Response:
+        return _json(self._board.create(await _body(request, ProxyInput)).view(), status=201)
+
+    async def populate(self, request: web.Request) -> web.Response:
+        done: list[Proxy] = []
+        error: dict[str, Any] = {}
+        try:
+            self._board.populate(await _body(request, list[ProxyInput]), done)
+        except Refusal as refusal:
+            error = _error(refusal)
+        views = [proxy.view() for proxy in done] or None
+        return _json({**error, "proxies": views}, status=error.get("status", 201))
+
+    async def show(self, request: web.Request) -> web.Response:
+        return _json(self._proxy(request).view())
+
+    async def change(self, request: web.Request) -> web.Response:
+        self._proxy(request)
+        return _json(self._board.change(request.match_info["proxy"], await _body(request, ProxyPatch)).view())
+
+    async def delete(self, request: web.Request) -> web.Response:
+        self._board.delete(request.match_info["proxy"])
+        return web.Response(status=204)
+
+    async def toxics(self, request: web.Request) -> web.Response:
+        return _json([toxic.view() for toxic in self._proxy(request).in_order()])
+
+    async def add_toxic(self, request: web.Request) -> web.Response:
+        self._proxy(request)
+        return _json(self._board.add_toxic(request.match_info["proxy"], await _body(request, ToxicInput)).view())
+
+    async def show_toxic(self, request: web.Request) -> web.Response:
+        return _json(self._toxic(request).view())
+
+    async def change_toxic(self, request: web.Request) -> web.Response:
+        self._toxic(request)
+        at = request.match_info
+        return _json(self._board.change_toxic(at["proxy"], at["toxic"], await _body(request, ToxicPatch)).view())
+
+    async def remove_toxic(self, request: web.Request) -> web.Response:
+        self._board.remove_toxic(request.match_info["proxy"], request.match_info["toxic"])
+        return web.Response(status=204)
+
+    async def state(self, _: web.Request) -> web.Response:
+        return _json(self._board.state())
+
+    async def fence(self, _: web.Request) -> web.Response:
+        return _json(self._board.fence())
+
+    async def set_fence(self, request: web.Request) -> web.Response:
+        return _json(self._board.set_fence(await _body(request, Fence)))
+
+    async def fronts(self, _: web.Request) -> web.Response:
+        return _json({front.name: front.view() for front in self._board.fronts()})
+
+    async def create_front(self, request: web.Request) -> web.Response:
+        return _json(self._board.create_front(await _body(request, FrontInput)).view(), status=201)
+
+    async def delete_front(self, request: web.Request) -> web.Response:
+        self._board.delete_front(request.match_info["front"])
+        return web.Response(status=204)
+
+    def _proxy(self, request: web.Request) -> Proxy:
+        return self._board.proxy(request.match_info["proxy"])
+
+    def _toxic(self, request: web.Request) -> Toxic:
+        return self._board.toxic(request.match_info["proxy"], request.match_info["toxic"])
+
+
+async def _body(request: web.Request, shape: type[T]) -> T:
+    """The body in its shape. Raises Refusal, 400, for everything else."""
+    try:
+        return msgspec.json.decode(await request.read(), type=shape)
+    except (ValueError, RecursionError) as broken:
+        raise Refusal(400, f"bad request body: {broken}") from broken
+
+
+@web.middleware
+async def _no_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A web page must not be able to reach this API through the browser of whoever reads it."""
+    if request.headers.get("User-Agent", "").startswith("Mozilla/"):
+        return web.Response(status=403, text="User agent not allowed\n")
+    return await handler(request)
+
+
+@web.middleware
+async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        return _json(_error(refusal), status=refusal.status)
+    except (ValueError, RecursionError) as broken:
+        return _json(_error(Refusal(400, f"bad request body: {broken}")), status=400)
+
+
+def _error(refusal: Refusal) -> dict[str, Any]:
+    return {"error": str(refusal) or http.HTTPStatus(refusal.status).phrase, "status": refusal.status}
+
+
+def _json(payload: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(payload) + b"\n", status=status, content_type="application/json")
