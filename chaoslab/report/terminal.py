@@ -30,6 +30,7 @@ from chaoslab.report.words import (
     VERDICTS,
     Line,
     Tone,
+    clean,
     exit_code_of,
     ledger_in_words,
     line_of,
@@ -45,7 +46,6 @@ _STATES: Mapping[State, tuple[str, str]] = {  # a sign as well as a colour, for 
     "unknown": ("· unknown", "dim"),
 }
 _FAULT_STYLES = {"inject": "yellow", "effective": "bold red", "heal": "yellow", "healed": "green"}
-_UNSHOWN = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 _PLAIN_WIDTH = 120  # where the output's width cannot be known
 _NARROW = 72
 
@@ -130,15 +130,15 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     if result.objectives:
         _show(console, _objectives_table(result, console.width))
     for service, ledger in result.ledger.items():
-        _show(console, Text(_clean(f"ledger {service}: {ledger_in_words(ledger)}")))
+        _show(console, Text(clean(f"ledger {service}: {ledger_in_words(ledger)}")))
     for prefix, lines in (("warning: ", result.warnings), ("left behind: ", result.left_behind)):
         for line in lines:
-            _show(console, Text(_clean(prefix + line), style=STYLES["warn"]))
+            _show(console, Text(clean(prefix + line), style=STYLES["warn"]))
     if report:
-        _show(console, Text(f"report: {_clean(report)}"), wrap=False)
+        _show(console, Text(f"report: {clean(report)}"), wrap=False)
     _show(console, Text(f"\n{VERDICTS[result.verdict]}", style="bold"))
     for reason in result.reasons:
-        _show(console, Text(_clean(f"- {reason}")))
+        _show(console, Text(clean(f"- {reason}")))
     code = exit_code_of(result) if exit_code is None else exit_code
     _show(console, Text(f"verdict: {result.verdict} (exit {int(code)})", style=STYLES[VERDICT_TONES[result.verdict]]))
 
@@ -160,7 +160,7 @@ class _Log:
 
     def line(self, line: Line, elapsed_s: float | None = None) -> None:
         when = " " * 8 if elapsed_s is None else f"{elapsed_s:7.1f}s"
-        body = Text(_clean(line.text), style=STYLES[line.tone] if self._styled else "")
+        body = Text(clean(line.text), style=STYLES[line.tone] if self._styled else "")
         _show(self.console, Text(when + "  ", style="dim" if self._styled else "").append_text(body), wrap=False)
 
 
@@ -205,7 +205,7 @@ def _phase_line(status: Status, width: int) -> RenderableType:
 def _fault_line(id_: str, fault: FaultNow) -> Text:
     words = "in effect" if fault.state == "effective" else fault.state
     text = f"{'':8}  fault {id_}: {fault.name} {fault.target}: {words} for {fault.since_s:.0f} s"
-    return Text(_clean(text), style=_FAULT_STYLES.get(fault.state, "yellow"), no_wrap=True, overflow="ellipsis")
+    return Text(clean(text), style=_FAULT_STYLES.get(fault.state, "yellow"), no_wrap=True, overflow="ellipsis")
 
 
 def _services_table(services: Mapping[str, ServiceNow]) -> Table:
@@ -216,7 +216,7 @@ def _services_table(services: Mapping[str, ServiceNow]) -> Table:
         words, style = _STATES[now.state]
         share = "–" if now.good_share is None else f"{now.good_share:.0%}"
         p95 = "–" if now.p95_ms is None else f"{now.p95_ms:.0f} ms"
-        table.add_row(Text(_clean(service)), Text(words, style=style), f"{now.since_s:.0f} s", share, p95)
+        table.add_row(Text(clean(service)), Text(words, style=style), f"{now.since_s:.0f} s", share, p95)
     return table
 
 
@@ -234,7 +234,7 @@ def _objectives_table(result: Result, width: int) -> Table:
         cells = _objective_cells(objective, result)
         table.add_row(*(cells[:-1] if narrow else cells))
         if narrow and objective.why:
-            table.add_row("", "", Text(_clean(objective.why)), "")
+            table.add_row("", "", Text(clean(objective.why)), "")
     return table
 
 
@@ -242,16 +242,11 @@ def _objective_cells(objective: ObjectiveResult, result: Result) -> list[Text]:
     service, name = split_objective(objective.id, result.services)
     wanted = f"{name} {objective.objective}".strip()
     verdict = Text(objective.verdict, style=STYLES[VERDICT_TONES[objective.verdict]])
-    texts = [Text(_clean(text)) for text in (service or "–", wanted, objective.measured)]
-    return [*texts, verdict, Text(_clean(objective.why))]
+    texts = [Text(clean(text)) for text in (service or "–", wanted, objective.measured)]
+    return [*texts, verdict, Text(clean(objective.why))]
 
 
 def _show(console: Console, what: RenderableType, *, wrap: bool = True) -> None:
     """Print; a reader that went away (a closed pipe or terminal) must not end a run that still has to heal."""
     with contextlib.suppress(OSError):
         console.print(what, soft_wrap=not wrap)
-
-
-def _clean(text: str) -> str:
-    """Without control codes, which a hostile answer could use to repaint the terminal."""
-    return text.replace("\n", " ").translate(_UNSHOWN)

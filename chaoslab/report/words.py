@@ -64,6 +64,7 @@ _FAULT_EVENTS: Mapping[str, tuple[str, Tone]] = {
 }
 _ROLES = {"steady": "", "failback": " (failback)", "fault": " (at the fault)", "bring-about": " (being brought about)"}
 _NOTE_TONES: Mapping[str, Tone] = {"info": "quiet", "warning": "warn", "error": "bad", "interrupted": "warn"}
+_CONTROL_CODES = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Line:
 def exit_code_of(result: Result) -> ExitCode:
     """What a process that ran this should exit with, interruption apart."""
     return ExitCode.UNCLEAN if result.cleanup != "complete" else _VERDICT_EXITS[result.verdict]
+
+
+def clean(text: str) -> str:
+    """On one line, without control codes (with which a hostile answer could repaint a terminal), and valid as UTF-8."""
+    return text.replace("\n", " ").translate(_CONTROL_CODES).encode(errors="replace").decode()
 
 
 def line_of(row: AnyRow) -> Line | None:
