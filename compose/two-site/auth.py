@@ -18,7 +18,7 @@ def auth() -> web.Application:
     ledger = Ledger(nodes, "sessions")
 
     def ready(purpose: str) -> bool:
-        return (nodes.nearest if purpose == "read" else nodes.leader) is not None
+        return nodes.answers if purpose == "read" else nodes.leader is not None
 
     async def log_in(request: web.Request) -> web.Response:
         record, _ = parse(await request.read())
@@ -27,7 +27,7 @@ def auth() -> web.Application:
 
     async def check(request: web.Request) -> web.Response:
         token = request.match_info["id"]
-        row = None if "\0" in token else await nodes.on_nearest(_CHECK, token)
+        row = None if "\0" in token else await nodes.anywhere(_CHECK, token)
         if row is None:
             raise web.HTTPNotFound(text='{"error": "no such session"}', content_type="application/json")
         return json_answer(json.dumps({"id": token, "writer": row[0]}).encode())

@@ -16,6 +16,7 @@ from web_service import application, database, json_answer, serve
 
 CUSTOMERS = 64
 AMOUNT_MAX = 1_000_000
+TRANSFER_COLUMNS = ("debit", "credit", "amount")
 _BALANCE = """
 SELECT coalesce((SELECT sum(amount) FROM entries WHERE credit = $1), 0)::bigint
      - coalesce((SELECT sum(amount) FROM entries WHERE debit = $1), 0)::bigint
@@ -24,7 +25,7 @@ SELECT coalesce((SELECT sum(amount) FROM entries WHERE credit = $1), 0)::bigint
 
 def entries_in(nodes: Database) -> Ledger:
     """The ledger of transfers."""
-    return Ledger(nodes, "entries", extra=("debit", "credit", "amount"))
+    return Ledger(nodes, "entries", extra=TRANSFER_COLUMNS)
 
 
 def pay(open_ledger: Callable[[Database], Ledger] = entries_in) -> web.Application:

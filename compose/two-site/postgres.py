@@ -16,6 +16,7 @@ import asyncpg
 
 CONNECT_S = 1.0
 STATEMENT_S = 1.0
+ANYWHERE_S = 0.5  # for one node of several that may answer a read
 QUEUE_S = 0.4  # how long to wait for a free connection
 WATCH_S = 0.3  # pause between two looks at a node
 CONNECTIONS = 10  # to each node
@@ -136,9 +137,9 @@ class Database:
         return max(leaders, key=lambda node: node.role or 0, default=None)
 
     @property
-    def nearest(self) -> Node | None:
-        """The first node that answers, leader or not."""
-        return next((node for node in self.nodes if node.role is not None), None)
+    def answers(self) -> bool:
+        """Whether any node does, leader or not."""
+        return any(node.role is not None for node in self.nodes)
 
     def start(self) -> None:
         self._watches = [asyncio.create_task(node.watch()) for node in self.nodes]
@@ -151,18 +152,19 @@ class Database:
 
     async def on_leader(self, sql: str, *arguments: Any) -> Row | None:
         """Raises NotTried when no node leads."""
-        return await _chosen(self.leader, "no database node leads").fetch(sql, *arguments)
+        leader = self.leader
+        if leader is None:
+            raise NotTried("no database node leads")
+        return await leader.fetch(sql, *arguments)
 
-    async def on_nearest(self, sql: str, *arguments: Any) -> Row | None:
-        """May be answered by a standby, a moment behind. Raises NotTried when no node answers."""
-        return await _chosen(self.nearest, "no database node answers").fetch(sql, *arguments)
+    async def anywhere(self, sql: str, *arguments: Any, leader_first: bool = False) -> Row | None:
+        """For reads only: by the first node that answers, maybe a standby a moment behind. Raises NotTried when none does."""
+        nodes = [node for node in self.nodes if node.role is not None]
+        for node in sorted(nodes, key=lambda node: -(node.role or 0)) if leader_first else nodes:
+            with contextlib.suppress(NotTried, Unknown):
+                return await node.fetch(sql, *arguments, timeout_s=ANYWHERE_S)
+        raise NotTried("no database node answers")
 
     async def on_local(self, sql: str, *arguments: Any) -> Row | None:
         """By the own site's node and no other."""
         return await self.nodes[0].fetch(sql, *arguments)
-
-
-def _chosen(node: Node | None, otherwise: str) -> Node:
-    if node is None:
-        raise NotTried(otherwise)
-    return node

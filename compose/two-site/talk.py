@@ -23,7 +23,7 @@ def talk() -> web.Application:
     visitors = Remembered(login)
 
     def ready(purpose: str) -> bool:
-        return (nodes.nearest if purpose == "read" else nodes.leader) is not None
+        return nodes.answers if purpose == "read" else nodes.leader is not None
 
     async def send(request: web.Request) -> web.Response:
         await visitors.admit(request)
@@ -35,8 +35,7 @@ def talk() -> web.Application:
         await visitors.admit(request)
         if "writer" in request.query:
             return json_answer(await ledger.read(request.query))
-        ask = nodes.on_leader if nodes.leader else nodes.on_nearest
-        row = await ask(_LATEST, _limit(request.query.get("limit", "20")))
+        row = await nodes.anywhere(_LATEST, _limit(request.query.get("limit", "20")), leader_first=True)
         return json_answer(b'{"messages": ' + (row[0].encode() if row else b"[]") + b"}")
 
     return application("talk", ready, [web.post("/talk/messages", send), web.get("/talk/messages", read)], [nodes, login])

@@ -1,0 +1,49 @@
+"""pay as it must not be: it acknowledges a transfer when it is in memory, and persists it a while later.
+
+Never part of the stack; an overlay puts it in pay's place, to prove that lost money is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from pay import TRANSFER_COLUMNS, pay
+from postgres import Database, NotTried, Unknown
+from records import Ledger, Record
+from web_service import serve
+
+BEHIND_S = 2.0  # what a power loss takes with it, at least
+
+
+class WriteBehind(Ledger):
+    """A ledger whose `store` returns at once."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "entries", extra=TRANSFER_COLUMNS)
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def store(self, record: Record, *extra: Any) -> None:
+        task = asyncio.create_task(self._persist(record, *extra))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _persist(self, record: Record, *extra: Any) -> None:
+        while True:
+            await asyncio.sleep(BEHIND_S)
+            try:
+                return await super().store(record, *extra)
+            except (NotTried, Unknown):
+                continue
+            except web.HTTPConflict:
+                return None  # the client was told otherwise long ago
+
+
+def pay_ack_first() -> web.Application:
+    return pay(WriteBehind)
+
+
+if __name__ == "__main__":
+    serve(pay_ack_first)
