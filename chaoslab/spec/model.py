@@ -8,36 +8,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, Strict, model_serializer
 
-from chaoslab.units import Threshold, parse_duration_s, parse_ratio, parse_threshold
+from chaoslab.spec.quantities import OverRatio, Ratio, Seconds, Texts, UnderSeconds
 
 OUTSIDE = "outside"  # where the entry, the users, the load and the prober stand: in no site
 Verdict = Literal["pass", "fail", "error", "aborted", "inconclusive"]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Flag = Annotated[bool, Strict()]
+Status = Annotated[int, Strict(), Field(ge=100, le=599)]
 
 
 class Model(BaseModel):
     """Base of everything a person writes: unknown keys are errors, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-def _duration(raw: Any) -> float:
-    return parse_duration_s(raw) if isinstance(raw, str) else parse_duration_s(str(raw) + ("" if raw == 0 else "?"))
-
-
-def _threshold(unit: Literal["s", "ratio", "count"], default: Literal["<", ">"]) -> Any:
-    def parse(raw: Any) -> Threshold:
-        return raw if isinstance(raw, Threshold) else parse_threshold(raw, unit=unit, default=default)
-
-    return BeforeValidator(parse)
-
-
-Seconds = Annotated[float, BeforeValidator(_duration)]
-Ratio = Annotated[float, BeforeValidator(lambda raw: raw if isinstance(raw, float) else parse_ratio(str(raw)))]
-UnderSeconds = Annotated[Threshold, _threshold("s", "<")]
-UnderRatio = Annotated[Threshold, _threshold("ratio", "<")]
-OverRatio = Annotated[Threshold, _threshold("ratio", ">")]
 
 
 # --- objectives, load, steady state -----------------------------------------------------------------------------
@@ -50,23 +36,34 @@ class Objectives(Model):
     rpo: UnderSeconds | None = None
     failback: UnderSeconds | None = None
     availability: OverRatio | None = None
-    unaffected: bool = False  # the service is expected not to notice the fault
+    unaffected: Flag = False  # the service is expected not to notice the fault
+
+    @model_serializer(mode="wrap")
+    def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only what was said: an objective taken back with null differs from one that was never mentioned."""
+        said: dict[str, Any] = handler(self)
+        return {name: value for name, value in said.items() if name in self.model_fields_set}
 
 
 class LoadSpec(Model):
-    """Locust as the load. `workers` uses Locust's own processes; `master` names one that already runs (host:port)."""
+    """Locust as the load. `workers` uses Locust's own processes; `master` names one that already runs (host:port).
+
+    `listen` (host:port): workers on other machines may join ours; without `workers` we wait for `expect_workers` of them.
+    """
 
     locustfile: Path
-    users: Annotated[int, Field(ge=1, le=100_000)] = 20
-    spawn_rate: Annotated[float, Field(gt=0)] = 20
-    workers: Annotated[int, Field(ge=0, le=64)] = 0
+    users: Annotated[Whole, Field(ge=1, le=100_000)] = 20
+    spawn_rate: Annotated[Number, Field(gt=0, le=100_000)] = 20
+    workers: Annotated[Whole, Field(ge=0, le=64)] = 0
     master: str | None = None
+    listen: str | None = None
+    expect_workers: Annotated[Whole, Field(ge=0, le=1000)] = 0
 
 
 class ProbeSpec(Model):
     """The open-loop prober: slots a second for each journey. `journeys` None means all of the stack's."""
 
-    rate: Annotated[float, Field(gt=0, le=1000)] = 50
+    rate: Annotated[Number, Field(gt=0, le=1000)] = 50
     journeys: list[str] | None = None
 
 
@@ -96,8 +93,8 @@ class Failback(Model):
 class Abort(Model):
     """Safety limits of the machine. They end a run; they do not judge it."""
 
-    host_memory: Annotated[Threshold, _threshold("ratio", ">")] | None = None
-    disk_used: Annotated[Threshold, _threshold("ratio", ">")] | None = None
+    host_memory: OverRatio | None = None
+    disk_used: OverRatio | None = None
 
 
 class Expect(Model):
@@ -110,12 +107,17 @@ class Expect(Model):
 # --- faults -----------------------------------------------------------------------------------------------------
 
 
+ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
 class FaultBase(Model):
     """`at` counts from the end of the steady state; a fault heals `heal_after` its injection, or at the end."""
 
-    id: str
-    at: Seconds = 0.0
-    heal_after: Seconds | None = None
+    id: Annotated[str, Field(pattern=ID, description="What this fault is called in rows and reports.")]
+    at: Annotated[Seconds, Field(description="When it is injected, counted from the end of the steady state.")] = 0.0
+    heal_after: Annotated[
+        Seconds | None, Field(description="How long after its injection it heals; without it, at the end of the timeline.")
+    ] = None
     fault: str
     target_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -164,7 +166,7 @@ class LinkDegrade(_LinkFault):
     fault: Literal["link.degrade"]
     latency: Seconds = 0.0
     jitter: Seconds = 0.0
-    bandwidth_kbps: Annotated[int, Field(ge=1)] | None = None
+    bandwidth_kbps: Annotated[Whole, Field(ge=1)] | None = None
     loss: Ratio = 0.0
 
 
@@ -211,15 +213,21 @@ class Experiment(Model):
 
     name: str
     hypothesis: str
-    title: str
-    stack: list[Path]  # a Compose file and its overlays, in order
-    tags: list[str] = []
+    title: Annotated[str, Field(min_length=1, description="A few words for lists and reports.")]
+    stack: Annotated[
+        list[Path],
+        Texts,
+        Field(min_length=1, description="A Compose file and its overlays, in order; relative to this file."),
+    ]
+    tags: Annotated[list[str], Field(description="Words to select experiments by, such as nightly.")] = []
     load: LoadSpec | None = None
     probe: ProbeSpec = ProbeSpec()
     steady_state: SteadyState = SteadyState()
-    timeline: list[FaultSpec]
+    timeline: Annotated[list[FaultSpec], Field(description="The faults, each with the time it begins.")]
     failback: Failback = Failback()
-    objectives: dict[str, Objectives] = {}
+    objectives: Annotated[
+        dict[str, Objectives], Field(description="By service; what is not said here comes from the service's tier.")
+    ] = {}
     abort: Abort = Abort()
     expect: Expect | None = None
 
@@ -228,7 +236,7 @@ class Experiment(Model):
 
 
 class Request(Model):
-    """One HTTP request; `{id}`, `{seq}`, `{hash}`, `{writer}` are filled in inside strings of path, json and headers."""
+    """One HTTP request; `{id}`, `{writer}`, `{seq}` and `{payload}` are filled in inside strings of path, json and headers."""
 
     method: Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"] = "GET"
     path: str
@@ -240,7 +248,7 @@ class Request(Model):
 class Good(Model):
     """What a good answer is: its status, its latency from the due time, and (JMESPath over the JSON) what it says."""
 
-    status: int = 200
+    status: Status = 200
     within: Seconds = 0.5
     expect: str | None = None  # JMESPath; must be true
 
@@ -254,7 +262,7 @@ class LedgerSpec(Model):
     path: str
     local: str | None = None
     items: str
-    linearizable: bool = False
+    linearizable: Flag = False
 
 
 class Journey(Model):
@@ -263,7 +271,7 @@ class Journey(Model):
     service: str
     request: Request
     good: Good = Good()
-    not_applied: list[int] = []  # statuses that prove that nothing was executed
+    not_applied: list[Status] = []  # statuses that prove that nothing was executed
     timeout: Seconds = 2.0
     ledger: LedgerSpec | None = None
 
@@ -275,7 +283,7 @@ class Journey(Model):
 class ConditionSpec(Model):
     """A fact about the stack: GET a URL of `replica:port`, hold `expect` (JMESPath) against its JSON.
 
-    `bring_about` is a request that establishes it: {replica URL, method, json}.
+    `bring_about` is a request that establishes it, where it does not hold by itself.
     """
 
     get: str
@@ -307,7 +315,10 @@ class ProcessSpec(Model):
 
 
 class StackSpec(Model):
-    """The `x-chaoslab` section of a Compose file. `entry` is `replica:port`, what users reach."""
+    """The `x-chaoslab` section of a Compose file. `entry` is `replica:port`, what users reach.
+
+    `advertised`: addresses (`replica:port`) that a replica hands on to others, so that every caller gets the same one.
+    """
 
     sites: Annotated[list[str], Field(min_length=1)]
     entry: str
@@ -316,6 +327,7 @@ class StackSpec(Model):
     conditions: dict[str, ConditionSpec] = {}
     journeys: dict[str, Journey] = {}
     processes: dict[str, ProcessSpec] = {}
+    advertised: list[str] = []
 
 
 ConditionSpec.model_rebuild()

@@ -1,0 +1,208 @@
+"""What must fit together in an experiment: its times, and its names with those of the stack. Pure; tells, never raises."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from chaoslab.spec.compose import ComposeFile
+from chaoslab.spec.model import OUTSIDE, Experiment, FaultBase, SitePowerLoss
+from chaoslab.spec.objectives import measured_services, objectives_for
+from chaoslab.spec.problems import suggest
+from chaoslab.spec.source import KeyPath
+from chaoslab.spec.stack_checks import Tell
+from chaoslab.stack.topology import Topology
+
+PROMISES = ("rto", "rpo", "failback", "availability", "unaffected")
+RUN_OBJECTIVES = ("steady-state", "cleanup")
+_HOST_PORT = re.compile(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
+
+
+def check_experiment(experiment: Experiment, numbers: Sequence[int], compose: ComposeFile | None, tell: Tell) -> None:
+    """`numbers`: where each fault stands in the timeline as written. Without a sound stack only the times are checked."""
+    _Times(experiment, numbers, tell).check()
+    _check_load(experiment, tell)
+    if compose is not None:
+        _Names(experiment, numbers, compose, tell).check()
+
+
+def _check_load(experiment: Experiment, tell: Tell) -> None:
+    for key in ("master", "listen"):
+        address = getattr(experiment.load, key, None)
+        if address is not None and not _HOST_PORT.fullmatch(address):
+            tell(("load", key), f"{key} {address!r} must be a host and a port, such as 127.0.0.1:5557")
+
+
+class _Times:
+    """Times that no run could keep."""
+
+    def __init__(self, experiment: Experiment, numbers: Sequence[int], tell: Tell) -> None:
+        self.experiment, self.tell = experiment, tell
+        self.faults = list(zip(numbers, experiment.timeline, strict=True))
+
+    def check(self) -> None:
+        for name in ("steady_state", "failback"):
+            phase = getattr(self.experiment, name)
+            if phase.hold > phase.within:
+                self.tell(
+                    (name,), f"{name} cannot hold for {phase.hold:g}s within {phase.within:g}s; raise within, or lower hold"
+                )
+        for number, fault in self.faults:
+            if fault.heal_after == 0:
+                message = f"fault {fault.id!r} heals at once; say how long it lasts, such as heal_after: 30s"
+                self.tell(("timeline", number, "heal_after"), message)
+        self._identifiers()
+        self._late_ones()
+        self._overlaps()
+
+    def _identifiers(self) -> None:
+        first: dict[str, int] = {}
+        for number, fault in self.faults:
+            if fault.id in first:
+                message = f"fault id {fault.id!r} is used twice; item {first[fault.id] + 1} of the timeline has it too"
+                self.tell(("timeline", number, "id"), message)
+            first.setdefault(fault.id, number)
+
+    def _late_ones(self) -> None:
+        """A fault that says no end lasts until the others are over: it must not begin after that."""
+        over_s = max((_end_s(fault) for _, fault in self.faults if fault.heal_after is not None), default=math.inf)
+        for number, fault in self.faults:
+            if fault.heal_after is None and fault.at >= over_s:
+                message = f"fault {fault.id!r} begins at {fault.at:g}s, when all others are healed; say its heal_after"
+                self.tell(("timeline", number, "at"), message)
+
+    def _overlaps(self) -> None:
+        for index, (number, fault) in enumerate(self.faults):
+            for other_number, other in self.faults[:index]:
+                if _same_hurt(fault, other) and fault.at < _end_s(other) and other.at < _end_s(fault):
+                    message = f"fault {fault.id!r} hits {fault.target} while {other.id!r} (item {other_number + 1}) still does"
+                    self.tell(("timeline", number, "at"), f"{message}; move one of them")
+                    break
+
+
+def _end_s(fault: FaultBase) -> float:
+    return math.inf if fault.heal_after is None else fault.at + fault.heal_after
+
+
+def _same_hurt(one: FaultBase, other: FaultBase) -> bool:
+    if (one.fault, one.target) != (other.fault, other.target) or one.fault == "exec":
+        return False
+    if isinstance(one, SitePowerLoss) and isinstance(other, SitePowerLoss) and one.services and other.services:
+        return not set(one.services).isdisjoint(other.services)
+    return True
+
+
+class _Names:
+    """Names in an experiment that its stack must know."""
+
+    def __init__(self, experiment: Experiment, numbers: Sequence[int], compose: ComposeFile, tell: Tell) -> None:
+        self.experiment, self.stack, self.tell = experiment, compose.spec, tell
+        self.faults = list(zip(numbers, experiment.timeline, strict=True))
+        self.topology: Topology = compose.topology()
+        self.services = tuple(dict.fromkeys(replica.service for replica in self.topology.replicas))
+
+    def check(self) -> None:
+        self._known(self.experiment.steady_state.conditions, ("steady_state", "conditions"), "condition", self.stack.conditions)
+        self._known(self.experiment.probe.journeys or (), ("probe", "journeys"), "journey", self.stack.journeys)
+        if not self.stack.journeys:
+            self.tell(
+                ("stack",), "the stack has no journeys, so nothing would be measured; declare some under x-chaoslab.journeys"
+            )
+        self._objectives()
+        self._expected()
+        for number, fault in self.faults:
+            self._target(fault, ("timeline", number))
+
+    def _known(self, said: Iterable[str], path: KeyPath, kind: str, known: Iterable[str]) -> None:
+        for index, name in enumerate(said):
+            if name not in known:
+                hint = suggest(name, known) or f"; the stack declares no {kind}s"
+                self.tell((*path, index), f"unknown {kind} {name!r}{hint}")
+
+    def _objectives(self) -> None:
+        measured = measured_services(self.stack)
+        for name in self.experiment.objectives:
+            if name in self.services and name not in measured:
+                message = (
+                    f"no journey looks at service {name!r}, so its objectives cannot be judged; measured: {', '.join(measured)}"
+                )
+                self.tell(("objectives", name), message, key=True)
+            elif name not in measured:
+                self.tell(("objectives", name), f"unknown service {name!r}{suggest(name, measured)}", key=True)
+
+    def _expected(self) -> None:
+        if self.experiment.expect is None:
+            return
+        owed = objectives_for(self.experiment, self.stack)
+        known = {f"{name}.{promise}" for name, one in owed.items() for promise in PROMISES if getattr(one, promise)}
+        known |= {f"{name}.ledger" for name in owed}
+        known |= {f"fault.{fault.id}" for _, fault in self.faults} | set(RUN_OBJECTIVES)
+        for index, name in enumerate(self.experiment.expect.objectives):
+            if name not in known:
+                hint = suggest(name, known) or f"; such as {min(known)}"
+                self.tell(("expect", "objectives", index), f"unknown objective {name!r}{hint}")
+
+    def _target(self, fault: Any, path: KeyPath) -> None:
+        check: Callable[[Any, KeyPath], None] | None = {
+            "site.power-loss": self._power_loss,
+            "site.isolate": self._isolate,
+            "link.cut": self._link,
+            "link.degrade": self._link,
+            "service.kill": self._service,
+            "service.pause": self._service,
+        }.get(fault.fault)
+        if check is not None:
+            check(fault, path)
+
+    def _power_loss(self, fault: Any, path: KeyPath) -> None:
+        if not self._site(fault.site, (*path, "site")):
+            return
+        names = [replica.name for replica in self.topology.in_site(fault.site)]
+        for index, name in enumerate(fault.services or ()):
+            if name not in names:
+                self.tell((*path, "services", index), f"no replica {name!r} stands in {fault.site}{suggest(name, names)}")
+        if fault.services == []:
+            self.tell(
+                (*path, "services"), "services is empty, so nothing would lose power; drop the key to burn the whole site"
+            )
+
+    def _isolate(self, fault: Any, path: KeyPath) -> None:
+        self._site(fault.site, (*path, "site"))
+
+    def _site(self, site: str, path: KeyPath) -> bool:
+        """Whether a fault may take this place as a whole."""
+        entry = self.topology.replica(self.topology.entry[0])
+        places = [place for place in self.topology.places if place not in (OUTSIDE, entry.site)]
+        if site in places:
+            return True
+        if site == OUTSIDE:
+            self.tell(path, f"{OUTSIDE} is where the users stand, and no site to take away; known: {', '.join(places)}")
+        elif site == entry.site:
+            self.tell(
+                path, f"{site} holds the entry {entry.name!r}, through which everything is measured; put the entry outside"
+            )
+        else:
+            self.tell(path, f"unknown site {site!r}{suggest(site, places)}")
+        return False
+
+    def _link(self, fault: Any, path: KeyPath) -> None:
+        for key, place in (("from", fault.source), ("to", fault.to)):
+            if place not in self.topology.places:
+                self.tell((*path, key), f"unknown place {place!r}{suggest(place, self.topology.places)}")
+        if fault.source == fault.to:
+            self.tell((*path, "to"), f"a link leads from one place to another, not from {fault.to!r} to itself")
+
+    def _service(self, fault: Any, path: KeyPath) -> None:
+        if fault.service not in self.services:
+            replica = next((one for one in self.topology.replicas if one.name == fault.service), None)
+            hint = suggest(fault.service, self.services)
+            if replica is not None:
+                hint = f": it is a replica; write service: {replica.service}, site: {replica.site}"
+            self.tell((*path, "service"), f"unknown service {fault.service!r}{hint}")
+        elif fault.site is not None and fault.site not in self.topology.places:
+            self.tell((*path, "site"), f"unknown site {fault.site!r}{suggest(fault.site, self.topology.places)}")
+        elif fault.site is not None and not self.topology.of_service(fault.service, fault.site):
+            places = ", ".join(dict.fromkeys(replica.site for replica in self.topology.of_service(fault.service)))
+            self.tell((*path, "site"), f"service {fault.service!r} has no replica in {fault.site}; it stands in {places}")
