@@ -91,7 +91,7 @@ def warm_up() -> None:
 def timeline(lanes: Sequence[Lane], bands: Sequence[Band], faults: Sequence[FaultResult], marks: Sequence[Mark]) -> str:
     """Phases and faults on top; below, for each service, its intervals and one strip of good and bad slots a journey."""
     services = list(dict.fromkeys(lane.service for lane in lanes))
-    head_px = _HEAD_PX * (bool(bands) + len(faults))
+    head_px = _HEAD_PX * (bool(bands) + len(faults)) + _GAP_PX // 2
     body_px = head_px + len(services) * (_HEAD_PX + _GAP_PX // 2) + len(lanes) * _LANE_PX + 4
     with _style():
         figure = _figure(body_px + _AXIS_PX)
@@ -198,7 +198,8 @@ def _bar(axes: Axes, middle: float, begin_s: float, end_s: float, text: str, **l
     begin_s, end_s = max(begin_s, axes.get_xlim()[0]), min(end_s, axes.get_xlim()[1])
     if end_s <= begin_s:
         return
-    axes.barh(middle, end_s - begin_s, height=_LANE_PX - 2, left=begin_s, linewidth=0, zorder=2, **look)
+    gap_s = 1.5 / _px_per_s(axes)  # so that neighbours can be told apart
+    axes.barh(middle, end_s - begin_s - gap_s, height=_LANE_PX - 2, left=begin_s, linewidth=0, zorder=2, **look)
     if len(text) * _LETTER_PX + 10 <= _px(axes, end_s) - _px(axes, begin_s):
         offset_s = 5 / _px_per_s(axes)
         axes.text(begin_s + offset_s, middle, text, va="center_baseline", fontsize=10.5, zorder=6)

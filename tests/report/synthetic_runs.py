@@ -129,7 +129,7 @@ def _slots(script: Script) -> list[AnyRow]:
 
 def _slot(name: str, seq: int, due_s: float, *, bad: bool, script: Script, dice: random.Random) -> Probe:
     service, op, usual_ms = script.journeys[name]
-    just_back = 3.0 if INJECT_S + 22 < due_s < INJECT_S + 26 else 1.0
+    just_back = 3.0 if script.until_s > HEAL_S and INJECT_S + 22 < due_s < INJECT_S + 26 else 1.0
     latency_ms = usual_ms * just_back * dice.lognormvariate(0, 0.28) if not bad else 2000.0
     hang = bad and due_s < INJECT_S + 12
     error = None if not bad else "no answer within 2 s" if hang else "503 Service Unavailable: no upstream is healthy"
@@ -157,11 +157,11 @@ def _slot(name: str, seq: int, due_s: float, *, bad: bool, script: Script, dice:
     )
 
 
-def _load(script: Script) -> list[AnyRow]:
+def _load(script: Script, fault: bool) -> list[AnyRow]:
     dice = random.Random(script.seed + 1)  # noqa: S311 -- repeatable, not secret
     rows: list[AnyRow] = []
     for second in range(round(BOOT_S), round(script.until_s)):
-        down = INJECT_S <= second < INJECT_S + 24 and bool(script.outages)
+        down = INJECT_S <= second < INJECT_S + 24 and fault
         requests = round(dice.gauss(38 if down else 155, 4))
         rows.append(
             Load(
@@ -177,7 +177,7 @@ def _load(script: Script) -> list[AnyRow]:
     return rows
 
 
-def _phases(until_s: float) -> list[AnyRow]:
+def _phases(until_s: float, fault: bool) -> list[AnyRow]:
     begins: list[tuple[Phase, float, float | None]] = [
         ("boot", 0.0, None),
         ("steady", BOOT_S, 8.0),
@@ -189,7 +189,7 @@ def _phases(until_s: float) -> list[AnyRow]:
     ]
     rows: list[AnyRow] = []
     for number, (phase, begin_s, planned_s) in enumerate(begins):
-        if begin_s >= until_s and phase not in ("drain", "verify", "down"):
+        if phase in ("faults", "failback") and (begin_s >= until_s or not fault):
             continue
         end_s = begins[number + 1][1] if number + 1 < len(begins) else END_S
         detail = {"planned_s": planned_s} if planned_s else {}
@@ -250,10 +250,10 @@ def history(script: Script, *, fault: bool = True) -> list[AnyRow]:
             facts=FACTS,
         ),
         Note(t_ns=at(0.01), level="info", text="runtime embedded: no Docker engine answers"),
-        *_phases(script.until_s),
+        *_phases(script.until_s, fault),
         *_conditions(),
         *_slots(script),
-        *_load(script),
+        *_load(script, fault),
         *script.extra,
     ]
     rows += [*_fault_rows(), *_ledger_reads()] if fault else []
