@@ -18,6 +18,7 @@ from chaoslab.undo import AnyStep
 # How much of the promised latency has to be seen, and how often it is measured: half leaves room for jitter.
 _SEEN_SHARE = 0.5
 _SAMPLES = 5
+_STALL_S = 0.1  # half of the least time after which TCP sends a lost segment again
 _MISS_CHANCE = 0.01  # of a lossy link looking whole in the sample
 
 
@@ -125,9 +126,10 @@ class DegradeFault:
 
     def _see_loss(self) -> int:
         tries = math.ceil(math.log(_MISS_CHANCE) / math.log(1 - self._spec.loss)) if self._spec.loss < 1 else 1
-        stalled = sum(not self._ask()[0] for _ in range(tries))
+        usual_s = self._latency_s()
+        stalled = sum(not answered or took_s - usual_s > _STALL_S for answered, took_s in (self._ask() for _ in range(tries)))
         if not stalled:
-            raise FaultNotEffective(f"none of {tries} requests across the link stalled")
+            raise FaultNotEffective(f"none of {tries} requests across the link stalled for {_STALL_S} s")
         return stalled
 
     def _ask(self) -> tuple[bool, float]:

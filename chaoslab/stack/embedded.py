@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaoslab import process
-from chaoslab.clock import SYSTEM, Clock, Deadline
-from chaoslab.errors import EnvironmentFault, NotReady, StackError
+from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
+from chaoslab.errors import EnvironmentFault, LinkError, NotReady, StackError
 from chaoslab.links.relay_links import RelayLinks
 from chaoslab.spec.compose import ComposeFile
 from chaoslab.spec.model import OUTSIDE
@@ -116,9 +116,22 @@ class EmbeddedStack:
         command = [sys.executable, "-m", "chaoslab.links.relay", "--api", str(api), "--run", self._run_id]
         env = {**_base_environment(), RUN: self._run_id, SITE: OUTSIDE, REPLICA: f"{self._run_id}/relay"}
         self._relay = process.spawn(command, log=self._logs / "relay.log", env=env)
-        self._links = RelayLinks(api)
-        self._links.wait_ready(deadline)
-        self._connect(self._links)
+        links = RelayLinks(str(api))
+        wait_until("the relay", lambda: self._relay_answers(links), deadline, poll_s=0.02, explain=self._relay_log)
+        self._connect(links)
+        self._links = links
+
+    def _relay_answers(self, links: RelayLinks) -> tuple[bool, str]:
+        self._check_wanted()
+        if self._relay is not None and self._relay.poll() is not None:
+            raise EnvironmentFault(f"the relay ended with status {self._relay.returncode}:\n{self._relay_log()}")
+        try:
+            return True, links.epoch()
+        except LinkError as silent:
+            return False, str(silent)
+
+    def _relay_log(self) -> str:
+        return "\n".join(f"  | {line}" for line in self.logs("relay"))
 
     def _connect(self, links: RelayLinks) -> None:
         """Tell the relay of every link that was asked for since the last time."""
@@ -166,12 +179,11 @@ class EmbeddedStack:
         return interpolate(str(text), resolve, os.environ)
 
     def _folder(self, replica: Replica, default: str) -> str | None:
-        """The run's folder for a path that lies on one of the replica's volumes."""
+        """The run's path for one that lies on a volume of the replica; only the volume itself is made."""
         for source, target in _volumes(self._compose.services[replica.name].get("volumes")):
             if default == target or default.startswith(target.rstrip("/") + "/"):
-                folder = self._data / source / default[len(target) :].lstrip("/")
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                return str(folder)
+                (self._data / source).mkdir(parents=True, exist_ok=True, mode=0o700)
+                return str(self._data / source / default[len(target) :].lstrip("/"))
         return None
 
     # --- what the engine and the faults ask -------------------------------------------------------------------
