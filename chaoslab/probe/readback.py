@@ -10,9 +10,10 @@ import msgspec
 from chaoslab.clock import Clock
 from chaoslab.errors import SpecError
 from chaoslab.events import LedgerRead
+from chaoslab.probe.endpoint import Endpoint
 from chaoslab.probe.plan import LedgerTarget, Target
 from chaoslab.probe.shooter import Template, render
-from chaoslab.probe.wire import Answer, Endpoint, Wire
+from chaoslab.probe.wire import Answer, Wire
 
 Items = list[tuple[str, str]]
 

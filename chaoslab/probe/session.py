@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from chaoslab.clock import NS_PER_S, Clock
 from chaoslab.events import Probe, Row
+from chaoslab.probe.endpoint import Endpoint
 from chaoslab.probe.grid import Grid, staggered
 from chaoslab.probe.line import Line, Shot
 from chaoslab.probe.payload import hash_of, payload_of, write_id
@@ -16,7 +17,7 @@ from chaoslab.probe.plan import LedgerTarget, ProbePlan, Target, writer_of
 from chaoslab.probe.readback import LedgerReader
 from chaoslab.probe.shooter import HttpShooter
 from chaoslab.probe.watch import watch_ledger
-from chaoslab.probe.wire import Endpoint, Wire
+from chaoslab.probe.wire import Wire
 
 LEAD_S = 0.05  # from the start to the first slot
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -12,9 +13,13 @@ from chaoslab import __version__
 from chaoslab.clock import NS_PER_S
 from chaoslab.errors import SpecError
 from chaoslab.events import Outcome
+from chaoslab.probe.endpoint import Endpoint
 from chaoslab.probe.payload import Values, fill, fill_path, is_template, write_values
 from chaoslab.probe.plan import Target
-from chaoslab.probe.wire import Answer, Endpoint, Wire
+from chaoslab.probe.wire import Answer, Wire
+
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_FORBIDDEN_IN_PATH = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,7 @@ def render(endpoint: Endpoint, template: Template, values: Values, *, fresh: boo
     lines.update((name, str(fill(value, values))) for name, value in headers.items())
     where = endpoint.prefix.rstrip("/") + fill_path(path, values) or "/"
     head = [f"{method} {where} HTTP/1.1", *(f"{name}: {value}" for name, value in lines.items())]
-    if any(ord(char) < 32 for line in head for char in line) or len(where.split()) != 1:
+    if _FORBIDDEN.search("".join(head)) or _FORBIDDEN_IN_PATH.search(where):
         raise SpecError(f"{method} {where!r}: a path or a header holds a character that no request may hold")
     return "\r\n".join([*head, "", ""]).encode("latin-1", "replace") + payload
 
