@@ -1,0 +1,55 @@
+# Everything goes through a virtual environment of our own, .venv; nothing is installed outside this folder.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+RUNTIME ?= auto
+ARGS ?=
+VENV := .venv
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+export NAME RUNTIME
+NAMES = $(sort $(basename $(notdir $(wildcard experiments/*.yaml))))
+
+.PHONY: help setup experiment test lint bench images clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "  experiments: $(NAMES)"
+
+setup: $(READY) ## the virtual environment, with everything that an experiment needs
+
+experiment: $(if $(NAME),$(READY)) ## run one: NAME=idc-fire [RUNTIME=auto|embedded|compose] [ARGS="--set k=v"]
+	@if [ -z "$(NAME)" ]; then \
+	  echo "which one? make experiment NAME=…   there are: $(NAMES)" >&2; exit 2; fi
+	@$(VENV)/bin/chaoslab run "$$NAME" --runtime "$$RUNTIME" $(ARGS) || { code=$$?; \
+	  case $$code in 1) means="fail";; 2) means="wrong spec or command line";; 3) means="inconclusive";; 4) means="aborted";; \
+	    5) means="error";; 6) means="clean-up is incomplete";; 130) means="interrupted";; *) means="ended by a signal";; esac; \
+	  echo "$$NAME: $$means (exit code $$code)" >&2; exit $$code; }
+
+test: $(READY_DEV) ## the tests [ARGS="-m 'not e2e'"]
+	@$(VENV)/bin/pytest $(ARGS)
+
+lint: $(READY_DEV) ## style, format and types
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+bench: $(READY_DEV) ## figures and ratios, nothing that passes or fails
+	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(VENV)/bin/python $$bench; done
+
+images: $(READY) ## the container images for RUNTIME=compose
+	@$(VENV)/bin/python compose/images/build.py
+
+clean: ## remove what can be made again; runs/ stays
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml .ci/venv
+	@.ci/venv all
+	@touch $@
+
+$(READY_DEV): pyproject.toml .ci/venv
+	@.ci/venv all,dev
+	@touch $(READY) $@
