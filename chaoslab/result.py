@@ -36,12 +36,16 @@ class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outage(msgspec.Struct, frozen=True):
-    """Consecutive bad slots of one journey. `at_s` from the start of the run; the length lies in low_s..high_s."""
+    """Bad slots of one journey with no stable run of good ones between. `at_s` from the start of the run.
+
+    The length lies in low_s..high_s; with `ended` false it was still going on when we stopped looking, after `high_s`.
+    """
 
     at_s: float
     low_s: float
     high_s: float
-    slots: int
+    slots: int  # bad ones
+    ended: bool = True
 
 
 class JourneyResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,11 @@ class JourneyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A service is as its worst journey. `status`: recovered, unaffected, or not_recovered."""
+    """A service is as its worst journey, from the first fault to the end. `status`: recovered, unaffected, or not_recovered.
+
+    `downtime_s`: bad slots times the probe's period. `longest_s`: the longest outage. `flaps`: how often it went bad again
+    after a stable run of good slots while a fault was on.
+    """
 
     status: Literal["recovered", "unaffected", "not_recovered"]
     rto_s: Interval | None
@@ -76,7 +84,11 @@ class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The buckets of measurement.md, section 3, of one service. `examples`: up to ten ids for each bucket that matters."""
+    """The buckets of measurement.md, section 3, of one service, counted in writes.
+
+    `lost` holds all lost writes, `lost_after_fault` those of them that were acknowledged while a fault was on (or after the
+    last one), which no RPO excuses; `rpo_s` is about the others. `examples`: up to ten ids for each bucket that matters.
+    """
 
     acked: int = 0
     rejected: int = 0
@@ -107,7 +119,7 @@ class ObjectiveResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What Locust did over the whole run."""
+    """What Locust did over the whole run. `p95_ms`: the median of the seconds' 95th percentiles."""
 
     requests: int = 0
     failures: int = 0
@@ -117,7 +129,11 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One run, judged. `reasons` says in plain words why the verdict is not pass."""
+    """One run, judged. `reasons` says in plain words why the verdict is not pass.
+
+    `overhead_s` is what is left of `duration_s` without `boot_s` and the scripted time: the steady state's hold, the timeline
+    up to its last heal, and the failback's hold. Waiting for the stack to heal and to fail back is thus part of it.
+    """
 
     experiment: str
     verdict: Verdict

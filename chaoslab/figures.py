@@ -1,0 +1,133 @@
+"""The figures of a result: faults, journeys, services, load, times. They judge nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from chaoslab.case import Case, JourneyCase, ServiceCase
+from chaoslab.checks import worst_interval
+from chaoslab.events import Load
+from chaoslab.measure import NS_PER_S, Recovery, good_share, latencies_ms, outages, percentile, seconds, skewed
+from chaoslab.record import Injection, Record
+from chaoslab.result import FaultResult, Interval, JourneyResult, LoadResult, Outage, ServiceResult
+from chaoslab.schedule import end_of
+from chaoslab.units import Threshold
+
+
+def fault_result(one: Injection, origin_ns: int) -> FaultResult:
+    def since(instant_ns: int | None) -> float | None:
+        return None if instant_ns is None else seconds(instant_ns - origin_ns)
+
+    return FaultResult(
+        id=one.id,
+        name=one.name,
+        target=one.target,
+        inject_s=seconds(one.inject_ns - origin_ns),
+        effective_s=since(one.effective_ns),
+        heal_s=since(one.heal_ns),
+        healed_s=since(one.healed_ns),
+        skew_ms=one.detail.get("skew_ms"),
+        verified=one.verified,
+        detail=dict(one.detail),
+    )
+
+
+def journey_result(case: Case, journey: JourneyCase) -> JourneyResult:
+    owed = case.services[journey.service].objectives
+    seen = journey.since_fault
+    latencies = latencies_ms(seen)
+    return JourneyResult(
+        service=journey.service,
+        op=journey.spec.op if journey.spec else next(slot.op for slot in case.record.probes[journey.name]),
+        slots=len(seen),
+        bad=sum(not slot.good for slot in seen),
+        skewed=skewed(seen, journey.slots.period_ns),
+        availability=good_share(seen),
+        rto_s=_interval(journey.under_faults, owed.rto),
+        failback_s=_interval(journey.under_failback, owed.failback, notices=False),
+        outages=_outages(case, journey),
+        p50_ms=percentile(latencies, 0.50),
+        p95_ms=percentile(latencies, 0.95),
+        p99_ms=percentile(latencies, 0.99),
+    )
+
+
+def service_result(case: Case, service: ServiceCase) -> ServiceResult:
+    """A service is as its worst journey."""
+    under = [one for journey in service.journeys for one in journey.under_faults]
+    back = [one for journey in service.journeys for one in journey.under_failback]
+    seen = [(journey, journey.since_fault) for journey in service.journeys]
+    found = [(journey.slots.period_ns, one) for journey in service.journeys for one in _outages(case, journey)]
+    bad_s = [seconds(sum(not slot.good for slot in own) * journey.slots.period_ns) for journey, own in seen]
+    states = {one.status for one in under}
+    return ServiceResult(
+        status="not_recovered" if "not_recovered" in states else "recovered" if "recovered" in states else "unaffected",
+        rto_s=_interval(under, service.objectives.rto),
+        failback_s=_interval(back, service.objectives.failback, notices=False),
+        availability=min((good_share(own) for _, own in seen), default=0.0),
+        downtime_s=max(bad_s, default=0.0),
+        longest_s=max((_length_s(one, period_ns) for period_ns, one in found), default=0.0),
+        flaps=max((_flaps(journey) for journey in service.journeys), default=0),
+        slots=sum(len(own) for _, own in seen),
+        skewed=sum(skewed(own, journey.slots.period_ns) for journey, own in seen),
+    )
+
+
+def load_result(rows: Sequence[Load]) -> LoadResult:
+    requests = sum(row.requests for row in rows)
+    p95s = [row.p95_ms for row in rows if row.p95_ms is not None]
+    return LoadResult(
+        requests=requests,
+        failures=sum(row.failures for row in rows),
+        users=max((row.users for row in rows), default=0),
+        rps=requests / len(rows) if rows else 0.0,
+        p95_ms=median(p95s) if p95s else None,
+    )
+
+
+def boot_s(record: Record) -> float:
+    begin_ns, end_ns = record.phases.get(("boot", "begin")), record.phases.get(("boot", "end"))
+    return 0.0 if begin_ns is None or end_ns is None else seconds(end_ns - begin_ns)
+
+
+def scripted_s(case: Case) -> float:
+    """How long the run had to take by its script: the hold, the timeline up to its last heal, the failback's hold."""
+    experiment = case.experiment
+    timeline_s = end_of(experiment.timeline, list(case.objectives.values()))
+    return experiment.steady_state.hold + timeline_s + experiment.failback.hold
+
+
+def _interval(found: Sequence[Recovery], limit: Threshold | None, *, notices: bool = True) -> Interval | None:
+    """The worst of several recoveries; None where nothing was seen, or (`notices`) nothing was noticed."""
+    seen = [one for one in found if one.status != "unseen"]
+    if not seen or (notices and all(one.status == "unaffected" for one in seen)):
+        return None
+    return Interval(*worst_interval(seen), limit.value if limit else None)
+
+
+def _outages(case: Case, journey: JourneyCase) -> list[Outage]:
+    record = case.record
+    if record.first_inject_ns is None:
+        return []
+    before_ns = round(case.experiment.steady_state.hold * NS_PER_S)  # so that the first one has a good slot before it
+    seen = journey.slots.decided_in(record.first_inject_ns - before_ns, record.observed_end_ns)
+    origin = {"since_ns": record.first_inject_ns, "origin_ns": record.first_ns}
+    return outages(seen, period_ns=journey.slots.period_ns, **origin)
+
+
+def _length_s(one: Outage, period_ns: int) -> float:
+    """One figure for an outage: the middle of its interval, at least one period."""
+    return max(seconds(period_ns), (one.low_s + one.high_s) / 2)
+
+
+def _flaps(journey: JourneyCase) -> int:
+    """How often it went bad again after a stable run of good slots, within the windows of the faults."""
+    windows = [one.window for one in journey.under_faults]
+    return sum(_relapses(journey, window.begin_ns, window.end_ns) for window in windows)
+
+
+def _relapses(journey: JourneyCase, begin_ns: int, end_ns: int) -> int:
+    period_ns = journey.slots.period_ns
+    seen = journey.slots.decided_in(begin_ns, end_ns)
+    return max(0, len(outages(seen, period_ns=period_ns, since_ns=begin_ns, origin_ns=begin_ns)) - 1)

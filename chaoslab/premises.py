@@ -1,0 +1,144 @@
+"""What must be true of a run before its figures mean anything: baseline, load, instrument, faults that bit. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from chaoslab.events import Condition, Phase
+from chaoslab.measure import NS_PER_S, Slots, good_share, longest_gap_ns, percentile, seconds, skewed
+from chaoslab.record import Injection, Record
+from chaoslab.result import ObjectiveResult
+from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
+from chaoslab.spec.model import JourneyThresholds, SteadyState
+from chaoslab.units import format_s
+
+SKEWED_MAX = 0.01  # share of slots sent more than one period late
+GAP_PERIODS_MAX = 10
+BLIND_END_S = 1.0  # how long before the end of what is judged the prober may have gone quiet
+_WATCHED: tuple[Phase, ...] = ("steady", "faults", "failback")
+
+
+def check_steady_state(record: Record, journeys: Mapping[str, Slots], steady: SteadyState) -> ObjectiveResult:
+    """Whether the baseline held over the last `hold` seconds before the first injection."""
+    begin_ns, end_ns = _baseline(record, steady)
+    troubles = [what for name, slots in journeys.items() for what in _unsteady(name, slots, begin_ns, end_ns, steady.journeys)]
+    troubles += _unmet(record.conditions, steady.conditions, end_ns)
+    said = inconclusive("; ".join(troubles)) if troubles else PASS
+    wanted = f"{format_s(steady.hold)} of {_thresholds_text(steady.journeys)}"
+    return objective("steady-state", said, "did not hold" if troubles else "held", wanted)
+
+
+def _baseline(record: Record, steady: SteadyState) -> tuple[int, int]:
+    return record.steady_end_ns - round(steady.hold * NS_PER_S), record.steady_end_ns
+
+
+def _unsteady(name: str, slots: Slots, begin_ns: int, end_ns: int, wanted: JourneyThresholds) -> list[str]:
+    seen = slots.decided_in(begin_ns, end_ns)
+    if not seen:
+        return [f"{name}: no slot in the steady state"]
+    troubles = []
+    share = good_share(seen)
+    if wanted.good is not None and not wanted.good.holds(share):
+        troubles.append(f"{name}: {share:.2%} good, wanted {wanted.good}")
+    # A bad slot never had its answer in time: for the percentile it took for ever.
+    p95_s = percentile([seconds(slot.end_ns - slot.due_ns) if slot.good else float("inf") for slot in seen], 0.95)
+    if wanted.p95 is not None and p95_s is not None and not wanted.p95.holds(p95_s):
+        troubles.append(f"{name}: p95 {format_s(p95_s)}, wanted {wanted.p95}")
+    return troubles
+
+
+def _unmet(rows: Sequence[Condition], wanted: Sequence[str], end_ns: int) -> list[str]:
+    seen = {row.id: row for row in rows if row.role in ("steady", "fault") and row.t_ns <= end_ns}
+    never = [f"condition {id_} was never looked at" for id_ in wanted if id_ not in seen]
+    last = [seen[id_] for id_ in wanted if id_ in seen]
+    return never + [f"condition {row.id} did not hold: {row.observed}" for row in last if not row.holds]
+
+
+def _thresholds_text(wanted: JourneyThresholds) -> str:
+    parts = [f"good {wanted.good}"] if wanted.good else []
+    parts += [f"p95 {wanted.p95}"] if wanted.p95 else []
+    return ", ".join(parts) or "slots and conditions"
+
+
+def check_load(record: Record) -> ObjectiveResult:
+    """Whether there was load at all before the fault."""
+    begin_ns = record.phases.get(("steady", "begin"), record.first_ns)
+    requests = sum(row.requests for row in record.load if begin_ns <= row.t_ns <= record.steady_end_ns)
+    said = PASS if requests > 0 else inconclusive("no load: not one request in the steady state")
+    return objective("load", said, f"{requests} requests in the steady state", "> 0")
+
+
+def check_fault(id_: str, record: Record) -> ObjectiveResult:
+    """Whether a fault was injected, bit, and was undone."""
+    said = worst([_bit(one) for one in record.injections if one.id == id_])
+    if not any(one.id == id_ for one in record.injections):
+        said = inconclusive(f"it was not injected{_because(record.refused.get(id_, {}))}")
+    measured = "effective and healed" if said == PASS else "not as scripted"
+    return objective(f"fault.{id_}", said, measured, "effect and heal verified")
+
+
+def _bit(one: Injection) -> Said:
+    if one.restarted:
+        return inconclusive("a relay restarted in between, which heals every fault without a word")
+    if not one.verified:
+        return inconclusive(f"its effect was not seen{_because(one.detail)}")
+    if not one.heal_verified:
+        return inconclusive(f"its heal was not verified{_because(one.detail)}")
+    return PASS
+
+
+def _because(detail: Mapping[str, object]) -> str:
+    return f": {detail['why']}" if "why" in detail else ""
+
+
+def check_failback_condition(id_: str, record: Record) -> ObjectiveResult:
+    """A condition of the steady state, as last seen after the heal."""
+    rows = [row for row in record.conditions if row.id == id_ and row.role == "failback"]
+    if not rows:
+        said, measured = inconclusive("it was not looked at after the heal"), "not known"
+    elif rows[-1].holds:
+        said, measured = PASS, "holds again"
+    elif not all(one.heal_verified for one in record.injections):
+        said, measured = inconclusive(f"the heal was not verified; {rows[-1].observed}"), "does not hold"
+    else:
+        said, measured = fail(f"it does not hold again: {rows[-1].observed}"), "does not hold"
+    return objective(f"failback.{id_}", said, measured, "holds again")
+
+
+def check_instrument(record: Record, journeys: Mapping[str, Slots], steady: SteadyState) -> ObjectiveResult:
+    """Whether the prober itself kept time and kept looking, from the steady state to the end."""
+    begin_ns, end_ns = _baseline(record, steady)[0], record.observed_end_ns
+    late = {name: _share_late(slots, begin_ns, end_ns) for name, slots in journeys.items()}
+    troubles = [f"{name}: {share:.1%} of its slots were sent late: the harness stalled" for name, share in late.items()]
+    troubles = [what for what, share in zip(troubles, late.values(), strict=True) if share > SKEWED_MAX]
+    for name, slots in journeys.items():
+        troubles += [f"{name}: {what}: the instrument was blind" for what in _blind(record, slots, begin_ns, end_ns)]
+    said = inconclusive("; ".join(troubles)) if troubles else PASS
+    measured = f"{max(late.values(), default=0.0):.1%} sent late"
+    return objective("instrument", said, measured, f"≤ {SKEWED_MAX:.0%} sent late, no gaps")
+
+
+def _share_late(slots: Slots, begin_ns: int, end_ns: int) -> float:
+    seen = slots.due_in(begin_ns, end_ns)
+    return skewed(seen, slots.period_ns) / len(seen) if seen else 0.0
+
+
+def _blind(record: Record, slots: Slots, begin_ns: int, end_ns: int) -> list[str]:
+    gap_max_ns = GAP_PERIODS_MAX * slots.period_ns
+    troubles = [f"no slot in phase {phase}" for phase in _WATCHED if _unseen(record, slots, phase, gap_max_ns)]
+    seen = slots.due_in(begin_ns, end_ns)
+    gap_ns = longest_gap_ns(seen)
+    if gap_ns > gap_max_ns:
+        troubles.append(f"no slot for {format_s(seconds(gap_ns))}")
+    quiet_ns = end_ns - seen[-1].due_ns if seen else 0
+    if quiet_ns > max(gap_max_ns, BLIND_END_S * NS_PER_S):
+        troubles.append(f"no slot in the last {format_s(seconds(quiet_ns))}")
+    return troubles
+
+
+def _unseen(record: Record, slots: Slots, phase: Phase, gap_max_ns: int) -> bool:
+    """Whether a phase that was long enough to be seen went by without a slot."""
+    begin_ns, end_ns = record.phases.get((phase, "begin")), record.phases.get((phase, "end"))
+    if begin_ns is None or end_ns is None or end_ns - begin_ns <= gap_max_ns:
+        return False
+    return not slots.due_in(begin_ns, end_ns)

@@ -1,0 +1,194 @@
+"""A run's history in, its result out. Pure, so that a stored run can be judged again and must come to the same.
+
+Each objective is checked by itself and the worst is the verdict. Whether it was expected is another question (`as_expected`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TypeVar
+
+from chaoslab.case import Case, ServiceCase
+from chaoslab.checks import check_availability, check_failback, check_ledger, check_rpo, check_rto
+from chaoslab.events import AnyRow
+from chaoslab.figures import boot_s, fault_result, journey_result, load_result, scripted_s, service_result
+from chaoslab.measure import good_share, seconds
+from chaoslab.premises import check_failback_condition, check_fault, check_instrument, check_load, check_steady_state
+from chaoslab.record import Record
+from chaoslab.result import LedgerResult, ObjectiveResult, Result
+from chaoslab.said import crashed, inconclusive, judge_safely, objective
+from chaoslab.spec.model import Experiment, StackSpec, Verdict
+from chaoslab.spec.objectives import objectives_for
+
+WORST_FIRST: tuple[Verdict, ...] = ("fail", "error", "aborted", "inconclusive", "pass")
+Check = Callable[[], ObjectiveResult]
+Reason = tuple[Verdict, str]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def judge(
+    experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow], *, versions: Mapping[str, str] | None = None
+) -> Result:
+    """Judge one run. `rows` may come in any order; `versions` are shown as they are.
+
+    A check that crashes makes its own objective, and so the verdict, an error; it does not raise.
+    """
+    case = Case(experiment, stack, Record.of(rows), objectives_for(experiment, stack))
+    objectives = [judge_safely(id_, check) for id_, check in _checks(case)]
+    objectives += [] if any(_is_promise(one) for one in objectives) else [_nothing_promised()]
+    return _result(case, objectives, dict(versions or {}))
+
+
+def as_expected(result: Result, experiment: Experiment) -> tuple[bool, str]:
+    """Whether a run ended as its experiment expects (a pass, unless it says otherwise), and the sentence that tells.
+
+    Objectives that are named must be among those that came to the expected verdict; others may be, too.
+    """
+    expect = experiment.expect
+    wanted: Verdict = expect.verdict if expect else "pass"
+    if result.verdict != wanted:
+        return False, f"expected {wanted}, and it was {result.verdict}"
+    met = {one.id for one in result.objectives if one.verdict == wanted}
+    missing = [id_ for id_ in (expect.objectives if expect else []) if id_ not in met]
+    if missing:
+        return False, f"{wanted} as expected, but not for {', '.join(missing)}; {wanted}: {', '.join(sorted(met)) or 'none'}"
+    return True, f"{wanted}, as expected"
+
+
+def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst wins: fail, error, aborted, inconclusive, pass."""
+    return min(verdicts, key=WORST_FIRST.index, default="pass")
+
+
+# --- the objectives ---------------------------------------------------------------------------------------------
+
+
+def _checks(case: Case) -> Iterator[tuple[str, Check]]:
+    record, steady = case.record, case.experiment.steady_state
+    yield "steady-state", lambda: check_steady_state(record, case.slots, steady)
+    yield "instrument", lambda: check_instrument(record, case.slots, steady)
+    if case.experiment.load is not None:
+        yield "load", partial(check_load, record)
+    for id_ in dict.fromkeys([*(fault.id for fault in case.experiment.timeline), *(one.id for one in record.injections)]):
+        yield f"fault.{id_}", partial(check_fault, id_, record)
+    for service in case.services.values():
+        yield from _service_checks(service, record)
+    looked_at = sorted({row.id for row in record.conditions if row.role == "failback"})
+    for id_ in dict.fromkeys([*steady.conditions, *looked_at]):
+        yield f"failback.{id_}", partial(check_failback_condition, id_, record)
+
+
+def _service_checks(service: ServiceCase, record: Record) -> Iterator[tuple[str, Check]]:
+    name, owed = service.name, service.objectives
+    if owed.rto is not None or owed.unaffected:
+        yield f"{name}.rto", lambda: check_rto(name, {j.name: j.under_faults for j in service.journeys}, owed)
+    if owed.rpo is not None:
+        yield f"{name}.rpo", partial(_rpo, service, record)
+    if (failback := owed.failback) is not None:
+        yield f"{name}.failback", lambda: check_failback(name, {j.name: j.under_failback for j in service.journeys}, failback)
+    if (availability := owed.availability) is not None:
+        yield f"{name}.availability", lambda: check_availability(name, _shares(service), availability)
+    if any(journey.spec and journey.spec.ledger for journey in service.journeys):
+        yield f"{name}.ledger", partial(_ledger, service, record)
+
+
+def _shares(service: ServiceCase) -> dict[str, float]:
+    return {journey.name: good_share(journey.since_fault) for journey in service.journeys if journey.since_fault}
+
+
+def _rpo(service: ServiceCase, record: Record) -> ObjectiveResult:
+    limit, ledger = service.objectives.rpo, service.ledger
+    if limit is None or ledger is None:
+        return objective(
+            f"{service.name}.rpo", inconclusive("no journey of this service keeps a ledger"), "not measured", str(limit)
+        )
+    return check_rpo(service.name, ledger, limit, record.first_inject_ns)
+
+
+def _ledger(service: ServiceCase, record: Record) -> ObjectiveResult:
+    if service.ledger is None:
+        raise LookupError(f"{service.name} keeps no ledger")
+    rpo_judged = service.objectives.rpo is not None
+    first_ns = record.first_inject_ns
+    return check_ledger(service.name, service.ledger, first_ns, linearizable=service.linearizable, rpo_judged=rpo_judged)
+
+
+def _is_promise(one: ObjectiveResult) -> bool:
+    """Whether this is something that a service owes, rather than a premise of the run."""
+    return one.id.rpartition(".")[2] in ("rto", "rpo", "failback", "availability", "ledger")
+
+
+def _nothing_promised() -> ObjectiveResult:
+    return objective("objectives", inconclusive("no service owes anything, so nothing was judged"), "none", "at least one")
+
+
+# --- the result -------------------------------------------------------------------------------------------------
+
+
+def _result(case: Case, objectives: list[ObjectiveResult], versions: dict[str, str]) -> Result:
+    record, anchor = case.record, case.record.anchor
+    services, broken_services = _figures(case.services, partial(service_result, case))
+    journeys, broken_journeys = _figures(case.journeys, partial(journey_result, case))
+    ledgers, broken_ledgers = _figures(case.services, _ledger_result)
+    objectives = [*objectives, *broken_services, *broken_journeys, *broken_ledgers]
+    reasons = [*_run_reasons(record), *((one.verdict, f"{one.id}: {one.why}") for one in objectives if one.verdict != "pass")]
+    duration, boot = seconds(record.last_ns - record.first_ns), boot_s(record)
+    return Result(
+        experiment=case.experiment.name,
+        verdict=worst_of(verdict for verdict, _ in reasons),
+        runtime=anchor.runtime if anchor else "unknown",
+        started_at=anchor.wall if anchor else "unknown",
+        duration_s=duration,
+        boot_s=boot,
+        overhead_s=duration - boot - scripted_s(case),
+        faults=[fault_result(one, record.first_ns) for one in record.injections],
+        services=services,
+        journeys=journeys,
+        ledger={name: ledger for name, ledger in ledgers.items() if ledger is not None},
+        load=load_result(record.load),
+        objectives=objectives,
+        reasons=[why for _, why in sorted(reasons, key=lambda reason: WORST_FIRST.index(reason[0]))],
+        warnings=_warnings(case),
+        versions=versions,
+    )
+
+
+def _figures(of: Mapping[str, T], figure: Callable[[T], R]) -> tuple[dict[str, R], list[ObjectiveResult]]:
+    """The figure of each; and where working one out broke, an error in its place."""
+    figures: dict[str, R] = {}
+    broken: list[ObjectiveResult] = []
+    for name, one in of.items():
+        try:
+            figures[name] = figure(one)
+        except Exception as bug:
+            broken.append(objective(f"{name}.figures", crashed(bug), "not known", ""))
+    return figures, broken
+
+
+def _ledger_result(service: ServiceCase) -> LedgerResult | None:
+    limit = service.objectives.rpo
+    return service.ledger.result(limit.value if limit else None) if service.ledger else None
+
+
+def _run_reasons(record: Record) -> list[Reason]:
+    """What the rows themselves say about the run, whatever was measured."""
+    reasons: list[Reason] = []
+    if record.anchor is None:
+        reasons.append(("error", "the history has no anchor: its first row is missing"))
+    reasons += [("error", note.text) for note in record.notes if note.level == "error"]
+    reasons += [("aborted", f"aborted: {row.condition} ({row.observed})") for row in record.aborts]
+    reasons += [("inconclusive", f"interrupted: {note.text}") for note in record.notes if note.level == "interrupted"]
+    if not record.injections:
+        reasons.append(("inconclusive", "no fault was injected"))
+    return reasons
+
+
+def _warnings(case: Case) -> list[str]:
+    """What a person should know although no objective is about it."""
+    warnings = [note.text for note in case.record.notes if note.level == "warning"]
+    for name, service in case.services.items():
+        if service.ledger and service.ledger.stale and not service.linearizable:
+            warnings.append(f"{name}: {len(service.ledger.stale)} acknowledged writes were missing from a later read (stale)")
+    return warnings
