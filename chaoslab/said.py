@@ -31,7 +31,7 @@ def objective(id_: str, said: Said, measured: str, wanted: str) -> ObjectiveResu
     return ObjectiveResult(id=id_, verdict=verdict, measured=measured, objective=wanted, why=why)
 
 
-def judge_safely(id_: str, check: Callable[[], ObjectiveResult]) -> ObjectiveResult:
+def safely(id_: str, check: Callable[[], ObjectiveResult]) -> ObjectiveResult:
     """The check's answer; a check that crashes is an error under its own name, never a pass, and stops no other."""
     try:
         return check()

@@ -17,7 +17,7 @@ from chaoslab.measure import good_share, seconds
 from chaoslab.premises import check_failback_condition, check_fault, check_instrument, check_load, check_steady_state
 from chaoslab.record import Record
 from chaoslab.result import LedgerResult, ObjectiveResult, Result
-from chaoslab.said import crashed, inconclusive, judge_safely, objective
+from chaoslab.said import crashed, inconclusive, objective, safely
 from chaoslab.spec.model import Experiment, StackSpec, Verdict
 from chaoslab.spec.objectives import objectives_for
 
@@ -36,9 +36,20 @@ def judge(
     A check that crashes makes its own objective, and so the verdict, an error; it does not raise.
     """
     case = Case(experiment, stack, Record.of(rows), objectives_for(experiment, stack))
-    objectives = [judge_safely(id_, check) for id_, check in _checks(case)]
+    objectives = [safely(id_, check) for id_, check in _checks(case)]
     objectives += [] if any(_is_promise(one) for one in objectives) else [_nothing_promised()]
     return _result(case, objectives, dict(versions or {}))
+
+
+def judge_safely(
+    experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow], *, versions: Mapping[str, str] | None = None
+) -> Result:
+    """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass."""
+    rows = list(rows)
+    try:
+        return judge(experiment, stack, rows, versions=versions)
+    except Exception as bug:
+        return _unjudged(experiment, Record.of(rows), crashed(bug)[1], dict(versions or {}))
 
 
 def as_expected(result: Result, experiment: Experiment) -> tuple[bool, str]:
@@ -151,6 +162,27 @@ def _result(case: Case, objectives: list[ObjectiveResult], versions: dict[str, s
         objectives=objectives,
         reasons=[why for _, why in sorted(reasons, key=lambda reason: WORST_FIRST.index(reason[0]))],
         warnings=_warnings(case),
+        versions=versions,
+    )
+
+
+def _unjudged(experiment: Experiment, record: Record, why: str, versions: dict[str, str]) -> Result:
+    anchor = record.anchor
+    return Result(
+        experiment=experiment.name,
+        verdict="error",
+        runtime=anchor.runtime if anchor else "unknown",
+        started_at=anchor.wall if anchor else "unknown",
+        duration_s=seconds(record.last_ns - record.first_ns),
+        boot_s=boot_s(record),
+        overhead_s=0.0,
+        faults=[],
+        services={},
+        journeys={},
+        ledger={},
+        load=load_result(record.load),
+        objectives=[objective("judge", ("error", why), "not judged", "")],
+        reasons=[why],
         versions=versions,
     )
 
