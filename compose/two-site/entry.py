@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def configuration(env: Mapping[str, str]) -> Json:
-    """Caddy's own JSON: no admin API, no certificates, nothing written to disk."""
+    """Caddy's own JSON: no admin API, no certificates, no copy of itself on disk."""
     routes = [route for name in SERVICES for route in _routes(name, env[f"{name.upper()}_UPSTREAMS"].split(","))]
     server = {
         "listen": [env["LISTEN"]],

@@ -1,0 +1,93 @@
+"""The database's launcher: what it asks of Patroni, and how it waits for a quorum."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from database import WAITING, configuration, has_quorum, wait_for_quorum
+
+GONE = "127.0.0.1:9"
+
+
+class Member(BaseHTTPRequestHandler):
+    """An etcd member's /health; the class says what it answers."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def member() -> Iterator[str]:
+    Member.status = 200
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Member)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    names = ("ADMIN_PASSWORD", "REPLICATION_PASSWORD", "APP_PASSWORD")
+    addresses = {"LISTEN": "127.0.0.1:1", "LISTEN_REST": "127.0.0.1:2", "ADVERTISE": "pg:5432", "ADVERTISE_REST": "pg:8008"}
+    return {"NAME": "pg", "DATA": str(tmp_path), "ETCD": "a:1,b:2,c:3", **addresses, **dict.fromkeys(names, "x")}
+
+
+def test_nothing_acknowledged_may_be_lost_and_a_survivor_may_serve(tmp_path) -> None:
+    """Synchronous but not strictly so, with fsync, and only a standby that was synchronous may lead."""
+    cluster = configuration(environment(tmp_path))["bootstrap"]["dcs"]
+    assert cluster["synchronous_mode"] is True
+    assert "synchronous_mode_strict" not in cluster
+    assert cluster["postgresql"]["parameters"]["synchronous_commit"] == "on"
+    assert cluster["postgresql"]["parameters"]["fsync"] == "on"
+
+
+def test_patroni_takes_the_timings(tmp_path) -> None:
+    """Patroni demotes an isolated leader before another is promoted only when loop_wait + 2 * retry_timeout <= ttl."""
+    cluster = configuration(environment(tmp_path))["bootstrap"]["dcs"]
+    assert (cluster["ttl"], cluster["loop_wait"], cluster["retry_timeout"]) == (20, 1, 3)
+    assert cluster["loop_wait"] + 2 * cluster["retry_timeout"] <= cluster["ttl"]
+
+
+def test_a_member_without_a_leader_is_no_quorum(member) -> None:
+    """Only a member that answers 200 counts; one that is gone does not."""
+    assert has_quorum(member)
+    Member.status = 503
+    assert not has_quorum(member)
+    assert not has_quorum(GONE)
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_only_a_node_with_data_calls_waiting_healthy(member, tmp_path, has_data) -> None:
+    """While it waits, a node that was initialised before leaves its mark; a new one does not, so its boot is awaited."""
+    if has_data:
+        control = tmp_path / "postgres" / "global" / "pg_control"
+        control.parent.mkdir(parents=True)
+        control.touch()
+    Member.status = 503
+    waiting = threading.Thread(target=wait_for_quorum, args=(tmp_path, [GONE, member]))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    assert (tmp_path / WAITING).exists() == has_data
+    Member.status = 200
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert not (tmp_path / WAITING).exists()
+
+
+def test_a_mark_that_a_crash_left_is_taken_away(member, tmp_path) -> None:
+    """A stale mark of an earlier life never makes a new node look healthy."""
+    (tmp_path / WAITING).touch()
+    wait_for_quorum(tmp_path, [member])
+    assert not (tmp_path / WAITING).exists()
