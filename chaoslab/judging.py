@@ -7,9 +7,9 @@ import msgspec
 from chaoslab.errors import ExitCode
 from chaoslab.events import AnyRow, PhaseRow
 from chaoslab.result import Result
-from chaoslab.spec.load import load_resolved
+from chaoslab.spec.resolved import load_resolved
 from chaoslab.store import RunFolder
-from chaoslab.verdict import judge_safely
+from chaoslab.verdict import judge
 
 _EXIT_OF = {
     "pass": ExitCode.PASS,
@@ -24,7 +24,7 @@ def judge_stored(folder: RunFolder) -> Result:
     """The verdict on a stored run, from its history and its resolved spec alone. Raises ChaoslabError when they are broken."""
     experiment, stack = load_resolved(folder.experiment)
     rows = folder.read_rows()
-    return _with_cleanup(judge_safely(experiment, stack, rows), rows)
+    return _with_cleanup(judge(experiment, stack, rows), rows)
 
 
 def exit_code_of(result: Result) -> ExitCode:

@@ -243,6 +243,13 @@ class EmbeddedStack:
     def resume(self, replicas: Sequence[str]) -> None:
         process.send(self._pids(replicas), signal.SIGCONT)
 
+    def volume(self, replica: str, target: str) -> Path:
+        """The folder that stands for a volume of a replica. Raises StackError when it has no such volume."""
+        for source, mounted in _volumes(self._compose.services[replica].get("volumes")):
+            if mounted == target:
+                return self._data / source
+        raise StackError(f"{replica} has no volume at {target}")
+
     def destroy_disks(self, replicas: Sequence[str]) -> None:
         """Remove what is on the volumes of these replicas; the folders stay, empty."""
         for name in replicas:
