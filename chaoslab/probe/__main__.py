@@ -7,10 +7,8 @@ Exit codes: 0 ended as asked, 2 the plan is wrong, 5 the prober itself broke.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
-import resource
 import signal
 import stat
 import sys
@@ -22,6 +20,7 @@ import msgspec
 from chaoslab.clock import SYSTEM
 from chaoslab.errors import ExitCode, SpecError
 from chaoslab.probe.appender import Appender
+from chaoslab.probe.limits import raise_file_limit
 from chaoslab.probe.plan import ProbePlan, decode_plan
 from chaoslab.probe.session import run_plan
 
@@ -38,13 +37,6 @@ def main(arguments: list[str]) -> int:
     except OSError as broken:
         return _complain(str(broken), ExitCode.ERROR)
     return ExitCode.PASS
-
-
-def raise_file_limit() -> None:
-    """A hung entry holds rate × timeout connections open for each journey: take all the descriptors we may have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS refuses what Linux grants; then the soft limit stays
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _probe(plan: ProbePlan) -> None:

@@ -53,6 +53,18 @@ class LedgerReader:
             error=error,
         )
 
+    async def read_all(self, writer: str, *, timeout_s: float) -> LedgerRead:
+        """All of a writer's entries as one row, page by page where the service answers in pages. The time-out is a page's."""
+        read = whole = await self.read(writer, -1, timeout_s=timeout_s)
+        after_seq = -1
+        while read.ok and "{after}" in self._path and (last_seq := _last_seq(read)) > after_seq:
+            after_seq = last_seq
+            read = await self.read(writer, after_seq, timeout_s=timeout_s)
+            whole = msgspec.structs.replace(
+                whole, t_ns=read.t_ns, end_ns=read.end_ns, ok=read.ok, error=read.error, items=[*whole.items, *read.items]
+            )
+        return whole
+
     def _parse(self, answer: Answer) -> tuple[Items, str | None]:
         if answer.status != 200:
             return [], answer.error or f"status {answer.status}"
@@ -61,3 +73,9 @@ class LedgerReader:
             return [(str(item["id"]), str(item["hash"])) for item in found], None
         except (msgspec.DecodeError, jmespath.exceptions.JMESPathError, KeyError, TypeError) as odd:
             return [], f"not a ledger: {type(odd).__name__}: {odd}"
+
+
+def _last_seq(read: LedgerRead) -> int:
+    """The highest sequence in a read; -1 where there is none."""
+    sequences = [id_.rpartition("-")[2] for id_, _ in read.items]
+    return max((int(sequence) for sequence in sequences if sequence.isdecimal()), default=-1)
