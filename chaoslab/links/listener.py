@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -16,6 +17,7 @@ _PAUSE_WHEN_EXHAUSTED_S = 0.1
 Accept = Callable[[socket.socket], None]
 
 
+@functools.lru_cache(256)
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of "127.0.0.1:80" or "[::1]:80". Raises ValueError with a sentence when it is neither."""
     host, colon, port = address.rpartition(":")
@@ -28,6 +30,7 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+@functools.lru_cache(256)
 def numeric(host: str) -> socket.AddressFamily | None:
     """The family of a numeric address; None for a name."""
     try:

@@ -1,0 +1,160 @@
+"""`Links` of the Compose runtime: a real Toxiproxy for each direction, and packet rules in its network namespace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from chaoslab.errors import LinkError
+from chaoslab.links.driver import ToxiproxyDriver
+from chaoslab.links.toxic_verbs import ToxicVerbs
+from chaoslab.stack.protocol import Degradation
+from chaoslab.stack.topology import Flow
+from chaoslab.stack.wan import Reach, Wan, fence_rules, held_by
+
+T = TypeVar("T")
+_AT_ONCE = 16
+
+
+class Containers(Protocol):
+    """What the links need of the engine, by the names of containers in the project."""
+
+    def execute(self, container: str, command: Sequence[str]) -> str:
+        """Run a command in a container; returns what it said. Raises StackError when it fails."""
+
+    def began(self, containers: Iterable[str]) -> Mapping[str, str]:
+        """Identity and start of each container that runs now."""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One direction of the WAN that is up. `api`: where its Toxiproxy is driven, host:port."""
+
+    wan: Wan
+    api: str
+
+
+class DockerLinks:
+    """The links between places. Safe to use from several threads.
+
+    A fence is set by one iptables-restore in each direction's namespace, all at once: atomic for each direction, and the
+    directions follow within the time of one `docker exec`. `gates` are the containers whose pending calls are ended on lifting.
+    """
+
+    def __init__(self, crossings: Sequence[Crossing], reach: Reach, containers: Containers, gates: Sequence[str] = ()) -> None:
+        self._crossings = tuple(crossings)
+        self._reach = reach
+        self._containers = containers
+        self._gates = tuple(gates)
+        self._drivers = {crossing.wan.name: ToxiproxyDriver(crossing.api) for crossing in crossings}
+        self._verbs = {crossing.wan.name: self._verbs_of(crossing) for crossing in crossings}
+        self._unused: frozenset[Flow] = frozenset()  # held ways on which nothing can travel
+        self._lock = threading.RLock()
+
+    def _verbs_of(self, crossing: Crossing) -> ToxicVerbs:
+        verbs = ToxicVerbs(self._drivers[crossing.wan.name])
+        for proxy in crossing.wan.proxies:
+            verbs.carry(proxy.name, crossing.wan.flow)
+        return verbs
+
+    def missing(self) -> list[str]:
+        """The proxies that should listen and do not, in words."""
+        return [f"{wan.name}: {name}" for wan, names in self._each(self._wans(), self._absent) for name in names]
+
+    def _absent(self, wan: Wan) -> list[str]:
+        there = self._drivers[wan.name].proxies()
+        return [proxy.name for proxy in wan.proxies if proxy.name not in there or not there[proxy.name].enabled]
+
+    # --- the fence
+
+    def fence(self, flows: Sequence[Flow]) -> None:
+        """Hold everything that travels these ways, FIN and RST included; new connections hang."""
+        with self._lock:
+            self._hold(self.fenced() | set(flows), self._about(flows))
+            self._unused |= frozenset(flows) - self._ways()
+
+    def lift(self, flows: Sequence[Flow]) -> None:
+        """Let these ways go again; what is still alive resumes.
+
+        Toxiproxy dials inside its accept loop: a call that began behind the fence would hold up all later ones until its next
+        SYN, half a minute perhaps. Such calls are ended; a proxy that still has one is recycled.
+        """
+        with self._lock:
+            about = self._about(flows)
+            self._hold(self.fenced() - set(flows), about)
+            self._unused -= frozenset(flows)
+            self._each_name([wan.name for wan in about] + list(self._gates), self._end_pending_calls)
+
+    def fenced(self) -> frozenset[Flow]:
+        """What is held now: a flow counts when every namespace that it passes holds it."""
+        held = dict(self._each(self._wans(), self._held))
+        carriers = {flow: [wan for wan in self._wans() if flow in (wan.flow, wan.back)] for flow in self._ways()}
+        return self._unused | {flow for flow, wans in carriers.items() if all(flow in held[wan] for wan in wans)}
+
+    def _held(self, wan: Wan) -> frozenset[Flow]:
+        return held_by(self._containers.execute(wan.name, ["iptables-save", "-t", "filter"]), wan, self._reach)
+
+    def _hold(self, wanted: frozenset[Flow] | set[Flow], about: Sequence[Wan]) -> None:
+        rules = {wan.name: fence_rules(wan, wanted, self._reach) for wan in about}
+        self._each_name(rules, lambda name: self._containers.execute(name, ["sh", "-c", _RESTORE, "-", rules[name]]))
+        for wan, held in self._each(about, self._held):
+            if held != frozenset(wanted) & {wan.flow, wan.back}:
+                raise LinkError(f"{wan.name} was to hold {_words(wanted)}, but reads back as holding {_words(held)}")
+
+    def _end_pending_calls(self, container: str) -> None:
+        self._containers.execute(container, ["sh", "-c", "ss -K -t state syn-sent >/dev/null 2>&1 || true"])
+
+    # --- refuse, reset, degrade
+
+    def refuse(self, flows: Sequence[Flow]) -> None:
+        """Close the links whose connections are opened these ways: established ones end with FIN, new ones are refused."""
+        self._all_verbs(flows, lambda verbs: verbs.refuse(flows))
+
+    def reset(self, flows: Sequence[Flow]) -> None:
+        """Reset connections that are opened these ways, by Toxiproxy's reset_peer; see ToxicVerbs.reset."""
+        self._all_verbs(flows, lambda verbs: verbs.reset(flows))
+
+    def degrade(self, flows: Sequence[Flow], how: Degradation) -> None:
+        """Apply latency, jitter, bandwidth and loss to what travels these ways; see ToxicVerbs.degrade."""
+        self._all_verbs(flows, lambda verbs: verbs.degrade(flows, how))
+
+    def restore(self, flows: Sequence[Flow]) -> None:
+        """Undo refuse, reset and degrade for these flows."""
+        self._all_verbs(flows, lambda verbs: verbs.restore(flows))
+
+    def epoch(self) -> str:
+        """Changes when a container of the WAN ended or restarted, which silently heals every fault."""
+        began = self._containers.began([wan.name for wan in self._wans()])
+        return " ".join(f"{name}={began.get(name, 'gone')}" for name in sorted(wan.name for wan in self._wans()))
+
+    # --- all at once
+
+    def _wans(self) -> tuple[Wan, ...]:
+        return tuple(crossing.wan for crossing in self._crossings)
+
+    def _ways(self) -> frozenset[Flow]:
+        return frozenset(flow for wan in self._wans() for flow in (wan.flow, wan.back))
+
+    def _about(self, flows: Sequence[Flow]) -> tuple[Wan, ...]:
+        return tuple(wan for wan in self._wans() if wan.flow in flows or wan.back in flows)
+
+    def _all_verbs(self, flows: Sequence[Flow], do: Callable[[ToxicVerbs], None]) -> None:
+        self._each_name([wan.name for wan in self._about(flows)], lambda name: do(self._verbs[name]))
+
+    def _each(self, wans: Sequence[Wan], do: Callable[[Wan], T]) -> list[tuple[Wan, T]]:
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            return list(zip(wans, pool.map(do, wans), strict=True))
+
+    def _each_name(self, names: Iterable[str], do: Callable[[str], object]) -> None:
+        with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+            list(pool.map(do, names))
+
+
+_RESTORE = 'printf %s "$1" | iptables-restore'
+
+
+def _words(flows: Iterable[Flow]) -> str:
+    return ", ".join(sorted(map(str, flows))) or "nothing"

@@ -1,0 +1,273 @@
+"""The fence: what no toxic can do. Everything that travels a held way is held, FIN and RST included."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from wire_ends import QUIET_S, TIMEOUT_S, Api, Upstream, dial, last_word, read, silent
+
+OUT, BACK = ["pangyo", "anyang"], ["anyang", "pangyo"]
+LINK = {"from": "pangyo", "to": "anyang"}
+
+SERVER = """
+import socket, sys, time
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+served, _ = listening.accept()
+while data := served.recv(100):
+    served.sendall(data)
+    if {unread}: time.sleep(600)
+"""
+
+
+def hold(relay: Api, *flows: list[str]) -> None:
+    answer = relay("PUT", "/chaoslab/fence", {"hold": list(flows)})
+    assert (answer.status_code, answer.json()) == (200, {"hold": sorted(flows)})
+
+
+@pytest.fixture
+def linked(relay: Api, upstream: Upstream) -> Iterator[tuple[tuple[str, int], socket.socket, socket.socket]]:
+    address = relay.proxy(upstream.address, link=LINK)
+    with dial(address) as client, upstream.accept() as served:
+        yield address, client, served
+
+
+def server_process(unread: bool = False) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen([sys.executable, "-c", SERVER.format(unread=unread)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, f"127.0.0.1:{process.stdout.readline().strip()}"
+
+
+def test_the_link_is_shown_only_where_it_was_given(relay: Api, upstream: Upstream):
+    """A client of plain Toxiproxy sees nothing new."""
+    relay.proxy(upstream.address, "linked", link=LINK)
+    relay.proxy(upstream.address, "plain")
+    assert relay("GET", "/proxies/linked").json()["link"] == LINK
+    assert "link" not in relay("GET", "/proxies/plain").json()
+
+
+def test_the_fence_is_replaced_whole(relay: Api):
+    """What is not named is let go; what was set is read back; what is no fence changes nothing."""
+    hold(relay, OUT, BACK)
+    hold(relay, BACK)
+    assert relay("PUT", "/chaoslab/fence", {"hold": [["pangyo"]]}).status_code == 400
+    assert relay("GET", "/chaoslab/fence").json() == {"hold": [BACK]}
+    assert relay("GET", "/chaoslab/state").json()["hold"] == [BACK]
+
+
+def test_held_bytes_arrive_after_the_lift_in_order(relay: Api, linked):
+    """More than the buffers hold, both ways at once, across a fence that comes and goes in the middle."""
+    _, client, served = linked
+    payload = bytes(range(256)) * 40_000
+    got: dict[str, bytes] = {}
+    threads = [threading.Thread(target=end.sendall, args=(payload,)) for end in (client, served)]
+    threads += [
+        threading.Thread(target=lambda end=end, name=name: got.update({name: read(end, len(payload))}))
+        for end, name in ((client, "client"), (served, "served"))
+    ]
+    for end in (client, served):
+        end.settimeout(TIMEOUT_S * 4)
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        hold(relay, OUT, BACK)
+        hold(relay, BACK)
+        hold(relay)
+    for thread in threads:
+        thread.join(TIMEOUT_S * 4)
+    assert got["client"] == got["served"] == payload
+
+
+def test_nothing_passes_while_held(relay: Api, linked):
+    """Bytes written on either side stay where they are, and resume."""
+    _, client, served = linked
+    hold(relay, OUT, BACK)
+    client.sendall(b"question")
+    served.sendall(b"answer")
+    assert silent(served)
+    assert silent(client)
+    hold(relay)
+    assert read(served, 8) == b"question"
+    assert read(client, 6) == b"answer"
+
+
+def test_one_way_holds_one_way(relay: Api, linked):
+    """Requests are held; answers, and an unasked word, still travel."""
+    _, client, served = linked
+    hold(relay, OUT)
+    client.sendall(b"question")
+    served.sendall(b"unasked")
+    assert read(client, 7) == b"unasked"
+    assert silent(served)
+    hold(relay, BACK)
+    assert read(served, 8) == b"question"
+    served.sendall(b"answer")
+    assert silent(client)
+    hold(relay)
+    assert read(client, 6) == b"answer"
+
+
+@pytest.mark.parametrize("flow", [OUT, BACK])
+def test_fin_is_held_with_the_way_it_travels(relay: Api, linked, flow):
+    """The one side closes: its FIN is held; the other side's would have passed."""
+    _, client, served = linked
+    closing, other = (client, served) if flow == OUT else (served, client)
+    hold(relay, flow)
+    closing.sendall(b"last words")
+    closing.shutdown(socket.SHUT_WR)
+    assert silent(other)
+    hold(relay)
+    assert read(other, 20) == b"last words"
+
+
+def test_fin_passes_the_way_that_is_open(relay: Api, linked):
+    """A one-way fence does not hold the other way's FIN, and what it holds is not lost by it."""
+    _, client, served = linked
+    hold(relay, OUT)
+    client.sendall(b"held")
+    served.shutdown(socket.SHUT_WR)
+    assert last_word(client) == "FIN"
+    assert silent(served, 0.1)
+    hold(relay)
+    assert read(served, 4) == b"held"
+
+
+@pytest.mark.parametrize("unread", [False, True], ids=["fin", "rst"])
+def test_a_kill_behind_the_fence_leaks_nothing(relay: Api, unread):
+    """SIGKILL of the upstream's process: its FIN, or RST where it left bytes unread, comes only after the lift."""
+    process, address = server_process(unread)
+    with dial(relay.proxy(address, link=LINK)) as client:
+        client.sendall(b"hello")
+        assert read(client, 5) == b"hello"
+        if unread:
+            client.sendall(b"never read")
+        hold(relay, OUT, BACK)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        client.sendall(b"is anybody there")
+        assert silent(client, 4 * QUIET_S)
+        hold(relay)
+        assert last_word(client) in ("FIN", "RST")
+
+
+def test_without_a_fence_a_kill_does_leak(relay: Api):
+    """The known-bad case of the test above: the very same kill, seen at once."""
+    process, address = server_process()
+    with dial(relay.proxy(address, link=LINK)) as client:
+        client.sendall(b"hello")
+        assert read(client, 5) == b"hello"
+        process.kill()
+        process.wait()
+        assert not silent(client)
+        assert last_word(client) == "FIN"
+
+
+def test_a_kill_behind_a_one_way_fence_is_held_that_way(relay: Api):
+    """Only answers are held: requests still reach the dead host's socket, and even so nothing comes back."""
+    process, address = server_process()
+    with dial(relay.proxy(address, link=LINK)) as client:
+        client.sendall(b"hello")
+        assert read(client, 5) == b"hello"
+        hold(relay, BACK)
+        process.kill()
+        process.wait()
+        for _ in range(5):
+            client.sendall(b"knock")
+            assert silent(client, 0.05)
+        hold(relay)
+        assert last_word(client) in ("FIN", "RST")
+
+
+@pytest.mark.parametrize("flow", [OUT, BACK])
+def test_new_connections_hang_with_either_way_held(relay: Api, upstream: Upstream, flow):
+    """A handshake needs both ways: nothing is dialled, nothing answered; after the lift it all goes through."""
+    address = relay.proxy(upstream.address, link=LINK)
+    hold(relay, flow)
+    with dial(address) as client:
+        client.sendall(b"early")
+        assert upstream.nobody_came()
+        assert silent(client)
+        hold(relay)
+        with upstream.accept() as served:
+            assert read(served, 5) == b"early"
+            served.sendall(b"answer")
+            assert read(client, 6) == b"answer"
+
+
+def test_who_gave_up_at_the_fence_never_knocked(relay: Api, upstream: Upstream):
+    """As with a SYN that was lost: the request of a client that timed out must not reach the upstream after the heal."""
+    address = relay.proxy(upstream.address, link=LINK)
+    hold(relay, OUT, BACK)
+    with dial(address) as client:
+        client.sendall(b"POST /pay/entries")
+    hold(relay)
+    assert upstream.nobody_came()
+
+
+def test_sockets_of_those_who_gave_up_do_not_pile_up(relay: Api, upstream: Upstream):
+    """A minute of retries behind a fence must not exhaust the relay."""
+    address = relay.proxy(upstream.address, link=LINK)
+    hold(relay, OUT, BACK)
+    for _ in range(20):
+        dial(address).close()
+    assert wait_for(lambda: relay("GET", "/chaoslab/state").json()["connections"]["p"] == 0)
+
+
+def test_other_links_do_not_notice(relay: Api, linked, upstream: Upstream):
+    """A fence between two sites leaves the link to the witness alone."""
+    address = relay.proxy(upstream.address, "witness", link={"from": "pangyo", "to": "witness"})
+    with dial(address) as client, upstream.accept() as served:
+        hold(relay, OUT, BACK)
+        client.sendall(b"x")
+        assert read(served, 1) == b"x"
+
+
+def test_disabling_behind_the_fence_tells_nobody(relay: Api, linked):
+    """FIN of a disabled proxy is a packet like any other: held until the lift."""
+    _, client, served = linked
+    hold(relay, OUT, BACK)
+    relay("POST", "/proxies/p", {"enabled": False})
+    assert silent(client)
+    assert silent(served)
+    hold(relay)
+    assert last_word(client) == last_word(served) == "FIN"
+
+
+def test_toxics_and_the_fence_combine(relay: Api, linked):
+    """What a toxic holds stays held when the toxic goes, as long as the fence stands; then it arrives in order."""
+    _, client, served = linked
+    name = relay.toxic("latency", "upstream", latency=60_000)
+    client.sendall(b"one ")
+    assert silent(served, 0.1)
+    hold(relay, OUT, BACK)
+    relay.cure(name)
+    client.sendall(b"two")
+    assert silent(served)
+    hold(relay)
+    assert read(served, 7) == b"one two"
+
+
+def test_a_proxy_made_behind_the_fence_is_held(relay: Api, upstream: Upstream):
+    """The fence is about places, not about the proxies that there were."""
+    hold(relay, OUT, BACK)
+    with dial(relay.proxy(upstream.address, link=LINK)) as client:
+        client.sendall(b"x")
+        assert upstream.nobody_came()
+
+
+def test_reset_leaves_the_fence(relay: Api, linked):
+    """Toxiproxy's reset knows no fence, and must not heal one."""
+    hold(relay, OUT)
+    relay("POST", "/reset")
+    assert relay("GET", "/chaoslab/fence").json() == {"hold": [OUT]}
+
+
+def wait_for(holds) -> bool:
+    pause = threading.Event()
+    return any(holds() or pause.wait(0.1) for _ in range(int(TIMEOUT_S * 10)))
