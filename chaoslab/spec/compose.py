@@ -6,6 +6,7 @@ so: `include`, `extends`. Services behind a `profile` are left out, as a plain `
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 from chaoslab.spec.merge import long_form, merged
 from chaoslab.spec.model import StackSpec
 from chaoslab.spec.partial import validate
-from chaoslab.spec.problems import Place, Problem, SpecErrors, suggest
+from chaoslab.spec.problems import Place, Problem, SpecErrors, without_echoes
 from chaoslab.spec.replicas import replica_of
 from chaoslab.spec.source import EXTENSION, Document, KeyPath, Override, read
 from chaoslab.spec.stack_checks import check_stack
@@ -79,7 +80,8 @@ def read_stack(paths: Sequence[Path]) -> tuple[ComposeFile | None, list[Problem]
     documents, problems = _documents(paths)
     if len(documents) < len(paths):
         return None, problems
-    return _Assembly(tuple(paths), Sources(tuple(documents)), problems).compose()
+    assembly = _Assembly(tuple(paths), Sources(tuple(documents)))
+    return assembly.compose(), without_echoes(problems, assembly.problems)
 
 
 def _documents(paths: Sequence[Path]) -> tuple[list[Document], list[Problem]]:
@@ -102,10 +104,11 @@ def _documents(paths: Sequence[Path]) -> tuple[list[Document], list[Problem]]:
 class _Assembly:
     """One merged Compose file in the making."""
 
-    def __init__(self, files: tuple[Path, ...], sources: Sources, problems: list[Problem]) -> None:
-        self.files, self.sources, self.problems = files, sources, problems
+    def __init__(self, files: tuple[Path, ...], sources: Sources) -> None:
+        self.files, self.sources = files, sources
+        self.problems: list[Problem] = []
 
-    def compose(self) -> tuple[ComposeFile | None, list[Problem]]:
+    def compose(self) -> ComposeFile | None:
         data: Any = {}
         for document in self.sources.documents:
             data = merged(data, self._long(document))
@@ -115,10 +118,10 @@ class _Assembly:
         replicas = tuple(self._replica(name, services[name]) for name in services)
         spec = self._spec(data.get(EXTENSION), replicas)
         if spec is None:
-            return None, self.problems
+            return None
         folder = self.files[0].absolute().parent
         volumes = data.get("volumes")
-        compose = ComposeFile(
+        return ComposeFile(
             files=tuple(file.absolute() for file in self.files),
             project_dir=folder,
             name=_project_name(data.get("name"), folder),
@@ -128,7 +131,6 @@ class _Assembly:
             volumes=volumes if isinstance(volumes, dict) else {},
             sources=self.sources,
         )
-        return compose, self.problems
 
     def _long(self, document: Document) -> dict[str, Any]:
         """The document's data with its services in long form, which is what can be merged."""
@@ -163,17 +165,21 @@ class _Assembly:
 
     def _spec(self, data: Any, replicas: Sequence[Replica]) -> StackSpec | None:
         if data is None:
-            hint = suggest(EXTENSION, [key for key in self.sources.documents[0].data if key.startswith("x-")])
-            message = f"the stack has no {EXTENSION} section; it says which sites there are, and what users reach"
-            self._tell((), message + (hint if "Did you mean" in hint else ""))
+            self._no_section()
             return None
         checked = validate(StackSpec, data, self.sources, under=(EXTENSION,), stand_ins={"sites": ["?"], "entry": "?"})
         self.problems.extend(checked.problems)
-        if checked.value is not None:
-            check_stack(
-                checked.value, replicas, self._tell, set(data) - {path[0] for path in checked.removed if len(path) == 1}
-            )
+        if checked.value is not None and replicas:
+            missing = {(key,) for key in ("sites", "entry") if key not in data}
+            check_stack(checked.value, replicas, self._tell, checked.removed | missing)
         return checked.value
+
+    def _no_section(self) -> None:
+        for document in self.sources.documents:
+            for key in difflib.get_close_matches(EXTENSION, document.data, cutoff=0.8):
+                self._tell((key,), f"unknown section {key!r}. Did you mean {EXTENSION!r}?", key=True)
+                return
+        self._tell((), f"the stack has no {EXTENSION} section; it says which sites there are, and what users reach")
 
     def _tell(self, path: KeyPath, message: str, *, key: bool = False) -> None:
         place = self.sources.key_at(path) if key else self.sources.value_at(path)

@@ -16,16 +16,22 @@ from chaoslab.spec.stack_checks import Tell
 from chaoslab.stack.topology import Topology
 
 PROMISES = ("rto", "rpo", "failback", "availability", "unaffected")
-RUN_OBJECTIVES = ("steady-state", "cleanup")
+LEDGER, STEADY_STATE = "ledger", "steady-state"
+_OBJECTIVE_FORM = "; name a service and rto, rpo, failback, availability or ledger, such as web.rto"
 _HOST_PORT = re.compile(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
 
 
-def check_experiment(experiment: Experiment, numbers: Sequence[int], compose: ComposeFile | None, tell: Tell) -> None:
-    """`numbers`: where each fault stands in the timeline as written. Without a sound stack only the times are checked."""
-    _Times(experiment, numbers, tell).check()
+def check_experiment(
+    experiment: Experiment, numbers: Sequence[int], compose: ComposeFile | None, tell: Tell, *, complete: bool = True
+) -> None:
+    """`numbers`: where each fault stands in the timeline as written; `complete`: none had to be left out for being broken.
+
+    Without a sound stack only the times are checked.
+    """
+    _Times(experiment, numbers, tell).check(complete)
     _check_load(experiment, tell)
     if compose is not None:
-        _Names(experiment, numbers, compose, tell).check()
+        _Names(experiment, numbers, compose, tell).check(complete)
 
 
 def _check_load(experiment: Experiment, tell: Tell) -> None:
@@ -42,7 +48,7 @@ class _Times:
         self.experiment, self.tell = experiment, tell
         self.faults = list(zip(numbers, experiment.timeline, strict=True))
 
-    def check(self) -> None:
+    def check(self, complete: bool) -> None:
         for name in ("steady_state", "failback"):
             phase = getattr(self.experiment, name)
             if phase.hold > phase.within:
@@ -54,7 +60,8 @@ class _Times:
                 message = f"fault {fault.id!r} heals at once; say how long it lasts, such as heal_after: 30s"
                 self.tell(("timeline", number, "heal_after"), message)
         self._identifiers()
-        self._late_ones()
+        if complete:
+            self._late_ones()
         self._overlaps()
 
     def _identifiers(self) -> None:
@@ -103,7 +110,7 @@ class _Names:
         self.topology: Topology = compose.topology()
         self.services = tuple(dict.fromkeys(replica.service for replica in self.topology.replicas))
 
-    def check(self) -> None:
+    def check(self, complete: bool) -> None:
         self._known(self.experiment.steady_state.conditions, ("steady_state", "conditions"), "condition", self.stack.conditions)
         self._known(self.experiment.probe.journeys or (), ("probe", "journeys"), "journey", self.stack.journeys)
         if not self.stack.journeys:
@@ -111,7 +118,7 @@ class _Names:
                 ("stack",), "the stack has no journeys, so nothing would be measured; declare some under x-chaoslab.journeys"
             )
         self._objectives()
-        self._expected()
+        self._expected(complete)
         for number, fault in self.faults:
             self._target(fault, ("timeline", number))
 
@@ -132,17 +139,27 @@ class _Names:
             elif name not in measured:
                 self.tell(("objectives", name), f"unknown service {name!r}{suggest(name, measured)}", key=True)
 
-    def _expected(self) -> None:
+    def _expected(self, complete: bool) -> None:
         if self.experiment.expect is None:
             return
         owed = objectives_for(self.experiment, self.stack)
-        known = {f"{name}.{promise}" for name, one in owed.items() for promise in PROMISES if getattr(one, promise)}
-        known |= {f"{name}.ledger" for name in owed}
-        known |= {f"fault.{fault.id}" for _, fault in self.faults} | set(RUN_OBJECTIVES)
+        promised = {f"{name}.{promise}" for name, one in owed.items() for promise in PROMISES if getattr(one, promise)}
+        possible = {f"{name}.{promise}" for name in owed for promise in PROMISES}
+        known = (
+            promised
+            | {f"{name}.{LEDGER}" for name in owed}
+            | {f"fault.{fault.id}" for _, fault in self.faults}
+            | {STEADY_STATE}
+        )
         for index, name in enumerate(self.experiment.expect.objectives):
-            if name not in known:
-                hint = suggest(name, known) or f"; such as {min(known)}"
-                self.tell(("expect", "objectives", index), f"unknown objective {name!r}{hint}")
+            if name in known or (name.startswith("fault.") and not complete):
+                continue
+            if name in possible:
+                service, _, promise = name.rpartition(".")
+                message = f"{service} promises no {promise} here, so {name} cannot fail; add it to its objectives"
+            else:
+                message = f"unknown objective {name!r}{suggest(name, known) or _OBJECTIVE_FORM}"
+            self.tell(("expect", "objectives", index), message)
 
     def _target(self, fault: Any, path: KeyPath) -> None:
         check: Callable[[Any, KeyPath], None] | None = {

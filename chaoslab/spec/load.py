@@ -13,7 +13,7 @@ from chaoslab.spec.experiment_checks import check_experiment
 from chaoslab.spec.model import Experiment
 from chaoslab.spec.overrides import apply_overrides
 from chaoslab.spec.partial import Validated, validate
-from chaoslab.spec.problems import Place, Problem, SpecErrors, shorten, shown_path, suggest
+from chaoslab.spec.problems import Place, Problem, SpecErrors, shorten, shown_path, suggest, without_echoes
 from chaoslab.spec.resolved import load_resolved, resolved_yaml
 from chaoslab.spec.source import Document, KeyPath, read
 
@@ -119,13 +119,16 @@ class _Loading:
             self._tell((), "no hypothesis; begin the file with a comment that says in one sentence what must hold")
         checked = self._validated()
         experiment = self._with_absolute_paths(checked.value) if checked.value is not None else None
-        compose = self._stack(experiment) if experiment is not None else None
+        stack_is_said = "stack" in self.document.data and not any(path[:1] == ("stack",) for path in checked.removed)
+        compose = self._stack(experiment) if experiment is not None and stack_is_said else None
         if self.document.data.get("timeline") == []:
             self._tell(("timeline",), "the timeline is empty, so nothing would be tested; add a fault")
         if experiment is not None:
-            numbers = [n for n in range(_length(self.document.data.get("timeline"))) if ("timeline", n) not in checked.removed]
-            check_experiment(experiment, numbers, compose, self._tell)
-        problems = self._without_echoes()
+            said = self.document.data.get("timeline")
+            sound = [n for n in range(_length(said)) if ("timeline", n) not in checked.removed]
+            complete = isinstance(said, list) and len(sound) == len(said)
+            check_experiment(experiment, sound, compose, self._tell, complete=complete)
+        problems = without_echoes(self.document.problems, self.problems)
         if problems or experiment is None or compose is None:
             raise SpecErrors(problems)
         return Loaded(experiment, compose)
@@ -152,25 +155,24 @@ class _Loading:
         if load is not None:
             locustfile = _beside(folder, load.locustfile)
             if not _is_file(locustfile):
+                written = str(load.locustfile)
                 self._tell(
                     ("load", "locustfile"),
-                    f"locustfile {load.locustfile} does not exist; paths count from {shown_path(folder)}",
+                    f"locustfile {shorten(written)} does not exist; paths count from the experiment's own folder",
                 )
             load = load.model_copy(update={"locustfile": locustfile})
         return experiment.model_copy(update={"stack": stack, "load": load})
 
     def _stack(self, experiment: Experiment) -> ComposeFile | None:
         """The stack, if it is sound: with a broken one, every name in the experiment would look wrong."""
-        said = self.document.data.get("stack")
-        if not isinstance(said, str | list):
-            return None
+        said = self.document.data["stack"]
         missing = False
         for index, file in enumerate(experiment.stack):
             if not _is_file(file):
                 missing = True
                 written = said if isinstance(said, str) else said[index]
                 path: KeyPath = ("stack",) if isinstance(said, str) else ("stack", index)
-                self._tell(path, f"stack file {written} does not exist; paths count from {shown_path(self.path.parent)}")
+                self._tell(path, f"stack file {shorten(written)} does not exist; paths count from the experiment's own folder")
         if missing:
             return None
         compose, problems = read_stack(experiment.stack)
@@ -180,11 +182,6 @@ class _Loading:
     def _tell(self, path: KeyPath, message: str, *, key: bool = False) -> None:
         place: Place = self.document.key_at(path) if key else self.document.value_at(path)
         self.problems.append(Problem.at(place, message))
-
-    def _without_echoes(self) -> list[Problem]:
-        """A word that was misread is reported once, not again for what it was misread as."""
-        misread = {problem.place for problem in self.document.problems}
-        return self.document.problems + [problem for problem in self.problems if problem.place not in misread]
 
 
 def _length(value: Any) -> int:

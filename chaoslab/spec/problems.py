@@ -11,6 +11,7 @@ from typing import NamedTuple
 from chaoslab.errors import SpecError
 
 LISTED_AT_MOST = 8
+MESSAGE_MAX = 500
 
 
 class Place(NamedTuple):
@@ -35,7 +36,7 @@ class Problem:
 
     @classmethod
     def at(cls, place: Place, message: str) -> Problem:
-        return cls(place.file, place.line, place.column, message)
+        return cls(place.file, place.line, place.column, message[:MESSAGE_MAX])
 
     @property
     def place(self) -> Place:
@@ -53,6 +54,13 @@ class SpecErrors(SpecError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def without_echoes(misread: Iterable[Problem], later: Iterable[Problem]) -> list[Problem]:
+    """Both, but for later complaints about a word that was misread: it is reported once, not again for what it was read as."""
+    first = list(misread)
+    places = {problem.place for problem in first}
+    return first + [problem for problem in later if problem.place not in places]
+
+
 def shown_path(path: Path) -> str:
     """The path as people see it: relative to the working folder when it lies below."""
     absolute = path.absolute()
@@ -62,9 +70,10 @@ def shown_path(path: Path) -> str:
 def suggest(word: str, known: Iterable[str]) -> str:
     """`. Did you mean 'x'?`, or the few that there are, to be appended to a sentence without its full stop."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:100], names, n=3, cutoff=0.6)
+    swapped = [name for name in close if sorted(name) == sorted(word)]  # two letters in the wrong order, before all else
     if close:
-        return f". Did you mean {close[0]!r}?"
+        return f". Did you mean {(swapped or close)[0]!r}?"
     if 0 < len(names) <= LISTED_AT_MOST:
         return f"; known: {', '.join(names)}"
     return ""

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import jmespath
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import EmptyExpressionError, IncompleteExpressionError, JMESPathError, LexerError, ParseError
 
 from chaoslab.spec.model import OUTSIDE, ConditionSpec, Journey, LedgerSpec, StackSpec
-from chaoslab.spec.problems import suggest
+from chaoslab.spec.problems import shorten, suggest
 from chaoslab.spec.source import EXTENSION, KeyPath
 from chaoslab.stack.topology import Replica
 
@@ -27,12 +27,12 @@ class Tell(Protocol):
     def __call__(self, path: KeyPath, message: str, *, key: bool = False) -> None: ...
 
 
-def check_stack(spec: StackSpec, replicas: Sequence[Replica], tell: Tell, said: Collection[str]) -> None:
-    """Everything about one stack. `said`: the keys of the section that were written and are not broken as a whole."""
-    check = _StackCheck(spec, replicas, tell)
-    if "sites" in said:
+def check_stack(spec: StackSpec, replicas: Sequence[Replica], tell: Tell, broken: Collection[KeyPath]) -> None:
+    """Everything about one stack. `broken`: the paths of the section that are complained about already."""
+    check = _StackCheck(spec, replicas, tell, broken)
+    if ("sites",) not in broken:
         check.sites()
-    if "entry" in said:
+    if ("entry",) not in broken:
         check.address(spec.entry, "entry")
     for index, address in enumerate(spec.advertised):
         check.address(address, "advertised", index)
@@ -45,8 +45,8 @@ def check_stack(spec: StackSpec, replicas: Sequence[Replica], tell: Tell, said: 
 
 
 class _StackCheck:
-    def __init__(self, spec: StackSpec, replicas: Sequence[Replica], tell: Tell) -> None:
-        self.spec, self.tell_at = spec, tell
+    def __init__(self, spec: StackSpec, replicas: Sequence[Replica], tell: Tell, broken: Collection[KeyPath]) -> None:
+        self.spec, self.tell_at, self.broken = spec, tell, broken
         self.replicas = {replica.name: replica for replica in replicas}
         self.logical = {replica.service for replica in replicas}
 
@@ -122,8 +122,7 @@ class _StackCheck:
         try:
             jmespath.compile(text)
         except (JMESPathError, ValueError, RecursionError) as broken:
-            reason = " ".join(str(broken).split("\n")[0].split())
-            self.tell(path, f"{path[-1]} is no valid JMESPath expression: {reason[:1].lower()}{reason[1:]}")
+            self.tell(path, f"{path[-1]} is no JMESPath expression: {_why_not(broken)}")
 
     def journey(self, name: str, journey: Journey) -> None:
         path = ("journeys", name)
@@ -142,6 +141,8 @@ class _StackCheck:
             self._ledger(journey, journey.ledger, path)
 
     def _ledger(self, journey: Journey, ledger: LedgerSpec, path: KeyPath) -> None:
+        if (*path, "request", "method") in self.broken:
+            return
         if journey.op == "read":
             method = journey.request.method
             self.tell(
@@ -165,6 +166,18 @@ class _StackCheck:
         for name in _FIELD.findall(text):
             if name not in known:
                 self.tell(path, f"nothing is filled in for {{{name}}}{suggest(name, known)}")
+
+
+def _why_not(broken: Exception) -> str:
+    if isinstance(broken, EmptyExpressionError):
+        return "it is empty"
+    if isinstance(broken, IncompleteExpressionError):
+        return "it ends too early"
+    if isinstance(broken, LexerError):
+        return f"it cannot be read from character {broken.lexer_position + 1} on"
+    if isinstance(broken, ParseError):
+        return f"{shorten(str(broken.token_value))} is out of place at character {broken.lex_position + 1}"
+    return "it is too deep, or has a number out of range"
 
 
 def _texts(value: Any) -> Iterator[str]:

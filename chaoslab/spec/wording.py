@@ -41,7 +41,9 @@ def complaints(
         at_key = error["type"] in ("missing", "extra_forbidden")
         parent = under + path[:-1] if error["type"] == "missing" else under + path
         place = located.key_at(parent) if at_key else located.value_at(parent)
-        about = _Error(error["type"], error["loc"], path, error["input"], error.get("ctx", {}), model, error["msg"])
+        about = _Error(
+            error["type"], error["loc"], under[-1:] + path, error["input"], error.get("ctx", {}), model, error["msg"]
+        )
         found.append(Complaint(path, error["type"], Problem.at(place, _message(about))))
     return found
 
