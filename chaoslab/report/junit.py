@@ -9,6 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from typing import Final
 
+from chaoslab.errors import ExitCode
 from chaoslab.report.words import VERDICTS, clean, exit_code_of, split_objective
 from chaoslab.result import ObjectiveResult, Result
 
@@ -17,7 +18,7 @@ _NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "�")
 
 
 def render_junit(result: Result) -> str:
-    """The XML. One case for each objective; `<experiment>.run` is the run itself, red whenever the verdict is not pass."""
+    """The XML. One case for each objective, and `verdict` of `<experiment>.run`: red whenever the run did not pass."""
     cases = [_case_of(objective, result) for objective in result.objectives]
     cases.append(_case_of_run(result))
     counts = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error")}
@@ -29,7 +30,7 @@ def render_junit(result: Result) -> str:
         errors=str(counts["error"]),
         skipped="0",
         time=f"{result.duration_s:.3f}",
-        timestamp=result.started_at.removesuffix("Z"),
+        timestamp=result.started_at[: len("2026-11-22T02:00:00")],
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in {"runtime": result.runtime, "verdict": result.verdict, **result.versions}.items():
@@ -38,9 +39,8 @@ def render_junit(result: Result) -> str:
     suites = ET.Element("testsuites")
     suites.append(suite)
     ET.indent(suites)
-    return ET.tostring(suites, encoding="unicode", xml_declaration=False).join(
-        ('<?xml version="1.0" encoding="UTF-8"?>\n', "\n")
-    )
+    xml = ET.tostring(suites, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'
 
 
 def _case_of(objective: ObjectiveResult, result: Result) -> ET.Element:
@@ -54,7 +54,7 @@ def _case_of_run(result: Result) -> ET.Element:
     case = _case(result, "run", "verdict")
     left = [f"left behind: {thing}" for thing in result.left_behind]
     _spoil(case, result.verdict, VERDICTS[result.verdict], "\n".join([*result.reasons, *left]))
-    if result.verdict == "pass" and result.cleanup != "complete":
+    if result.verdict == "pass" and exit_code_of(result) is ExitCode.UNCLEAN:
         ET.SubElement(case, "error", type="cleanup", message=f"cleaning up is {result.cleanup}").text = _text("\n".join(left))
     ET.SubElement(case, "system-out").text = f"exit code {int(exit_code_of(result))}"
     return case

@@ -56,7 +56,7 @@ def make_console(stream: IO[str] | None = None, *, width: int | None = None) -> 
     if isinstance(sink, io.TextIOWrapper):
         sink.reconfigure(errors="replace")  # an ASCII terminal shows a question mark, not a UnicodeEncodeError
     known = width or (None if sink.isatty() else int(os.environ.get("COLUMNS") or _PLAIN_WIDTH))
-    return Console(file=sink, width=known, markup=False, emoji=False, highlight=False)
+    return _Console(file=sink, width=known, markup=False, emoji=False, highlight=False)
 
 
 def make_view(console: Console) -> View:
@@ -141,6 +141,15 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
         _show(console, Text(clean(f"- {reason}")))
     code = exit_code_of(result) if exit_code is None else exit_code
     _show(console, Text(f"verdict: {result.verdict} (exit {int(code)})", style=STYLES[VERDICT_TONES[result.verdict]]))
+
+
+class _Console(Console):
+    """Falls silent when its reader goes away. rich would exit with 1, which here means that an objective was missed."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with contextlib.suppress(OSError):  # so that the flush at exit does not fail either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 class _Log:

@@ -77,7 +77,7 @@ class Line:
 
 def exit_code_of(result: Result) -> ExitCode:
     """What a process that ran this should exit with, interruption apart."""
-    return ExitCode.UNCLEAN if result.cleanup != "complete" else _VERDICT_EXITS[result.verdict]
+    return ExitCode.UNCLEAN if result.cleanup == "incomplete" or result.left_behind else _VERDICT_EXITS[result.verdict]
 
 
 def clean(text: str) -> str:
