@@ -1,0 +1,168 @@
+"""The doctor tells what is there, and for what is not, the cure; one broken check never hides the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import resource
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from chaoslab import doctor, host
+from chaoslab.doctor import Finding, available, doctor_command, examine
+
+NOWHERE = "unix:///nonexistent/docker.sock"
+
+
+def found(name: str) -> Finding:
+    (finding,) = [finding for finding in examine() if finding.name == name]
+    return finding
+
+
+@pytest.fixture(autouse=True)
+def no_engine(monkeypatch):
+    """The same on every machine: an engine that does not answer."""
+    monkeypatch.setenv("DOCKER_HOST", NOWHERE)
+
+
+def test_everything_not_ok_has_a_cure():
+    """Telling someone what is wrong without what to do about it helps nobody."""
+    findings = examine()
+    assert len({finding.name for finding in findings}) == len(findings) == len(doctor.LOOKS)
+    assert all(finding.cure for finding in findings if not finding.ok)
+
+
+def test_this_machine_can_run_the_embedded_stack():
+    """The tests run in an environment with all extras, so the servers are here and say their versions."""
+    assert available(examine())["embedded"] == []
+    assert re.match(r"\d+\.\d+ at /", found("postgres").found)
+    assert re.match(r"\d+\.\d+\.\d+ at /", found("etcd").found)
+
+
+def test_an_engine_that_does_not_answer_is_told_with_its_cure():
+    """Known bad: DOCKER_HOST leads nowhere."""
+    finding = found("docker engine")
+    assert not finding.ok
+    assert NOWHERE in finding.found
+    assert "docker-up" in finding.cure
+    assert "docker engine" in available(examine())["compose"]
+
+
+def test_a_remote_engine_is_not_ours_to_hurt(monkeypatch):
+    """Faults are injected where the engine stands."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.7:2376")
+    assert "--allow-remote" in found("docker engine").cure
+
+
+@pytest.mark.parametrize(("package", "name", "cure"), [("locust", "locust", "load"), ("docker", "docker SDK", "docker")])
+def test_a_missing_extra_names_the_extra(monkeypatch, package, name, cure):
+    """Known bad: the package is not installed."""
+    monkeypatch.setattr(doctor, "find_spec", lambda asked: None if asked == package else host.find_spec(asked))
+    assert not found(name).ok
+    assert f"chaoslab[{cure}]" in found(name).cure
+
+
+def test_without_servers_the_embedded_runtime_is_not_there(monkeypatch):
+    """Known bad: the wheels of the servers are not installed."""
+    monkeypatch.setattr(doctor, "program", lambda name: None)
+    monkeypatch.setattr(doctor, "server_version", lambda name, flag: None)
+    assert {"etcd", "caddy", "postgres"} <= set(available(examine())["embedded"])
+    assert "chaoslab[two-site]" in found("etcd").cure
+
+
+def test_a_server_that_does_not_run_is_not_there(monkeypatch, tmp_path):
+    """Known bad: a program for another machine lies where etcd should."""
+    fake = tmp_path / "etcd"
+    fake.write_bytes(b"\x7fELF not for this machine")
+    fake.chmod(0o755)
+    monkeypatch.setattr(host.sys, "executable", str(tmp_path / "python"))
+    assert host.program("etcd") == fake
+    assert host.server_version("etcd", "--version") is None
+    assert found("etcd").found == f"{fake} does not run"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another user for PostgreSQL")
+def test_root_without_user_namespaces_cannot_run_postgres(monkeypatch, tmp_path):
+    """Known bad: `unshare` is there, and the kernel does not let it."""
+    fake = tmp_path / "unshare"
+    fake.write_text("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert "Operation not permitted" in found("a user for PostgreSQL").found
+    assert "user_namespaces" in found("a user for PostgreSQL").cure
+
+
+def test_too_little_of_the_machine_is_told(monkeypatch):
+    """Known bad: memory, disk, open files and ports, each as the system would say it."""
+    real = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(available=200_000_000))
+    monkeypatch.setattr(psutil, "disk_usage", lambda folder: psutil._ntuples.sdiskusage(10, 9, 1, 99.0))
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (256, 1024))
+    monkeypatch.setattr(socket.socket, "bind", _no_more_ports)
+    lacks = available(examine())
+    assert {"memory", "disk", "open files", "ports"} <= set(lacks["embedded"])
+    assert {"memory", "disk", "open files", "ports"} <= set(lacks["compose"])
+
+
+def _no_more_ports(self, address):
+    raise OSError(98, "Address already in use")
+
+
+def test_a_check_that_breaks_is_a_finding(monkeypatch):
+    """The others are still told, and nothing is called ready."""
+
+    def broken() -> Finding:
+        """Clairvoyance."""
+        raise OSError("clouds")
+
+    monkeypatch.setattr(doctor, "LOOKS", (*doctor.LOOKS, broken))
+    findings = examine()
+    assert len(findings) == len(doctor.LOOKS)
+    assert findings[-1] == Finding("Clairvoyance", False, "could not be told: clouds", None, ("embedded", "compose"))
+
+
+def test_a_convenience_does_not_stop_a_runtime():
+    """Images are made before a run; charts are nice."""
+    findings = [Finding("matplotlib", False, "", "install it"), Finding("etcd", False, "", "install it", ("embedded",))]
+    assert available(findings) == {"embedded": ["etcd"], "compose": []}
+
+
+def test_the_command_says_which_runtimes_are_there():
+    """People read the last lines; machines read the exit code and the object."""
+    answer = CliRunner().invoke(doctor_command, [], standalone_mode=False)
+    assert answer.return_value == 0
+    assert "--runtime embedded: ready" in answer.output
+    assert "--runtime compose: not here, for want of docker engine" in answer.output
+    told = json.loads(CliRunner().invoke(doctor_command, ["--json"], standalone_mode=False).output)
+    assert told["lacks"]["embedded"] == []
+    assert {"name", "ok", "found", "cure", "needed_by"} == set(told["findings"][0])
+
+
+def test_no_runtime_at_all_is_an_error(monkeypatch):
+    """Exit code 5: the environment is not as needed."""
+    monkeypatch.setattr(doctor, "find_spec", lambda asked: None)
+    assert CliRunner().invoke(doctor_command, [], standalone_mode=False).return_value == 5
+
+
+def test_the_doctor_imports_neither_locust_nor_docker():
+    """Locust patches the interpreter; who lacks Docker's SDK must still be able to ask."""
+    script = "import sys, chaoslab.doctor; print([m for m in ('locust', 'gevent', 'docker') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_facts_are_of_this_machine():
+    """What a report shows beside its figures."""
+    facts = host.host_facts()
+    assert facts["python"] == platform.python_version()
+    assert facts["cpus"] == os.cpu_count()
+    assert facts["versions"]["locust"] == version("locust")
+    assert {"etcd", "caddy", "postgres", "patroni"} <= facts["versions"].keys()
+    assert json.loads(json.dumps(facts)) == facts
