@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from chaoslab.errors import SpecError
@@ -31,6 +31,7 @@ _REPLACED = (
     "profiles",
     "scale",
 )
+SOCKS_PORT = 1080  # of the gates
 _NOT_SPEECH = ("volumes", "image", "build", "labels")  # `name:digits` in there is no address
 
 Config = Mapping[str, Any]  # the output of `docker compose config`
@@ -97,7 +98,11 @@ def _port_range(text: str) -> Iterable[int]:
 
 @dataclass(frozen=True)
 class Renderer:
-    """Everything that the project is made from. `publish_ip`: the only address that ports are published on."""
+    """Everything that the project is made from.
+
+    `publish_ip`: the only address that ports are published on. `kept_ports`: the machine's port for a port of a replica
+    outside, which has to stay when that replica is started again; all others are Docker's choice.
+    """
 
     config: Config
     topology: Topology
@@ -105,6 +110,7 @@ class Renderer:
     wans: Sequence[Wan]
     run_id: str
     publish_ip: str = "127.0.0.1"
+    kept_ports: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     def project(self) -> dict[str, Any]:
         """The project. Raises SpecError for what would get around the WAN, such as the host's network."""
@@ -113,7 +119,7 @@ class Renderer:
         volumes = {key: self._volume(key, volume or {}) for key, volume in (self.config.get("volumes") or {}).items()}
         return {
             "name": self.topology.project,
-            "services": {**replicas, **{wan.name: self._wan(wan) for wan in self.wans}},
+            "services": {**replicas, **{wan.name: self._wan(wan) for wan in self.wans}, **self._gates()},
             "networks": networks,
             "volumes": volumes,
             **{part: self.config[part] for part in ("configs", "secrets") if self.config.get(part)},
@@ -138,12 +144,11 @@ class Renderer:
         """How a replica is attached to its place's network and finds what lies beyond."""
         if shared := self._shared_network(replica, service):
             return {"network_mode": shared}
-        own = [f"{name}={address}" for wan in links for name, address in wan.hosts]
         ports = self.reach.ports[replica.name] if replica.site == OUTSIDE else ()
         return {
             "networks": {replica.site: {"aliases": list(self.reach.names[replica.name])}},
-            "extra_hosts": [*_extra_hosts(service), *own],
-            "ports": [self._published(port) for port in ports],
+            "extra_hosts": [*_extra_hosts(service), *_own_addresses(links)],
+            "ports": [self._published(port, self.kept_ports.get((replica.name, port))) for port in ports],
         }
 
     def _shared_network(self, replica: Replica, service: Mapping[str, Any]) -> str | None:
@@ -181,8 +186,34 @@ class Renderer:
             "ports": [self._published(port) for port in (self.reach.api_port, *(own for _, _, own in wan.published))],
         }
 
-    def _published(self, port: int) -> dict[str, Any]:
-        return {"mode": "host", "host_ip": self.publish_ip, "target": port, "protocol": "tcp"}
+    def _gates(self) -> dict[str, dict[str, Any]]:
+        """In each place but outside, a door through which the harness can stand among the callers there (SOCKS 5)."""
+        return {gate_name(place): self._gate(place) for place in self.topology.places if place != OUTSIDE}
+
+    def _gate(self, place: str) -> dict[str, Any]:
+        links = [wan for wan in self.wans if wan.flow.source == place]
+        return {
+            "image": WAN_IMAGE,
+            "pull_policy": "never",
+            "restart": "no",
+            "entrypoint": ["microsocks", "-i", "0.0.0.0", "-p", str(SOCKS_PORT)],  # noqa: S104 - inside its container
+            "labels": {RUN: self.run_id, SITE: place, REPLICA: gate_name(place), ROLE: "gate"},
+            "networks": {place: {}},
+            "extra_hosts": _own_addresses(links),
+            "ports": [self._published(SOCKS_PORT)],
+        }
+
+    def _published(self, port: int, kept: int | None = None) -> dict[str, Any]:
+        place = {"mode": "host", "host_ip": self.publish_ip, "target": port, "protocol": "tcp"}
+        return place if kept is None else {**place, "published": str(kept)}
+
+
+def gate_name(place: str) -> str:
+    return f"gate-{place}"
+
+
+def _own_addresses(links: Sequence[Wan]) -> list[str]:
+    return [f"{name}={address}" for wan in links for name, address in wan.hosts]
 
 
 def _labels(owner: Mapping[str, Any]) -> dict[str, str]:

@@ -4,13 +4,14 @@ Every place (a site, the witness's, outside) is a bridge network, and nothing bu
 `wan-<from>-<to>` stands in both networks of a direction. On the from-network it answers to the names of the replicas over
 there, and its Toxiproxy dials them by `<replica>.<network>`; so applications keep their names and ports.
 
-Two replicas over there may use the same port. The first keeps the container's own address, found through Docker's DNS; each
-further one gets an address of its own on the from-network, named in the hosts files of the containers there.
+Replicas over there may use the same port. Those that share one get an address of their own each on the from-network, named in
+the hosts files of the containers there; all others go by the WAN container's own address, found through Docker's DNS.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -104,30 +105,29 @@ class _Direction:
     flow: Flow
     reach: Reach
     taken: int
-    claimed: set[int] = field(default_factory=set)
     proxies: list[Proxy] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     hosts: list[tuple[str, str]] = field(default_factory=list)
 
     def carrying(self, remote: Sequence[Replica]) -> Wan:
+        users = Counter(port for replica in remote for port in self.reach.ports[replica.name])
         for replica in remote:
-            self._add(replica.name)
+            self._add(replica.name, shares=any(users[port] > 1 for port in self.reach.ports[replica.name]))
         harness = self._for_harness() if self.flow.source == OUTSIDE else []
         published = tuple((one.replica, one.port, int(one.listen.rpartition(":")[2])) for one in harness)
         return Wan(self.flow, (*self.proxies, *harness), tuple(self.aliases), tuple(self.hosts), published)
 
-    def _add(self, replica: str) -> None:
+    def _add(self, replica: str, *, shares: bool) -> None:
         ports = self.reach.ports[replica]
         known = {*self.aliases, *(name for name, _ in self.hosts)}
         names = [name for name in self.reach.names[replica] if name not in known]
         address = _ANY
-        if self.claimed.isdisjoint(ports):
-            self.claimed.update(ports)
-            self.aliases += names
-        else:
+        if shares:
             self.taken += 1
             address = self.reach.networks[self.flow.source].from_the_top(self.taken)
             self.hosts += [(name, address) for name in names]
+        else:
+            self.aliases += names
         self.proxies += [self._proxy(f"{replica}_{port}", replica, port, f"{address}:{port}") for port in ports]
 
     def _proxy(self, name: str, replica: str, port: int, listen: str) -> Proxy:

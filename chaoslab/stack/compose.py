@@ -1,0 +1,243 @@
+"""The Compose runtime: the services of a Compose file as containers, the links as Toxiproxies and packet rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
+from chaoslab.errors import ChaoslabError, EnvironmentFault, NotReady, StackError
+from chaoslab.links.docker_links import Crossing, DockerLinks
+from chaoslab.spec.compose import ComposeFile
+from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack import docker_boot as boot
+from chaoslab.stack import docker_disks as disks
+from chaoslab.stack.docker_cli import ComposeCommand, read_config
+from chaoslab.stack.docker_containers import Containers
+from chaoslab.stack.docker_engine import connect, require_compose
+from chaoslab.stack.docker_isolation import require_isolation
+from chaoslab.stack.docker_kill import kill_all
+from chaoslab.stack.docker_project import SOCKS_PORT, gate_name
+from chaoslab.stack.docker_watch import Watch
+from chaoslab.stack.embedded import answers
+from chaoslab.stack.ports import PortBlock
+from chaoslab.stack.protocol import KillReport, Links, State, Tell
+from chaoslab.stack.socks import call_through
+from chaoslab.stack.topology import Address, Topology
+from chaoslab.stack.wiring import require_replica
+
+_DEATHS_S = 5.0
+_LINKS_S = 10.0
+_STACK_NAME_MAX = 30
+_ORDER: tuple[State, ...] = ("running", "paused", "dead")  # of several containers of one replica, the liveliest counts
+
+
+class ComposeStack:
+    """A stack of containers. See `protocol.Stack`. `allow_remote`: the engine may stand on another machine."""
+
+    def __init__(
+        self,
+        compose: ComposeFile,
+        run_id: str,
+        data: Path,
+        logs: Path,
+        clock: Clock = SYSTEM,
+        *,
+        allow_remote: bool = False,
+    ) -> None:
+        topology = compose.topology()
+        self._topology = dataclasses.replace(topology, project=project_name(topology.project, run_id))
+        self._files = compose.files
+        self._run_id = run_id
+        self._data = data
+        self._project_file = data / "project.json"
+        self._clock = clock
+        self._allow_remote = allow_remote
+        self._ports = PortBlock()
+        self._starting = ComposeCommand([self._project_file], logs / "compose.log", self._topology.project)
+        self._building = ComposeCommand(self._files, logs / "build.log")
+        self._known: Containers | None = None
+        self._config: dict[str, Any] = {}
+        self._addresses: dict[tuple[str, int], Address] = {}
+        self._gates: dict[str, Address] = {}
+        self._links: DockerLinks | None = None
+        self._down = False
+
+    @property
+    def topology(self) -> Topology:
+        return self._topology
+
+    @property
+    def links(self) -> Links:
+        if self._links is None:
+            raise StackError("the links of this stack are not up yet")
+        return self._links
+
+    @property
+    def _containers(self) -> Containers:
+        if self._known is None:
+            raise StackError("this stack is not up")
+        return self._known
+
+    # --- up and down ------------------------------------------------------------------------------------------
+
+    def up(self, deadline: Deadline, tell: Tell) -> None:
+        """Start everything and wait until it is healthy.
+
+        Raises NotReady with the last log lines of what is not, EnvironmentFault where the machine lacks something,
+        SpecError when Compose does not take the file or the file goes around the WAN.
+        """
+        engine, version = connect(allow_remote=self._allow_remote), require_compose()
+        tell(f"Docker {engine.version}, Compose {version}")
+        self._config = read_config(self._files)
+        boot.check_config(self._config, self._topology)
+        boot.have_images(engine, self._config, self._topology, self._building, tell, deadline)
+        self._check_wanted()
+        self._known = Containers(engine, self._run_id)
+        self._data.mkdir(parents=True, exist_ok=True)
+        plan = boot.make_project(
+            engine, self._known, self._config, self._topology, self._run_id, self._ports, self._project_file
+        )
+        tell(f"starting {len(self._topology.replicas)} containers, and {len(plan.wans)} Toxiproxies between them")
+        self._start_all(deadline)
+        self._connect(plan)
+        require_isolation(self._known, self._topology, plan.reach, self._gates)
+        self._watch.start(self._topology.replicas, deadline, started=[one.name for one in self._topology.replicas])
+
+    def _start_all(self, deadline: Deadline) -> None:
+        try:
+            self._starting.run("up", "--detach", "--no-build", deadline=deadline)
+        except EnvironmentFault as failed:
+            self._check_wanted()
+            unwell = self._watch.unwell(self._topology.replicas, deadline)
+            raise NotReady(f"{unwell}\n{failed}" if unwell else str(failed)) from failed
+
+    def _connect(self, plan: boot.Plan) -> None:
+        """Learn where everything is published, and drive the WAN."""
+        crossings = []
+        for wan in plan.wans:
+            ports = self._containers.published(wan.name)
+            crossings.append(Crossing(wan, str(self._must_be_published(ports, plan.reach.api_port, wan.name))))
+            self._addresses |= {(replica, port): ports[own] for replica, port, own in wan.published}
+        for replica in self._topology.in_site(OUTSIDE):
+            ports = self._containers.published(replica.name)
+            self._addresses |= {(replica.name, port): address for port, address in ports.items()}
+        for place in self._topology.places:
+            if place != OUTSIDE:
+                ports = self._containers.published(gate_name(place))
+                self._gates[place] = self._must_be_published(ports, SOCKS_PORT, gate_name(place))
+        links = DockerLinks(crossings, plan.reach, self._containers, [gate_name(place) for place in self._gates])
+        wait_until("the WAN's proxies", lambda: _none_missing(links), Deadline.after(_LINKS_S, self._clock))
+        self._links = links
+
+    def _must_be_published(self, ports: Mapping[int, Address], port: int, name: str) -> Address:
+        if port not in ports:
+            said = "\n".join(f"  | {line}" for line in self._containers.logs(name, 5))
+            raise NotReady(f"{name} did not come up:\n{said}")
+        return ports[port]
+
+    def down(self) -> list[str]:
+        """Remove every container, network and volume that carries the run's label; what is left is returned in words."""
+        self._down = True
+        self._starting.end()
+        self._building.end()
+        self._ports.release()
+        shutil.rmtree(self._data, ignore_errors=True)
+        if self._known is None:
+            return []
+        try:
+            return self._known.sweep()
+        except ChaoslabError as failed:
+            return [f"containers, networks and volumes labelled chaoslab.run={self._run_id}: {failed}"]
+
+    def _check_wanted(self) -> None:
+        if self._down:
+            raise StackError("the stack was taken down while it was starting")
+
+    # --- where and how ------------------------------------------------------------------------------------------
+
+    def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
+        """Where a replica's port is reached from a place. Inside a site that is its name there, as its neighbours call it."""
+        require_replica(self._topology, replica)
+        if seen_from != OUTSIDE:
+            return Address(replica, port)
+        if (replica, port) not in self._addresses:
+            known = ", ".join(str(known) for name, known in self._addresses if name == replica) or "none"
+            raise StackError(f"{replica} has no port {port} that is known; it has {known}; name it under `expose`")
+        return self._addresses[replica, port]
+
+    def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:
+        """Whether a caller in that place is answered by the replica's port now: connect, say something, read a byte."""
+        if seen_from == OUTSIDE:
+            return answers(self.address(replica, port), timeout_s)
+        return call_through(self._gates[seen_from], self.address(replica, port, seen_from=seen_from), timeout_s) == "answered"
+
+    def states(self) -> Mapping[str, State]:
+        found: dict[str, State] = {replica.name: "absent" for replica in self._topology.replicas}
+        for one in self._containers.seen():
+            before = found.get(one.replica)
+            if before is not None and (before == "absent" or _ORDER.index(one.state) < _ORDER.index(before)):
+                found[one.replica] = one.state
+        return found
+
+    def logs(self, replica: str, lines: int = 20) -> list[str]:
+        require_replica(self._topology, replica)
+        return self._containers.logs(replica, lines)
+
+    # --- life and death -------------------------------------------------------------------------------------------
+
+    def kill(self, replicas: Sequence[str]) -> KillReport:
+        """SIGKILL everything in these replicas at once. Raises StackError when something survives."""
+        report = kill_all(self._containers.pids(self._named(replicas)), self._containers.kill, self._clock)
+        deadline = Deadline.after(_DEATHS_S, self._clock)
+        wait_until("the engine to see them dead", lambda: _none_alive(self._containers.pids(replicas)), deadline, poll_s=0.02)
+        return report
+
+    def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
+        """Start what is dead of these and wait until all are healthy; health checks run inside each container."""
+        self._watch.start([self._topology.replica(name) for name in self._named(replicas)], deadline)
+
+    def pause(self, replicas: Sequence[str]) -> None:
+        """Freeze every process of these replicas."""
+        running = [one.id for one in self._containers.of(self._named(replicas)) if one.state == "running"]
+        self._containers.at_once(self._containers.pause, running)
+
+    def resume(self, replicas: Sequence[str]) -> None:
+        frozen = [one.id for one in self._containers.of(self._named(replicas)) if one.state == "paused"]
+        self._containers.at_once(self._containers.resume, frozen)
+
+    def destroy_disks(self, replicas: Sequence[str]) -> None:
+        """Lose the volumes of these replicas, which must be dead; they start with empty ones.
+
+        Raises StackError when a volume is not this run's own, or when a replica elsewhere uses it.
+        """
+        disks.destroy(self._containers, self._named(replicas))
+        self._starting.run("create", "--no-build", *replicas, deadline=Deadline.after(30.0, self._clock))
+
+    def _named(self, replicas: Sequence[str]) -> list[str]:
+        return [require_replica(self._topology, name).name for name in replicas]
+
+    @property
+    def _watch(self) -> Watch:
+        return Watch(self._containers, boot.revived(self._config), self._check_wanted)
+
+
+def project_name(stack: str, run_id: str) -> str:
+    """A name that Compose takes, and that no other run has."""
+    return f"chaoslab-{re.sub(r'[^a-z0-9_-]', '', stack.lower())[:_STACK_NAME_MAX]}-{run_id.lower()}"
+
+
+def _none_missing(links: DockerLinks) -> tuple[bool, list[str]]:
+    try:
+        missing = links.missing()
+    except ChaoslabError as not_yet:
+        return False, [str(not_yet)]
+    return not missing, missing
+
+
+def _none_alive(pids: Mapping[str, int]) -> tuple[bool, list[str]]:
+    return not pids, sorted(pids)

@@ -1,0 +1,124 @@
+"""From the user's Compose file to the project that is started: config, images, networks, the rendered file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaoslab.clock import Deadline
+from chaoslab.errors import EnvironmentFault, SpecError
+from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack import docker_images as images
+from chaoslab.stack.docker_cli import ComposeCommand
+from chaoslab.stack.docker_containers import Containers
+from chaoslab.stack.docker_engine import LOOPBACK, Engine, engine_errors
+from chaoslab.stack.docker_project import Renderer, image_of, names_of, ports_of
+from chaoslab.stack.ports import PortBlock
+from chaoslab.stack.protocol import Tell
+from chaoslab.stack.topology import Topology
+from chaoslab.stack.wan import Network, Reach, Wan, plan_wans
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was started: the WAN, and how replicas are reached."""
+
+    reach: Reach
+    wans: tuple[Wan, ...]
+
+
+def revived(config: Mapping[str, Any]) -> set[str]:
+    """The services whose restart policy brings them back when they fail."""
+    return {name for name, service in config["services"].items() if _policy(service) not in ("", "no", "none")}
+
+
+def _policy(service: Mapping[str, Any]) -> str:
+    deployed = (service.get("deploy") or {}).get("restart_policy") or {}
+    return str(service.get("restart") or deployed.get("condition") or "").partition(":")[0]
+
+
+def check_config(config: Mapping[str, Any], topology: Topology) -> None:
+    """Raises SpecError when Compose sees other services than we do."""
+    missing = [replica.name for replica in topology.replicas if replica.name not in config["services"]]
+    if missing:
+        raise SpecError(f"Compose does not start {', '.join(missing)}", cure="look at: docker compose config --services")
+
+
+def have_images(
+    engine: Engine, config: Mapping[str, Any], topology: Topology, build: ComposeCommand, tell: Tell, deadline: Deadline
+) -> None:
+    """Have every image that the stack and its WAN need: present, built or pulled.
+
+    Raises EnvironmentFault, with a cure, for one that cannot be had.
+    """
+    images.ensure_runtime_images(engine, tell)
+    wanted = {replica.name: image_of(config, replica.name) for replica in topology.replicas}
+    missing = {name: image for name, image in wanted.items() if not images.has(engine, image)}
+    built = {image: name for name, image in missing.items() if config["services"][name].get("build")}
+    if built:
+        tell(f"building {', '.join(built)}")
+        _build(build, list(built.values()), deadline)
+    for image in sorted(set(missing.values()) - set(built)):
+        if not images.pulled(engine, image, tell):
+            users = ", ".join(name for name, used in missing.items() if used == image)
+            cure = f"docker pull {image}, or docker load it; for the stacks of this project: make images"
+            raise EnvironmentFault(f"image {image} (of {users}) is not here and cannot be pulled", cure=cure)
+
+
+def _build(command: ComposeCommand, services: Sequence[str], deadline: Deadline) -> None:
+    try:
+        command.run("build", *services, deadline=deadline)
+    except EnvironmentFault as failed:
+        raise EnvironmentFault(
+            str(failed), cure="docker compose build, or for the stacks of this project: make images"
+        ) from failed
+
+
+def make_project(
+    engine: Engine,
+    containers: Containers,
+    config: Mapping[str, Any],
+    topology: Topology,
+    run_id: str,
+    ports: PortBlock,
+    file: Path,
+) -> Plan:
+    """Create the places' networks and write the project that stands on them."""
+    reach = Reach(ports_of(config, exposed_by_images(engine, config)), names_of(config), _networks(containers, topology))
+    wans = plan_wans(topology, reach)
+    outside = [] if engine.remote else [(one.name, port) for one in topology.in_site(OUTSIDE) for port in reach.ports[one.name]]
+    renderer = Renderer(
+        config,
+        topology,
+        reach,
+        wans,
+        run_id,
+        publish_ip="0.0.0.0" if engine.remote else LOOPBACK,  # noqa: S104 - asked for with --allow-remote
+        kept_ports={endpoint: ports.take() for endpoint in outside},
+    )
+    file.write_text(json.dumps(renderer.project(), indent=1))
+    return Plan(reach, wans)
+
+
+def exposed_by_images(engine: Engine, config: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The TCP ports that each image of the stack says it listens on."""
+    found: dict[str, list[int]] = {}
+    for image in {image_of(config, name) for name in config["services"]}:
+        with engine_errors(f"inspecting image {image}"):
+            if images.has(engine, image):
+                details = engine.client.api.inspect_image(image)  # type: ignore[no-untyped-call]
+                exposed = details["Config"].get("ExposedPorts") or {}
+                found[image] = [int(port.partition("/")[0]) for port in exposed if not port.endswith("/udp")]
+    return found
+
+
+def _networks(containers: Containers, topology: Topology) -> dict[str, Network]:
+    return {place: _network(containers.create_network(f"{topology.project}_{place}", place)) for place in topology.places}
+
+
+def _network(made: Mapping[str, Any]) -> Network:
+    pool = made["IPAM"]["Config"][0]
+    return Network(made["Name"], pool["Subnet"], pool["Gateway"].partition("/")[0])
