@@ -57,7 +57,7 @@ def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     """Run an experiment and leave a complete run folder. Raises ChaoslabError only before anything was started."""
     seed = secrets.randbits(32) if options.seed is None else options.seed
     run_id = secrets.token_hex(4)
-    folder = RunFolder.create(options.root, loaded.experiment.name)
+    folder = RunFolder.create(options.root.resolve(), loaded.experiment.name)
     write_whole(folder.experiment, dump_resolved(loaded).encode())
     journal = UndoJournal(undo_journal(folder.path))
     data = Path(tempfile.gettempdir()) / f"chaoslab-{run_id}"

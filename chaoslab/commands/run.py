@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -90,7 +91,7 @@ def _run(loaded: Loaded, runtime: str, why: str, repeat: int, seed: int | None, 
         if as_json:
             sys.stdout.buffer.write(result_json(outcome.result))
         else:
-            print_verdict(outcome.result, console, report=str(outcome.folder.report), exit_code=outcome.exit_code)
+            print_verdict(outcome.result, console, report=os.path.relpath(outcome.folder.report), exit_code=outcome.exit_code)
         if outcome.exit_code is ExitCode.INTERRUPTED:
             break
     return _worst(outcomes)
