@@ -1,0 +1,5 @@
+"""`python -m chaoslab` is the `chaoslab` program."""
+
+from chaoslab.cli import main
+
+main()
