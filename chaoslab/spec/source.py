@@ -17,7 +17,7 @@ import yaml
 
 from chaoslab.spec.problems import Place, Problem, SpecErrors, shorten, shown_path
 from chaoslab.spec.scalars import Scalar, read_plain, surprise
-from chaoslab.spec.syntax import in_plain_words
+from chaoslab.spec.syntax import in_plain_words, where
 
 SIZE_MAX = 1024 * 1024
 DEPTH_MAX = 40
@@ -97,9 +97,7 @@ def parse(raw: bytes, file: str, dialect: Dialect = "strict") -> Document:
         _check_shape(text, file)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as broken:
-        mark = broken.problem_mark or broken.context_mark
-        line, column = (mark.line, mark.column) if mark else (0, 0)
-        _refuse(Place(file, line + 1, column + 1), in_plain_words(broken, text))
+        _refuse(Place(file, *where(broken)), in_plain_words(broken, text))
     except yaml.YAMLError as broken:
         _refuse(Place(file, 1, 1), f"not valid YAML: {shorten(str(broken))}")
     if node is None:

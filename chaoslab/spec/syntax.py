@@ -19,12 +19,12 @@ _WORDS: tuple[tuple[str, _Say], ...] = (
     ("',' or '}'", lambda _c, line: f"the mapping opened with {{ in line {line} needs a comma or a }} here"),
     (
         "expected key",
-        lambda _c, line: f"this does not line up with the block that begins in line {line}; check the indentation",
+        lambda _c, line: f"this does not line up with what begins in line {line}; check the indentation",
     ),
-    ("<block end>", lambda _c, line: f"this does not line up with the block that begins in line {line}; check the indentation"),
+    ("<block end>", lambda _c, line: f"this does not line up with what begins in line {line}; check the indentation"),
     (
         "'-' indicator",
-        lambda _c, line: f"this does not line up with the list that begins in line {line}; check the indentation",
+        lambda _c, line: f"this does not line up with what begins in line {line}; check the indentation",
     ),
     ("expected ':'", lambda _c, line: f"the key in line {line} has no colon after it"),
     ("undefined alias", lambda _c, _l: "this alias names no anchor that is written before it"),
@@ -41,6 +41,15 @@ def in_plain_words(broken: yaml.MarkedYAMLError, text: str) -> str:
         if words in problem:
             return say(_character(broken, text), begun)
     return f"not valid YAML: {shorten(problem, 100).strip(chr(39))}"
+
+
+def where(broken: yaml.MarkedYAMLError) -> tuple[int, int]:
+    """Line and column, from 1, that both parsers agree on: for an escape that is the beginning of the quoted text."""
+    marks = [broken.problem_mark, broken.context_mark]
+    if "unknown escape" in (broken.problem or ""):
+        marks.reverse()
+    mark = next((mark for mark in marks if mark is not None), None)
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 def _character(broken: yaml.MarkedYAMLError, text: str) -> str:
