@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from chaoslab.events import LedgerRead, Probe
 from chaoslab.measure import NS_PER_S, seconds
@@ -17,7 +18,6 @@ from chaoslab.result import LedgerResult
 
 BEFORE_FAULT_S = 2.0  # a write must have been acknowledged so shortly before the fault, or a loss could not have shown
 EXAMPLES_MAX = 10
-_RANK = {"rejected": 0, "bad": 1, "ok": 1, "indeterminate": 1, "acked": 2}
 ENTRY = "the entry"
 BUCKETS = (
     *("lost", "lost_after_fault", "recovered", "resurrected", "unexpected"),
@@ -25,32 +25,71 @@ BUCKETS = (
 )
 
 
-@dataclass(frozen=True)
-class Write:
-    """One write, all its attempts as one: acknowledged if any was, rejected only if all were."""
+class Writes:
+    """The writes of one journey by id. Several attempts are one write: acked if any was, rejected only if all were."""
 
-    id: str
-    seq: int
-    outcome: str
-    attempts: int
-    hash: str | None
-    due_ns: int
-    complete_ns: int
+    def __init__(self, slots: Iterable[Probe]) -> None:
+        self.by_id: dict[str, Probe] = {}  # the attempt that counts
+        self._repeated: dict[str, int] = {}
+        for slot in slots:
+            if slot.id is not None and slot.op == "write":
+                self._add(slot.id, slot)
+        self.acked = {id_ for id_, slot in self.by_id.items() if slot.outcome == "acked"}
+        self.rejected = {id_ for id_, slot in self.by_id.items() if slot.outcome == "rejected"}
+        self.indeterminate = self.by_id.keys() - self.acked - self.rejected
+
+    def attempts(self, id_: str) -> int:
+        return self._repeated.get(id_, 1)
+
+    def _add(self, id_: str, slot: Probe) -> None:
+        earlier = self.by_id.setdefault(id_, slot)
+        if earlier is not slot:
+            self._repeated[id_] = self.attempts(id_) + 1
+            self.by_id[id_] = min(earlier, slot, key=_counts_more)
+
+
+def _counts_more(slot: Probe) -> tuple[int, int]:
+    rank = {"acked": 0, "rejected": 2}.get(slot.outcome, 1)
+    return rank, slot.end_ns
 
 
 @dataclass
 class Copy:
-    """What one site holds of one writer, after its last final read; that covers writes above `after_seq`."""
+    """What one site holds of one writer after its last final read, which covers the writes above `after_seq`."""
 
     after_seq: int
-    entries: dict[str, list[str]] = field(default_factory=dict)  # hashes by id, one for each copy
+    hashes: dict[str, str] = field(default_factory=dict)  # by id
+    more: dict[str, list[str]] = field(default_factory=dict)  # hashes of further copies of the same id
+
+    def take(self, read: LedgerRead) -> None:
+        """A later final read replaces what it covers."""
+        if read.after_seq < 0:
+            self.hashes, self.more = {}, {}
+        else:
+            self.hashes = {id_: hash_ for id_, hash_ in self.hashes.items() if sequence_of(id_) <= read.after_seq}
+            self.more = {id_: hashes for id_, hashes in self.more.items() if sequence_of(id_) <= read.after_seq}
+        self.after_seq = min(self.after_seq, read.after_seq)
+        for id_, hash_ in read.items:
+            if id_ in self.hashes:
+                self.more.setdefault(id_, []).append(hash_)
+            else:
+                self.hashes[id_] = hash_
+
+    def all_hashes(self, id_: str) -> list[str]:
+        """One for each copy of a write, sorted."""
+        return sorted([*([self.hashes[id_]] if id_ in self.hashes else []), *self.more.get(id_, [])])
+
+
+Copies = Mapping[tuple[str, str], Copy]  # by site and writer
 
 
 @dataclass
 class Ledger:
-    """The writes of one journey, sorted into buckets (sets of ids). `rpo_s` is about losses from before the fault."""
+    """Writes sorted into buckets (sets of ids). `rpo_s` is about losses from before the fault."""
 
-    writes: Mapping[str, Write]
+    acked: set[str] = field(default_factory=set)
+    rejected: set[str] = field(default_factory=set)
+    indeterminate: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     lost_after_fault: set[str] = field(default_factory=set)
     recovered: set[str] = field(default_factory=set)
@@ -63,58 +102,62 @@ class Ledger:
     unverified: set[str] = field(default_factory=set)
     unread: set[str] = field(default_factory=set)  # sites that were asked and never gave a final answer
     rpo_s: float = 0.0
+    acked_before_fault: bool = False  # some write was acknowledged so shortly before that the fault could have taken it
 
-    def acked_between(self, begin_ns: int, end_ns: int) -> bool:
-        """Whether any write was acknowledged in begin..end."""
-        return any(w.outcome == "acked" and begin_ns <= w.complete_ns <= end_ns for w in self.writes.values())
+    def bucket(self, name: str) -> set[str]:
+        ids: set[str] = getattr(self, name)
+        return ids
 
     def result(self, objective_s: float | None) -> LedgerResult:
-        counts = {name: len(ids) for name, ids in self._buckets().items()}
-        outcomes = [write.outcome for write in self.writes.values()]
         return LedgerResult(
-            acked=outcomes.count("acked"),
-            rejected=outcomes.count("rejected"),
-            indeterminate=len(outcomes) - outcomes.count("acked") - outcomes.count("rejected"),
+            acked=len(self.acked),
+            rejected=len(self.rejected),
+            indeterminate=len(self.indeterminate),
             rpo_s=self.rpo_s,
             objective_s=objective_s,
-            examples={name: self._first(ids) for name, ids in self._buckets().items() if ids and name != "recovered"},
-            **counts,
+            examples={name: _first(self.bucket(name)) for name in BUCKETS if self.bucket(name) and name != "recovered"},
+            **{name: len(self.bucket(name)) for name in BUCKETS},
         )
-
-    def _buckets(self) -> dict[str, set[str]]:
-        return {name: getattr(self, name) for name in BUCKETS}
-
-    def _first(self, ids: set[str]) -> list[str]:
-        return sorted(ids, key=lambda one: (sequence_of(one), one))[:EXAMPLES_MAX]
 
 
 def together(ledgers: Sequence[Ledger]) -> Ledger:
     """Several journeys' ledgers as the ledger of their service."""
-    whole = Ledger({id_: write for one in ledgers for id_, write in one.writes.items()})
+    whole = Ledger()
     for one in ledgers:
-        for name, ids in one._buckets().items():
-            getattr(whole, name).update(ids)
-        whole.unread |= one.unread
+        for name in ("acked", "rejected", "indeterminate", "unread", *BUCKETS):
+            whole.bucket(name).update(one.bucket(name))
         whole.rpo_s = max(whole.rpo_s, one.rpo_s)
+    whole.acked_before_fault = all(one.acked_before_fault for one in ledgers)
     return whole
 
 
 def ledger_of(slots: Iterable[Probe], reads: Sequence[LedgerRead], injections: Sequence[Injection]) -> Ledger:
     """Sort the writes of one journey into buckets. `reads`: all of this journey, final and not, in any order."""
-    writes = _writes(slots)
-    reads = sorted(reads, key=lambda read: (read.begin_ns, read.end_ns, read.site or ""))
-    shown = _first_shown(reads, writes)
-    copies = _copies(reads)
-    ledger = Ledger(writes, unread=_unread(reads))
-    held = {id_ for copy in copies.values() for id_ in copy.entries}
-    ledger.unexpected = held - writes.keys()
-    covered_from = _covered_from(copies)
-    for write in writes.values():
-        _sort_in(write, ledger, held=write.id in held, covered=_covers(covered_from, write), shown_ns=shown.get(write.id))
-    ledger.duplicated, ledger.corrupt = _miscopied(copies, writes)
-    ledger.divergent = _divergent(copies)
-    ledger.stale = _stale(reads, writes, held)
-    _date_losses(ledger, shown, injections)
+    writes = Writes(slots)
+    reads = sorted((read for read in reads if read.ok or read.final), key=lambda read: (read.begin_ns, read.end_ns))
+    answered = [read for read in reads if read.ok]
+    shown = _first_shown(answered, writes)
+    copies = _copies(answered)
+    held = {id_ for copy in copies.values() for id_ in copy.hashes}
+    missing = (writes.acked | (writes.indeterminate & shown.keys())) - held
+    unverified = missing - _covered(missing, copies)
+    ledger = Ledger(
+        acked=writes.acked,
+        rejected=writes.rejected,
+        indeterminate=writes.indeterminate,
+        lost=missing - unverified,
+        recovered=writes.indeterminate & held,
+        resurrected=writes.rejected & held,
+        unexpected=held - writes.by_id.keys(),
+        duplicated=_duplicated(copies, writes),
+        corrupt=_corrupt(copies, writes),
+        divergent=_divergent(copies),
+        stale=_stale(answered, writes, held),
+        unverified=unverified,
+        unread=_unread(reads),
+        acked_before_fault=_acked_before_fault(writes, injections),
+    )
+    _date_losses(ledger, writes, shown, injections)
     return ledger
 
 
@@ -128,36 +171,15 @@ def _writer_of(id_: str) -> str:
     return id_.rpartition("-")[0]
 
 
-def _writes(slots: Iterable[Probe]) -> dict[str, Write]:
-    writes: dict[str, Write] = {}
-    for slot in slots:
-        if slot.id is None or slot.op != "write":
-            continue
-        seq = slot.seq if slot.seq is not None else sequence_of(slot.id)
-        write = Write(slot.id, seq, slot.outcome, 1, slot.hash, slot.due_ns, slot.end_ns)
-        earlier = writes.get(slot.id)
-        writes[slot.id] = write if earlier is None else _both(earlier, write)
-    return writes
+def _first(ids: set[str]) -> list[str]:
+    return sorted(ids, key=lambda one: (sequence_of(one), one))[:EXAMPLES_MAX]
 
 
-def _both(one: Write, other: Write) -> Write:
-    """Two attempts of one write: the stronger outcome, and of equals the earlier."""
-    best = min(one, other, key=lambda write: (-_RANK[write.outcome], write.complete_ns))
-    due_ns = min(one.due_ns, other.due_ns)
-    return Write(best.id, best.seq, best.outcome, one.attempts + other.attempts, best.hash, due_ns, best.complete_ns)
-
-
-def _copies(reads: Sequence[LedgerRead]) -> dict[tuple[str, str], Copy]:
-    """By site and writer. A later final read replaces what it covers."""
+def _copies(reads: Sequence[LedgerRead]) -> Copies:
     copies: dict[tuple[str, str], Copy] = {}
     for read in reads:
-        if not (read.final and read.ok):
-            continue
-        copy = copies.setdefault((read.site or ENTRY, read.writer), Copy(read.after_seq))
-        copy.entries = {id_: hashes for id_, hashes in copy.entries.items() if sequence_of(id_) <= read.after_seq}
-        copy.after_seq = min(copy.after_seq, read.after_seq)
-        for id_, hash_ in read.items:
-            copy.entries.setdefault(id_, []).append(hash_)
+        if read.final:
+            copies.setdefault((read.site or ENTRY, read.writer), Copy(read.after_seq)).take(read)
     return copies
 
 
@@ -167,60 +189,44 @@ def _unread(reads: Sequence[LedgerRead]) -> set[str]:
     return {site for site, _ in asked - answered}
 
 
-def _covered_from(copies: Mapping[tuple[str, str], Copy]) -> dict[str, int]:
-    """By writer: the sequence above which some site's final read covers everything."""
-    lowest: dict[str, int] = {}
+def _covered(ids: set[str], copies: Copies) -> set[str]:
+    """Those that some site's final read would have shown."""
+    from_seq: dict[str, int] = {}
     for (_, writer), copy in copies.items():
-        lowest[writer] = min(lowest.get(writer, copy.after_seq), copy.after_seq)
-    return lowest
+        from_seq[writer] = min(from_seq.get(writer, copy.after_seq), copy.after_seq)
+    return {id_ for id_ in ids if (writer := _writer_of(id_)) in from_seq and sequence_of(id_) > from_seq[writer]}
 
 
-def _covers(covered_from: Mapping[str, int], write: Write) -> bool:
-    after = covered_from.get(_writer_of(write.id))
-    return after is not None and write.seq > after
-
-
-def _sort_in(write: Write, ledger: Ledger, *, held: bool, covered: bool, shown_ns: int | None) -> None:
-    if held:
-        if write.outcome == "rejected":
-            ledger.resurrected.add(write.id)
-        elif write.outcome != "acked":
-            ledger.recovered.add(write.id)
-    elif write.outcome == "acked" or (write.outcome != "rejected" and shown_ns is not None):
-        (ledger.lost if covered else ledger.unverified).add(write.id)
-
-
-def _first_shown(reads: Sequence[LedgerRead], writes: Mapping[str, Write]) -> dict[str, int]:
-    """When a read first showed a write that was never acknowledged: from then on somebody relies on it."""
+def _first_shown(reads: Sequence[LedgerRead], writes: Writes) -> dict[str, int]:
+    """When a read first showed a write of unknown outcome: from then on somebody relies on it."""
     shown: dict[str, int] = {}
     for read in reads:
-        if not read.ok:
-            continue
         for id_, _ in read.items:
-            write = writes.get(id_)
-            if write is not None and write.outcome != "acked":
+            if id_ in writes.indeterminate:
                 shown[id_] = min(shown.get(id_, read.end_ns), read.end_ns)
     return shown
 
 
-def _miscopied(copies: Mapping[tuple[str, str], Copy], writes: Mapping[str, Write]) -> tuple[set[str], set[str]]:
-    """Writes of which some site holds more copies than were attempted, and those with another hash."""
-    duplicated: set[str] = set()
+def _duplicated(copies: Copies, writes: Writes) -> set[str]:
+    """Writes of which some site holds more copies than were attempted."""
+    more = ((id_, 1 + len(hashes)) for copy in copies.values() for id_, hashes in copy.more.items())
+    return {id_ for id_, count in more if id_ in writes.by_id and count > writes.attempts(id_)}
+
+
+def _corrupt(copies: Copies, writes: Writes) -> set[str]:
+    """Writes with another hash than what was sent."""
     corrupt: set[str] = set()
     for copy in copies.values():
-        for id_, hashes in copy.entries.items():
-            write = writes.get(id_)
-            if write is None:
-                continue
-            if len(hashes) > write.attempts:
-                duplicated.add(id_)
-            if write.hash is not None and any(hash_ != write.hash for hash_ in hashes):
+        pairs = chain(copy.hashes.items(), ((id_, hash_) for id_, more in copy.more.items() for hash_ in more))
+        for id_, hash_ in pairs:
+            slot = writes.by_id.get(id_)
+            if slot is not None and slot.hash is not None and slot.hash != hash_:
                 corrupt.add(id_)
-    return duplicated, corrupt
+    return corrupt
 
 
-def _divergent(copies: Mapping[tuple[str, str], Copy]) -> set[str]:
-    """Ids that two sites hold differently, above what both final reads cover."""
+def _divergent(copies: Copies) -> set[str]:
+    """Ids that two sites hold differently, above what the final reads of all of them cover."""
     by_writer: dict[str, list[Copy]] = defaultdict(list)
     for (_, writer), copy in copies.items():
         by_writer[writer].append(copy)
@@ -228,47 +234,51 @@ def _divergent(copies: Mapping[tuple[str, str], Copy]) -> set[str]:
 
 
 def _differing(copies: Sequence[Copy]) -> set[str]:
+    first, *others = copies
     after = max(copy.after_seq for copy in copies)
-    first = copies[0].entries
     differing: set[str] = set()
-    for other in (copy.entries for copy in copies[1:]):
-        ids = first.keys() | other.keys()
-        differing |= {id_ for id_ in ids if sorted(first.get(id_, ())) != sorted(other.get(id_, ()))}
+    for other in others:
+        if (first.hashes, first.more) != (other.hashes, other.more):
+            ids = first.hashes.keys() | other.hashes.keys()
+            differing |= {id_ for id_ in ids if first.all_hashes(id_) != other.all_hashes(id_)}
     return {id_ for id_ in differing if after < 0 or sequence_of(id_) > after}
 
 
-def _stale(reads: Sequence[LedgerRead], writes: Mapping[str, Write], held: set[str]) -> set[str]:
-    """Writes missing from a read that began after their acknowledgement, and present in the end."""
-    by_writer: dict[str, list[Write]] = defaultdict(list)
-    for write in writes.values():
-        if write.outcome == "acked" and write.id in held:
-            by_writer[_writer_of(write.id)].append(write)
+def _stale(reads: Sequence[LedgerRead], writes: Writes, held: set[str]) -> set[str]:
+    """Writes missing from a read begun after their acknowledgement, and present in the end.
+
+    A final read does not count: a site's own copy may lag until it has settled.
+    """
+    by_writer: dict[str, list[str]] = defaultdict(list)
+    for id_ in writes.acked & held:
+        by_writer[_writer_of(id_)].append(id_)
     for own in by_writer.values():
-        own.sort(key=lambda write: write.seq)
-    seqs = {writer: [write.seq for write in own] for writer, own in by_writer.items()}
+        own.sort(key=sequence_of)
+    seqs = {writer: [sequence_of(id_) for id_ in own] for writer, own in by_writer.items()}
     stale: set[str] = set()
     for read in reads:
-        if read.ok and not read.final and read.writer in by_writer:  # a site's own copy may lag until it has settled
-            own = by_writer[read.writer]
-            stale |= _missing_from(read, own[bisect_right(seqs[read.writer], read.after_seq) :])
+        if not read.final and read.writer in by_writer:
+            first = bisect_right(seqs[read.writer], read.after_seq)
+            stale |= _missing_from(read, by_writer[read.writer], first, writes)
     return stale
 
 
-def _missing_from(read: LedgerRead, candidates: Sequence[Write]) -> set[str]:
+def _missing_from(read: LedgerRead, ordered: Sequence[str], first: int, writes: Writes) -> set[str]:
     items = {id_ for id_, _ in read.items}
     missing: set[str] = set()
-    for write in candidates:
-        if write.due_ns > read.begin_ns:  # sequences are sent in order: nothing later was acknowledged by then
+    for number in range(first, len(ordered)):  # no slice: with a read a second, copying would be most of the work
+        id_ = ordered[number]
+        slot = writes.by_id[id_]
+        if slot.due_ns > read.begin_ns:  # sequences are sent in order: nothing later was acknowledged by then
             break
-        if write.complete_ns < read.begin_ns and write.id not in items:
-            missing.add(write.id)
+        if slot.end_ns < read.begin_ns and id_ not in items:
+            missing.add(id_)
     return missing
 
 
-def _date_losses(ledger: Ledger, shown: Mapping[str, int], injections: Sequence[Injection]) -> None:
+def _date_losses(ledger: Ledger, writes: Writes, shown: Mapping[str, int], injections: Sequence[Injection]) -> None:
     for id_ in ledger.lost:
-        write = ledger.writes[id_]
-        known_ns = write.complete_ns if write.outcome == "acked" else shown[id_]
+        known_ns = writes.by_id[id_].end_ns if id_ in writes.acked else shown[id_]
         fault = _fault_to_blame(known_ns, injections)
         if fault is None:
             ledger.lost_after_fault.add(id_)
@@ -292,17 +302,19 @@ def _on_ns(fault: Injection) -> int:
     return fault.effective_ns if fault.effective_ns is not None else fault.inject_ns
 
 
-def acked_before(ledger: Ledger, inject_ns: int) -> bool:
-    """Whether a write was acknowledged so shortly before the fault that the fault could have taken it."""
-    return ledger.acked_between(inject_ns - round(BEFORE_FAULT_S * NS_PER_S), inject_ns)
+def _acked_before_fault(writes: Writes, injections: Sequence[Injection]) -> bool:
+    if not injections:
+        return False
+    fault_ns = injections[0].inject_ns
+    earliest_ns = fault_ns - round(BEFORE_FAULT_S * NS_PER_S)
+    return any(earliest_ns <= writes.by_id[id_].end_ns <= fault_ns for id_ in writes.acked)
 
 
 def loss_text(ledger: Ledger) -> str:
     """What was lost, in words."""
-    acked = sum(write.outcome == "acked" for write in ledger.writes.values())
     if not ledger.lost:
-        return f"0 of {acked} lost"
+        return f"0 of {len(ledger.acked)} lost"
     before = len(ledger.lost) - len(ledger.lost_after_fault)
     reach = f", the oldest {ledger.rpo_s:.2f} s before the fault" if before else ""
     after = f", {len(ledger.lost_after_fault)} acknowledged after the fault" if ledger.lost_after_fault else ""
-    return f"{len(ledger.lost)} of {acked} lost{reach}{after}"
+    return f"{len(ledger.lost)} of {len(ledger.acked)} lost{reach}{after}"

@@ -8,11 +8,13 @@ from functools import cached_property
 
 from chaoslab.buckets import Ledger, ledger_of, together
 from chaoslab.events import LedgerRead, Probe
-from chaoslab.measure import NS_PER_S, Recovery, Slots, recoveries, recovery
+from chaoslab.measure import NS_PER_S, Recovery, Slots, outages, recoveries, recovery
 from chaoslab.record import Record
+from chaoslab.result import Outage
 from chaoslab.spec.model import Experiment, Good, Journey, Objectives, StackSpec
 
 _UNKNOWN_WITHIN_S = Good().within
+_LEAD_NS = 3 * NS_PER_S  # looked at before the fault, for the last good slot before an outage
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ class JourneyCase:
         """From the first fault to the end; nothing where nothing was injected."""
         first_ns = self.record.first_inject_ns
         return [] if first_ns is None else self.slots.decided_in(first_ns, self.record.observed_end_ns)
+
+    @cached_property
+    def outages(self) -> list[Outage]:
+        """Those that reached into the time since the first fault."""
+        first_ns = self.record.first_inject_ns
+        if first_ns is None:
+            return []
+        seen = self.slots.decided_in(first_ns - _LEAD_NS, self.record.observed_end_ns)
+        return outages(seen, period_ns=self.slots.period_ns, since_ns=first_ns, origin_ns=self.record.first_ns)
 
     @cached_property
     def ledger(self) -> Ledger | None:

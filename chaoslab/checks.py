@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from chaoslab.buckets import BEFORE_FAULT_S, Ledger, acked_before, loss_text
+from chaoslab.buckets import BEFORE_FAULT_S, Ledger, loss_text
 from chaoslab.measure import Recovery, seconds
 from chaoslab.result import ObjectiveResult
 from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
@@ -120,15 +120,13 @@ def check_availability(service: str, shares: Mapping[str, float], threshold: Thr
 # --- the ledger -------------------------------------------------------------------------------------------------
 
 
-def check_rpo(service: str, ledger: Ledger, limit: Threshold, first_inject_ns: int | None) -> ObjectiveResult:
+def check_rpo(service: str, ledger: Ledger, limit: Threshold) -> ObjectiveResult:
     """What was lost, and how long before the fault it had been acknowledged."""
-    said = worst([_unverified(ledger), _worth_losing(ledger, first_inject_ns), _loss(ledger, limit)])
+    said = worst([_unverified(ledger), _worth_losing(ledger), _loss(ledger, limit)])
     return objective(f"{service}.rpo", said, loss_text(ledger), "nothing lost" if limit.value == 0 else f"lost {limit}")
 
 
-def check_ledger(
-    service: str, ledger: Ledger, first_inject_ns: int | None, *, linearizable: bool, rpo_judged: bool
-) -> ObjectiveResult:
+def check_ledger(service: str, ledger: Ledger, *, linearizable: bool, rpo_judged: bool) -> ObjectiveResult:
     """What must hold whatever the RPO is: no write undone, made up, doubled or changed, and all sites alike.
 
     Where no RPO judges the losses (`rpo_judged`), any loss fails here.
@@ -144,8 +142,13 @@ def check_ledger(
     if linearizable:
         said.append(_none(ledger.stale, "missing from a read begun after the acknowledgement (stale)"))
     if not rpo_judged:
-        said += [_none(ledger.lost, "lost, and no RPO allows that"), _worth_losing(ledger, first_inject_ns)]
-    return objective(f"{service}.ledger", worst(said), f"{len(ledger.writes)} writes", "intact")
+        said += [_none(ledger.lost, "lost, and no RPO allows that"), _worth_losing(ledger)]
+    return objective(
+        f"{service}.ledger",
+        worst(said),
+        f"{len(ledger.acked) + len(ledger.rejected) + len(ledger.indeterminate)} writes",
+        "intact",
+    )
 
 
 def _none(ids: set[str], what: str) -> Said:
@@ -167,9 +170,7 @@ def _unverified(ledger: Ledger) -> Said:
     return PASS
 
 
-def _worth_losing(ledger: Ledger, first_inject_ns: int | None) -> Said:
-    if first_inject_ns is None:
-        return inconclusive("no fault was injected")
-    if acked_before(ledger, first_inject_ns):
+def _worth_losing(ledger: Ledger) -> Said:
+    if ledger.acked_before_fault:
         return PASS
     return inconclusive(f"no write was acknowledged in the last {BEFORE_FAULT_S:.0f} s before the fault: that proves nothing")

@@ -8,7 +8,7 @@ from statistics import median
 from chaoslab.case import Case, JourneyCase, ServiceCase
 from chaoslab.checks import worst_interval
 from chaoslab.events import Load
-from chaoslab.measure import NS_PER_S, Recovery, good_share, latencies_ms, outages, percentile, seconds, skewed
+from chaoslab.measure import NS_PER_S, Recovery, good_share, latencies_ms, percentile, seconds, skewed
 from chaoslab.record import Injection, Record
 from chaoslab.result import FaultResult, Interval, JourneyResult, LoadResult, Outage, ServiceResult
 from chaoslab.schedule import end_of
@@ -46,7 +46,7 @@ def journey_result(case: Case, journey: JourneyCase) -> JourneyResult:
         availability=good_share(seen),
         rto_s=_interval(journey.under_faults, owed.rto),
         failback_s=_interval(journey.under_failback, owed.failback, notices=False),
-        outages=_outages(case, journey),
+        outages=journey.outages,
         p50_ms=percentile(latencies, 0.50),
         p95_ms=percentile(latencies, 0.95),
         p99_ms=percentile(latencies, 0.99),
@@ -58,7 +58,7 @@ def service_result(case: Case, service: ServiceCase) -> ServiceResult:
     under = [one for journey in service.journeys for one in journey.under_faults]
     back = [one for journey in service.journeys for one in journey.under_failback]
     seen = [(journey, journey.since_fault) for journey in service.journeys]
-    found = [(journey.slots.period_ns, one) for journey in service.journeys for one in _outages(case, journey)]
+    found = [(journey.slots.period_ns, one) for journey in service.journeys for one in journey.outages]
     bad_s = [seconds(sum(not slot.good for slot in own) * journey.slots.period_ns) for journey, own in seen]
     states = {one.status for one in under}
     return ServiceResult(
@@ -68,7 +68,7 @@ def service_result(case: Case, service: ServiceCase) -> ServiceResult:
         availability=min((good_share(own) for _, own in seen), default=0.0),
         downtime_s=max(bad_s, default=0.0),
         longest_s=max((_length_s(one, period_ns) for period_ns, one in found), default=0.0),
-        flaps=max((_flaps(journey) for journey in service.journeys), default=0),
+        flaps=max((_flaps(journey, case.record.first_ns) for journey in service.journeys), default=0),
         slots=sum(len(own) for _, own in seen),
         skewed=sum(skewed(own, journey.slots.period_ns) for journey, own in seen),
     )
@@ -106,28 +106,13 @@ def _interval(found: Sequence[Recovery], limit: Threshold | None, *, notices: bo
     return Interval(*worst_interval(seen), limit.value if limit else None)
 
 
-def _outages(case: Case, journey: JourneyCase) -> list[Outage]:
-    record = case.record
-    if record.first_inject_ns is None:
-        return []
-    before_ns = round(case.experiment.steady_state.hold * NS_PER_S)  # so that the first one has a good slot before it
-    seen = journey.slots.decided_in(record.first_inject_ns - before_ns, record.observed_end_ns)
-    origin = {"since_ns": record.first_inject_ns, "origin_ns": record.first_ns}
-    return outages(seen, period_ns=journey.slots.period_ns, **origin)
-
-
 def _length_s(one: Outage, period_ns: int) -> float:
     """One figure for an outage: the middle of its interval, at least one period."""
     return max(seconds(period_ns), (one.low_s + one.high_s) / 2)
 
 
-def _flaps(journey: JourneyCase) -> int:
-    """How often it went bad again after a stable run of good slots, within the windows of the faults."""
+def _flaps(journey: JourneyCase, origin_ns: int) -> int:
+    """How often it went bad again, after a stable run of good slots, within the window of a fault."""
+    begins = [origin_ns + round(one.at_s * NS_PER_S) for one in journey.outages]
     windows = [one.window for one in journey.under_faults]
-    return sum(_relapses(journey, window.begin_ns, window.end_ns) for window in windows)
-
-
-def _relapses(journey: JourneyCase, begin_ns: int, end_ns: int) -> int:
-    period_ns = journey.slots.period_ns
-    seen = journey.slots.decided_in(begin_ns, end_ns)
-    return max(0, len(outages(seen, period_ns=period_ns, since_ns=begin_ns, origin_ns=begin_ns)) - 1)
+    return sum(max(0, sum(window.begin_ns <= at < window.end_ns for at in begins) - 1) for window in windows)

@@ -85,45 +85,44 @@ def _checks(case: Case) -> Iterator[tuple[str, Check]]:
     for id_ in dict.fromkeys([*(fault.id for fault in case.experiment.timeline), *(one.id for one in record.injections)]):
         yield f"fault.{id_}", partial(check_fault, id_, record)
     for service in case.services.values():
-        yield from _service_checks(service, record)
+        yield from _service_checks(service)
     looked_at = sorted({row.id for row in record.conditions if row.role == "failback"})
     for id_ in dict.fromkeys([*steady.conditions, *looked_at]):
         yield f"failback.{id_}", partial(check_failback_condition, id_, record)
 
 
-def _service_checks(service: ServiceCase, record: Record) -> Iterator[tuple[str, Check]]:
+def _service_checks(service: ServiceCase) -> Iterator[tuple[str, Check]]:
     name, owed = service.name, service.objectives
     if owed.rto is not None or owed.unaffected:
         yield f"{name}.rto", lambda: check_rto(name, {j.name: j.under_faults for j in service.journeys}, owed)
     if owed.rpo is not None:
-        yield f"{name}.rpo", partial(_rpo, service, record)
+        yield f"{name}.rpo", partial(_rpo, service)
     if (failback := owed.failback) is not None:
         yield f"{name}.failback", lambda: check_failback(name, {j.name: j.under_failback for j in service.journeys}, failback)
     if (availability := owed.availability) is not None:
         yield f"{name}.availability", lambda: check_availability(name, _shares(service), availability)
     if any(journey.spec and journey.spec.ledger for journey in service.journeys):
-        yield f"{name}.ledger", partial(_ledger, service, record)
+        yield f"{name}.ledger", partial(_ledger, service)
 
 
 def _shares(service: ServiceCase) -> dict[str, float]:
     return {journey.name: good_share(journey.since_fault) for journey in service.journeys if journey.since_fault}
 
 
-def _rpo(service: ServiceCase, record: Record) -> ObjectiveResult:
+def _rpo(service: ServiceCase) -> ObjectiveResult:
     limit, ledger = service.objectives.rpo, service.ledger
     if limit is None or ledger is None:
         return objective(
             f"{service.name}.rpo", inconclusive("no journey of this service keeps a ledger"), "not measured", str(limit)
         )
-    return check_rpo(service.name, ledger, limit, record.first_inject_ns)
+    return check_rpo(service.name, ledger, limit)
 
 
-def _ledger(service: ServiceCase, record: Record) -> ObjectiveResult:
+def _ledger(service: ServiceCase) -> ObjectiveResult:
     if service.ledger is None:
         raise LookupError(f"{service.name} keeps no ledger")
     rpo_judged = service.objectives.rpo is not None
-    first_ns = record.first_inject_ns
-    return check_ledger(service.name, service.ledger, first_ns, linearizable=service.linearizable, rpo_judged=rpo_judged)
+    return check_ledger(service.name, service.ledger, linearizable=service.linearizable, rpo_judged=rpo_judged)
 
 
 def _is_promise(one: ObjectiveResult) -> bool:
