@@ -7,8 +7,8 @@ Instants are seconds of the run. Pictures share their margins, so that the same 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
+import logging
 import math
 import re
 import warnings
@@ -58,12 +58,16 @@ class Band:
 
 @dataclass(frozen=True)
 class Mark:
-    """An interval above a service's lanes: from what it counts (`begin_s`), and how it ended."""
+    """An interval above a service's lanes: from what it counts (`begin_s`), and how it ended.
+
+    With `drawn` false it stands there in words alone: after several faults a worst interval has no one place.
+    """
 
     service: str
     name: str
     begin_s: float
     interval: Interval
+    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,17 +79,14 @@ class Loads:
     failures: list[float]
 
 
-def available() -> bool:
-    """Whether the `report` extra is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def warm_up() -> None:
-    """Import matplotlib and read its fonts, so that the report after a run need not wait. May run in a thread."""
-    if available():
-        lane = Lane("warm", "up", 0.0, 1.0, 0.5, [0.0, 1.0])
-        timeline([lane], [], [], [])
-        load_and_latency(Loads([0.0, 1.0], [1.0, 1.0], [0.0, 1.0]), [Latencies("up", [0.5], [1.0], [2.0])], [lane], [])
+    """Import matplotlib and read its fonts, so that the report after a run need not wait. May run in a thread.
+
+    Raises ImportError when the `report` extra is not installed, as does all drawing.
+    """
+    lane = Lane("warm", "up", 0.0, 1.0, 0.5, [0.0, 1.0])
+    timeline([lane], [], [], [])
+    load_and_latency(Loads([0.0, 1.0], [1.0, 1.0], [0.0, 1.0]), [Latencies("up", [0.5], [1.0], [2.0])], [lane], [])
 
 
 def timeline(lanes: Sequence[Lane], bands: Sequence[Band], faults: Sequence[FaultResult], marks: Sequence[Mark]) -> str:
@@ -133,6 +134,7 @@ def load_and_latency(loads: Loads, latencies: Sequence[Latencies], lanes: Sequen
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
     """Our settings while we draw. Names in scripts that matplotlib's own font lacks are no news: the browser has fonts."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its news of font caches would land in the live view
     import matplotlib as mpl  # noqa: PLC0415 -- heavy, and an extra
 
     with mpl.rc_context(_RC), warnings.catch_warnings():
@@ -210,15 +212,22 @@ def _draw_marks(axes: Axes, top: float, service: str, marks: Sequence[Mark]) -> 
     _label(axes, top + _HEAD_PX / 2 + 3, service, bold=True)
     level, free_px = top + _HEAD_PX - 6, 0.0
     for mark in sorted(marks, key=lambda mark: mark.begin_s):
-        high = mark.interval.high
-        end_s = axes.get_xlim()[1] if high is None else mark.begin_s + high
-        style = ":" if high is None else "-"
-        axes.plot([mark.begin_s, end_s], [level, level], color=INK, linewidth=1.1, linestyle=style, zorder=3)
-        axes.plot([mark.begin_s], [level], marker="|", markersize=8, color=INK, zorder=3)
-        if high is not None:
-            axes.plot([mark.begin_s + mark.interval.low, end_s], [level, level], color=INK, linewidth=5, zorder=4)
-        _draw_limit(axes, level, mark)
+        if mark.drawn:
+            _draw_mark(axes, level, mark)
         free_px = _above(axes, level, mark, free_px)
+
+
+def _draw_mark(axes: Axes, level: float, mark: Mark) -> None:
+    high = mark.interval.high
+    end_s = axes.get_xlim()[1] if high is None else mark.begin_s + high
+    style = ":" if high is None else "-"
+    axes.plot([mark.begin_s, end_s], [level, level], color=INK, linewidth=1.1, linestyle=style, zorder=3)
+    axes.plot([mark.begin_s], [level], marker="|", markersize=8, color=INK, zorder=3)
+    if high is not None:
+        axes.plot(
+            [mark.begin_s + mark.interval.low, end_s], [level, level], color=INK, linewidth=5, solid_capstyle="butt", zorder=4
+        )
+    _draw_limit(axes, level, mark)
 
 
 def _draw_limit(axes: Axes, middle: float, mark: Mark) -> None:

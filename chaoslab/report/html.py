@@ -6,6 +6,7 @@ page's own policy forbids scripts and every fetch.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from chaoslab.report.words import (
     VERDICTS,
     clean,
     exit_code_of,
-    findings_of,
+    in_short,
     interval_in_words,
     line_of,
     split_objective,
@@ -71,7 +72,8 @@ class _Event:
 def warm_up() -> None:
     """Do what the first page would have to wait for; made to be called in a thread beside a run."""
     _template()
-    charts.warm_up()
+    with contextlib.suppress(ImportError):
+        charts.warm_up()
 
 
 def render_html(
@@ -95,6 +97,7 @@ def render_html(
         experiment=experiment,
         stack=stack,
         run=anchor.run if anchor else "",
+        reasons=in_short(result),
         headline=VERDICTS[result.verdict],
         tone=VERDICT_TONES[result.verdict],
         exit_code=int(exit_code_of(result)),
@@ -102,7 +105,6 @@ def render_html(
         pictures=_pictures(result, rows, probes, start_ns),
         buckets=BUCKETS,
         counted=COUNTED,
-        findings={service: findings_of(ledger) for service, ledger in result.ledger.items()},
         errors=_errors(probes),
         events=_events(rows, result, start_ns),
         conditions=[(row, _seconds(row, start_ns)) for row in rows if isinstance(row, Condition)],
@@ -140,8 +142,12 @@ def _pictures(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], s
     """The drawings by name; empty when nothing was probed, None when they cannot be drawn here."""
     if not probes:
         return {}
-    if not charts.available():
-        return None
+    with contextlib.suppress(ImportError):
+        return _drawn(result, rows, probes, start_ns)
+    return None
+
+
+def _drawn(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], start_ns: int) -> dict[str, Markup]:
     lanes = cells.lanes(probes, start_ns)
     loads = [row for row in rows if isinstance(row, Load)]
     load = charts.Loads(
@@ -169,14 +175,14 @@ def _bands(rows: Sequence[AnyRow], start_ns: int) -> list[charts.Band]:
 
 
 def _marks(result: Result) -> list[charts.Mark]:
-    fault_s = min((fault.inject_s for fault in result.faults), default=None)
-    heal_s = max((fault.heal_s for fault in result.faults if fault.heal_s is not None), default=None)
+    faults_s = [fault.inject_s for fault in result.faults]
+    heals_s = [fault.heal_s for fault in result.faults if fault.heal_s is not None]
     marks: list[charts.Mark] = []
     for service, found in result.services.items():
-        if fault_s is not None and found.rto_s is not None:
-            marks.append(charts.Mark(service, "RTO", fault_s, found.rto_s))
-        if heal_s is not None and found.failback_s is not None:
-            marks.append(charts.Mark(service, "failback", heal_s, found.failback_s))
+        for name, begins_s, interval in (("RTO", faults_s, found.rto_s), ("failback", heals_s, found.failback_s)):
+            if interval is not None and begins_s:
+                one = len(begins_s) == 1
+                marks.append(charts.Mark(service, name if one else f"worst {name}", min(begins_s), interval, drawn=one))
     return marks
 
 

@@ -32,6 +32,7 @@ from chaoslab.report.words import (
     Tone,
     clean,
     exit_code_of,
+    in_short,
     ledger_in_words,
     line_of,
     split_objective,
@@ -137,7 +138,7 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     if report:
         _show(console, Text(f"report: {clean(report)}"), wrap=False)
     _show(console, Text(f"\n{VERDICTS[result.verdict]}", style="bold"))
-    for reason in result.reasons:
+    for reason in in_short(result):
         _show(console, Text(clean(f"- {reason}")))
     code = exit_code_of(result) if exit_code is None else exit_code
     _show(console, Text(f"verdict: {result.verdict} (exit {int(code)})", style=STYLES[VERDICT_TONES[result.verdict]]))

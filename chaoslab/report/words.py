@@ -14,12 +14,12 @@ from chaoslab.units import format_s
 
 Tone = Literal["plain", "good", "bad", "warn", "quiet"]
 
-VERDICTS: Mapping[Verdict, str] = {
-    "pass": "Every objective was met.",
+VERDICTS: Mapping[str, str] = {  # the worst first
     "fail": "An objective was missed.",
-    "inconclusive": "It could not be told.",
-    "aborted": "A safety limit ended the run.",
     "error": "The harness or its environment broke; this says nothing about the stack.",
+    "aborted": "A safety limit ended the run.",
+    "inconclusive": "It could not be told.",
+    "pass": "Every objective was met.",
 }
 VERDICT_TONES: Mapping[str, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn", "aborted": "warn", "error": "bad"}
 PHASES: Mapping[Phase, str] = {
@@ -119,13 +119,27 @@ def interval_in_words(interval: Interval | None) -> str:
 def ledger_in_words(ledger: LedgerResult) -> str:
     """One line: what was counted, then every finding; `nothing wrong` when there is none."""
     counted = ", ".join(f"{getattr(ledger, bucket)} {bucket}" for bucket in COUNTED)
-    findings = [f"{count} {bucket.replace('_', ' ')}" for bucket, count in findings_of(ledger).items()]
+    findings = [f"{count} {bucket.replace('_', ' ')}" for bucket, count in _findings_of(ledger).items()]
     return f"{counted}; {', '.join(findings) or 'nothing wrong'}"
 
 
-def findings_of(ledger: LedgerResult) -> dict[str, int]:
+def _findings_of(ledger: LedgerResult) -> dict[str, int]:
     """The buckets that should be empty and are not."""
     return {bucket: getattr(ledger, bucket) for bucket in BUCKETS if bucket not in COUNTED and getattr(ledger, bucket)}
+
+
+def in_short(result: Result) -> list[str]:
+    """Why the verdict is not pass, without what the table of objectives says at length: `fail: pay.rto, pay.rpo`."""
+    missed = {
+        verdict: [objective.id for objective in result.objectives if objective.verdict == verdict]
+        for verdict in VERDICTS
+        if verdict != "pass"
+    }
+    said = {f"{objective.id}: {objective.why}" for objective in result.objectives}
+    return [
+        *(reason for reason in result.reasons if reason not in said),
+        *(f"{verdict}: {', '.join(ids)}" for verdict, ids in missed.items() if ids),
+    ]
 
 
 def split_objective(id_: str, services: Container[str]) -> tuple[str, str]:

@@ -267,7 +267,7 @@ def _journey_result(name: str, rows: list[AnyRow], outages: list[tuple[float, fl
     first = [(begin, end) for begin, end, share in outages if share == 1.0 and begin < HEAL_S]
     back = [(begin, end) for begin, end, share in outages if share == 1.0 and begin >= HEAL_S]
     recovered = first[-1][1] - INJECT_S if first else 0.0
-    failed_back = back[-1][1] - HEAL_S if back else 0.0
+    failed_back = (back[-1][1] - HEALED_S - 0.02, back[-1][1] - HEAL_S + 0.02) if back else (0.0, 0.02)
     return JourneyResult(
         service=service,
         op=op,
@@ -276,7 +276,7 @@ def _journey_result(name: str, rows: list[AnyRow], outages: list[tuple[float, fl
         skewed=0,
         availability=1 - bad / max(1, len(slots)),
         rto_s=Interval(max(0.0, recovered - 0.08), None if censored else recovered + 0.04, 45.0) if first or censored else None,
-        failback_s=None if censored else Interval(max(0.0, failed_back - 0.02), failed_back + 0.06, 30.0),
+        failback_s=None if censored else Interval(*failed_back, 30.0),
         outages=[
             Outage(begin, end - begin - 0.02, end - begin + 0.02, round((end - begin) * RATE * share))
             for begin, end, share in outages

@@ -13,7 +13,7 @@ import synthetic_runs
 from synthetic_runs import JOURNEYS, Run, Script, aborted, failing, history, inconclusive, passing
 
 from chaoslab.events import Load, Note, Probe
-from chaoslab.report import charts, html
+from chaoslab.report import html
 from chaoslab.report.html import render_html
 from chaoslab.result import Outage
 
@@ -188,10 +188,17 @@ def test_an_outage_that_did_not_end_is_not_given_an_end() -> None:
     assert "at 20.0: not over after 50.0 s" in Page(render_html(result, run.experiment, run.stack, run.rows)).text
 
 
+def test_after_several_faults_the_worst_interval_is_told_in_words() -> None:
+    """A result does not say to which of several faults its worst interval belongs, so the picture claims no place for it."""
+    run = passing()
+    again = msgspec.structs.replace(run.result.faults[0], id="again", inject_s=50.0, heal_s=60.0, healed_s=61.0)
+    result = msgspec.structs.replace(run.result, faults=[*run.result.faults, again])
+    assert "worst RTO 22.7 to 22.8 s" in Page(render_html(result, run.experiment, run.stack, run.rows)).text
+
+
 def test_without_matplotlib_the_page_has_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures are an extra: without it the page says how to get them and keeps everything else."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(charts.importlib.util, "find_spec", lambda _name: None)
     run = failing()
     page = Page(render(run))
     assert "pip install 'chaoslab[report]'" in page.text
