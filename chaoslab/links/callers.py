@@ -39,6 +39,7 @@ class Callers:
     def __init__(self, run: str | None) -> None:
         self._run = run
         self._sites: dict[tuple[int, float], str | None] = {}  # by pid and start time: pids come again
+        self._recent: dict[int, psutil.Process] = {}  # who called before calls again, mostly
 
     def site_of(self, peer: Peer, here: Peer) -> str | None:
         """The site of the process whose socket `peer` is connected to `here`; None when no process of the run has it."""
@@ -49,15 +50,18 @@ class Callers:
         for process in owned:
             site = self._site(process)
             if site is not None:
+                self._recent = {process.pid: process, **self._recent}
                 return site
         return None
 
     def _members(self) -> Iterator[psutil.Process]:
-        """Processes of the run, the youngest first: those open new connections most."""
-        for pid in reversed(psutil.pids()):
+        """Processes of the run: who called before, then the others."""
+        self._recent = {pid: process for pid, process in self._recent.items() if process.is_running()}
+        yield from self._recent.values()
+        for pid in psutil.pids():
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
-                if self._site(process) is not None:
+                if pid not in self._recent and self._site(process) is not None:
                     yield process
 
     def _site(self, process: psutil.Process) -> str | None:

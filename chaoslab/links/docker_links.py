@@ -51,7 +51,7 @@ class DockerLinks:
         self._gates = tuple(gates)
         self._drivers = {crossing.wan.name: ToxiproxyDriver(crossing.api) for crossing in crossings}
         self._verbs = {crossing.wan.name: self._verbs_of(crossing) for crossing in crossings}
-        self._unused: frozenset[Flow] = frozenset()  # held ways on which nothing can travel
+        self._wanted: frozenset[Flow] = frozenset()  # what should be held; only this object changes it
         self._lock = threading.RLock()
 
     def _verbs_of(self, crossing: Crossing) -> ToxicVerbs:
@@ -73,36 +73,39 @@ class DockerLinks:
     def fence(self, flows: Sequence[Flow]) -> None:
         """Hold everything that travels these ways, FIN and RST included; new connections hang."""
         with self._lock:
-            self._hold(self.fenced() | set(flows), self._about(flows))
-            self._unused |= frozenset(flows) - self._ways()
+            self._hold(self._wanted | set(flows), self._about(flows))
 
     def lift(self, flows: Sequence[Flow]) -> None:
         """Let these ways go again; what is still alive resumes.
 
         Toxiproxy dials inside its accept loop: a call that began behind the fence would hold up all later ones until its next
-        SYN, half a minute perhaps. Such calls are ended; a proxy that still has one is recycled.
+        SYN, half a minute perhaps. Such calls are ended here, in the WAN and in the gates.
         """
         with self._lock:
             about = self._about(flows)
-            self._hold(self.fenced() - set(flows), about)
-            self._unused -= frozenset(flows)
-            self._each_name([wan.name for wan in about] + list(self._gates), self._end_pending_calls)
+            self._hold(self._wanted - set(flows), about)
+            self._each_name([*(wan.name for wan in about), *self._gates], self._end_pending_calls)
 
     def fenced(self) -> frozenset[Flow]:
-        """What is held now: a flow counts when every namespace that it passes holds it."""
+        """What is held now, read back: a flow counts when every namespace that it passes holds it."""
         held = dict(self._each(self._wans(), self._held))
         carriers = {flow: [wan for wan in self._wans() if flow in (wan.flow, wan.back)] for flow in self._ways()}
-        return self._unused | {flow for flow, wans in carriers.items() if all(flow in held[wan] for wan in wans)}
+        closed = {flow for flow, wans in carriers.items() if all(flow in held[wan] for wan in wans)}
+        return frozenset(closed | (self._wanted - self._ways()))  # where nothing can travel, nothing has to be held
 
     def _held(self, wan: Wan) -> frozenset[Flow]:
         return held_by(self._containers.execute(wan.name, ["iptables-save", "-t", "filter"]), wan, self._reach)
 
-    def _hold(self, wanted: frozenset[Flow] | set[Flow], about: Sequence[Wan]) -> None:
-        rules = {wan.name: fence_rules(wan, wanted, self._reach) for wan in about}
-        self._each_name(rules, lambda name: self._containers.execute(name, ["sh", "-c", _RESTORE, "-", rules[name]]))
-        for wan, held in self._each(about, self._held):
-            if held != frozenset(wanted) & {wan.flow, wan.back}:
+    def _hold(self, wanted: frozenset[Flow], about: Sequence[Wan]) -> None:
+        """Set the rules of these directions, and read each back in the same breath."""
+        self._wanted = wanted
+        for wan, held in self._each(about, self._set_rules):
+            if held != wanted & {wan.flow, wan.back}:
                 raise LinkError(f"{wan.name} was to hold {_words(wanted)}, but reads back as holding {_words(held)}")
+
+    def _set_rules(self, wan: Wan) -> frozenset[Flow]:
+        rules = fence_rules(wan, self._wanted, self._reach)
+        return held_by(self._containers.execute(wan.name, ["sh", "-c", _RESTORE, "-", rules]), wan, self._reach)
 
     def _end_pending_calls(self, container: str) -> None:
         self._containers.execute(container, ["sh", "-c", "ss -K -t state syn-sent >/dev/null 2>&1 || true"])
@@ -153,7 +156,7 @@ class DockerLinks:
             list(pool.map(do, names))
 
 
-_RESTORE = 'printf %s "$1" | iptables-restore'
+_RESTORE = 'printf %s "$1" | iptables-restore && iptables-save -t filter'
 
 
 def _words(flows: Iterable[Flow]) -> str:

@@ -50,7 +50,7 @@ class ToxiproxyDriver:
     def create(self, name: str, listen: str, upstream: str, **more: Any) -> ProxyView:
         """Create an enabled proxy; `more` are further fields, which only our relay knows."""
         body = {"name": name, "listen": listen, "upstream": upstream, "enabled": True, **more}
-        self.call("post", "/proxies", ProxyView, body)
+        self.call("post", "/proxies", None, body)
         return self._verified(name, lambda proxy: proxy.enabled and proxy.upstream == upstream, "created")
 
     def delete(self, name: str) -> None:
@@ -80,7 +80,7 @@ class ToxiproxyDriver:
         wanted = ToxicView(name, kind, stream, toxicity, _checked(kind, attributes))
         if not 0 <= toxicity <= 1:
             raise LinkError(f"toxicity {toxicity} of {name}: write a share from 0 to 1")
-        self.call("post", f"/proxies/{proxy}/toxics", ToxicView, msgspec.structs.asdict(wanted))
+        self.call("post", f"/proxies/{proxy}/toxics", None, msgspec.structs.asdict(wanted))
         self._verified(proxy, lambda seen: any(_same(toxic, wanted) for toxic in seen.toxics), f"given toxic {name}")
         return wanted
 
@@ -116,7 +116,7 @@ class ToxiproxyDriver:
             raise LinkError(f"{what}: an answer that is not Toxiproxy's: {strange}") from strange
 
     def _switch(self, name: str, enabled: bool) -> None:
-        self.call("post", f"/proxies/{name}", ProxyView, {"enabled": enabled})
+        self.call("post", f"/proxies/{name}", None, {"enabled": enabled})
         self._verified(name, lambda proxy: proxy.enabled is enabled, "enabled" if enabled else "disabled")
 
     def _verified(self, name: str, holds: Callable[[ProxyView], bool], what: str) -> ProxyView:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 import signal
 import sys
 
 import click
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from chaoslab.errors import EnvironmentFault, ExitCode
 from chaoslab.links.listener import loopback
@@ -37,6 +39,7 @@ def serve(api: str, run: str | None = None) -> int:
 async def _serve(api: str, run: str | None) -> None:
     loop = asyncio.get_running_loop()
     switchboard = Switchboard(loop, run)
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     runner = web.AppRunner(application(switchboard), access_log=None, shutdown_timeout=1.0)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -53,6 +56,11 @@ async def _serve(api: str, run: str | None) -> None:
     finally:
         switchboard.close()
         await runner.cleanup()
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """A client that speaks no HTTP has its 400; a traceback of it would only look like a fault of the relay."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _shown(host: str, port: int) -> str:

@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -104,15 +105,20 @@ def last_word(end: socket.socket) -> str:
 
 
 @contextlib.contextmanager
-def relay_process(*options: str, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def relay_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A relay, and its address. Whatever it did, it must end cleanly and have nothing to complain about."""
     command = [sys.executable, "-m", "chaoslab.links.relay", "--api", "127.0.0.1:0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
-    try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline().strip().removeprefix("listening on http://")
-    finally:
-        process.terminate()
-        assert process.wait(TIMEOUT_S) == 0
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip().removeprefix("listening on http://")
+        finally:
+            process.terminate()
+            assert process.wait(TIMEOUT_S) == 0
+            complaints.seek(0)
+            said = complaints.read()
+            assert not said, said
 
 
 @contextlib.contextmanager
