@@ -99,7 +99,7 @@ def _not_recovered(journey: str, one: Recovery, what: str) -> Said:
         return inconclusive(f"{journey}: the run was ended {looked_s:.1f} s after the {what}, before it was back")
     if ended_by == "inject":
         return inconclusive(f"{journey}: the next fault came {looked_s:.1f} s after the {what}, before it was back")
-    until = "when the fault was healed" if ended_by == "heal" else "when the phase ended"
+    until = "before the heal" if what == "fault" else "to stay by the end of failback"
     return fail(f"{journey}: not back {until}, {looked_s:.1f} s after the {what}")
 
 

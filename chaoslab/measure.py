@@ -106,7 +106,7 @@ def lucky_slots(share_bad: float) -> int:
     """Good slots in a row that come by luck with odds of LUCK while this share is bad: by so many the truth may be later."""
     if share_bad >= 1:
         return 0
-    return math.ceil(math.log(LUCK) / math.log1p(-share_bad))
+    return math.ceil(math.log(LUCK) / math.log1p(-share_bad) - 1e-9)  # 99 % bad is one slot, not 1.0000000002
 
 
 def outages(seen: Sequence[Probe], *, period_ns: int, since_ns: int, origin_ns: int) -> list[Outage]:

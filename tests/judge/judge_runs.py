@@ -86,6 +86,7 @@ class Run:
 
     bad: Mapping[str, Sequence[Span]] = field(default_factory=dict)
     faults: Sequence[FaultScript] = (FaultScript(),)
+    rate: int = RATE
     steady_s: float = 4.0
     faults_end_s: float = 20.0
     end_s: float = 27.0
@@ -109,13 +110,13 @@ class Run:
         return rows
 
     def slots(self) -> list[Probe]:
-        first, last = round(-self.steady_s * RATE), round(self.end_s * RATE)
+        first, last = round(-self.steady_s * self.rate), round(self.end_s * self.rate)
         made = (self._slot(journey, number) for journey in ("talk.send", "talk.read") for number in range(first, last))
         edited = (self.edit(slot) for slot in made)
         return [slot for slot in edited if slot is not None]
 
     def _slot(self, journey: str, number: int) -> Probe:
-        due_s = number / RATE
+        due_s = number / self.rate
         good = not any(begin <= due_s < end for begin, end in self.bad.get(journey, ()))
         write = journey == "talk.send"
         seq = number + 10_000
