@@ -102,6 +102,7 @@ class ComposeStack:
         plan = boot.make_project(
             engine, self._known, self._config, self._topology, self._run_id, self._ports, self._project_file
         )
+        self._topology = boot.with_ports(self._topology, plan.reach)
         tell(f"starting {len(self._topology.replicas)} containers, and {len(plan.wans)} Toxiproxies between them")
         self._start_all(deadline)
         self._connect(plan)
@@ -223,7 +224,7 @@ class ComposeStack:
 
     @property
     def _watch(self) -> Watch:
-        return Watch(self._containers, boot.revived(self._config), self._check_wanted)
+        return Watch(self._containers, boot.jobs(self._config), boot.revived(self._config), self._check_wanted)
 
 
 def project_name(stack: str, run_id: str) -> str:

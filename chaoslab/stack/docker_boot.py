@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ class Plan:
 def revived(config: Mapping[str, Any]) -> set[str]:
     """The services whose restart policy brings them back when they fail."""
     return {name for name, service in config["services"].items() if _policy(service) not in ("", "no", "none")}
+
+
+def jobs(config: Mapping[str, Any]) -> set[str]:
+    """The services that somebody waits for to complete."""
+    needs = [need for service in config["services"].values() for need in (service.get("depends_on") or {}).items()]
+    return {name for name, how in needs if how.get("condition") == "service_completed_successfully"}
 
 
 def _policy(service: Mapping[str, Any]) -> str:
@@ -87,7 +94,9 @@ def make_project(
     file: Path,
 ) -> Plan:
     """Create the places' networks and write the project that stands on them."""
-    reach = Reach(ports_of(config, exposed_by_images(engine, config)), names_of(config), _networks(containers, topology))
+    declared = ports_of(config, exposed_by_images(engine, config))
+    ports_by_name = {one.name: tuple(dict.fromkeys([*one.ports, *declared[one.name]])) for one in topology.replicas}
+    reach = Reach(ports_by_name, names_of(config), _networks(containers, topology))
     wans = plan_wans(topology, reach)
     outside = [] if engine.remote else [(one.name, port) for one in topology.in_site(OUTSIDE) for port in reach.ports[one.name]]
     renderer = Renderer(
@@ -101,6 +110,12 @@ def make_project(
     )
     file.write_text(json.dumps(renderer.project(), indent=1))
     return Plan(reach, wans)
+
+
+def with_ports(topology: Topology, reach: Reach) -> Topology:
+    """The topology with every port that Compose and the images know of; those of the file stay first."""
+    replicas = tuple(dataclasses.replace(one, ports=tuple(reach.ports[one.name])) for one in topology.replicas)
+    return dataclasses.replace(topology, replicas=replicas)
 
 
 def exposed_by_images(engine: Engine, config: Mapping[str, Any]) -> dict[str, list[int]]:

@@ -1,17 +1,21 @@
 """End containers all at once: by SIGKILL to the host's PIDs where they are this machine's, else through Docker's API.
 
-Killing the first process of a container ends all of it: the kernel takes its PID namespace down with it.
+The death of a container's first process takes all others with it, but only as fast as the kernel tears a PID namespace down.
+So every process is signalled by itself, and the first ones last.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+
+import psutil
 
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import StackError
@@ -28,7 +32,7 @@ def kill_all(pids: Mapping[str, int], by_api: Callable[[str], None], clock: Cloc
     if not pids:
         return KillReport(targets=0, skew_ms=0.0, means="pids")
     if all(is_here(container, pid) for container, pid in pids.items()):
-        deaths = kill_pids(list(pids.values()), clock)
+        deaths = kill_pids(with_descendants(pids.values()), clock)
         return KillReport(targets=len(pids), skew_ms=_skew_ms(deaths), means="pids")
     return KillReport(targets=len(pids), skew_ms=_skew_ms(kill_by_api(list(pids), by_api, clock)), means="engine's API")
 
@@ -46,19 +50,39 @@ def is_here(container: str, pid: int) -> bool:
     return pid > 1 and container in group
 
 
+def with_descendants(roots: Iterable[int]) -> list[int]:
+    """These processes and all that came from them, the youngest generation first."""
+    children: dict[int, list[int]] = {}
+    for process in psutil.process_iter(["ppid"]):
+        children.setdefault(process.info["ppid"] or 0, []).append(process.pid)
+    ordered = list(roots)
+    for pid in ordered:  # grows while it is walked
+        ordered += children.get(pid, [])
+    return ordered[::-1]
+
+
 def kill_pids(pids: Sequence[int], clock: Clock = SYSTEM) -> list[int]:
-    """SIGKILL to all; returns the instants (monotonic ns) at which each was seen dead. Raises StackError for survivors."""
+    """SIGKILL to all of these, in this order; returns the instants (monotonic ns) at which each was seen dead.
+
+    Raises StackError for survivors.
+    """
     with ExitStack() as handles:
-        waiting = {_handle(pid, handles): pid for pid in pids}
+        waiting = {handle: pid for pid in pids if (handle := _handle(pid, handles)) is not None}
         poll = select.poll()
         for handle in waiting:
             poll.register(handle, select.POLLIN)
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        for handle in waiting:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
         return _deaths(poll, waiting, clock)
 
 
-def _handle(pid: int, handles: ExitStack) -> int:
-    handle = os.pidfd_open(pid)
+def _handle(pid: int, handles: ExitStack) -> int | None:
+    """A handle that cannot come to mean another process; None for one that is gone already."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
     handles.callback(os.close, handle)
     return handle
 
@@ -88,4 +112,4 @@ def kill_by_api(containers: Sequence[str], by_api: Callable[[str], None], clock:
 
 
 def _skew_ms(deaths_ns: Sequence[int]) -> float:
-    return (max(deaths_ns) - min(deaths_ns)) / NS_PER_S * 1000
+    return (max(deaths_ns, default=0) - min(deaths_ns, default=0)) / NS_PER_S * 1000

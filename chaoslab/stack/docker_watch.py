@@ -16,14 +16,18 @@ _LOG_LINES = 6
 class Watch:
     """Looks after the containers of replicas while they come up.
 
-    `revived`: replicas whose restart policy brings them back when they fail. The containers that are started have none, or the
-    engine would undo a kill; so here, and only while waiting, they are brought back as the policy says.
+    `jobs`: replicas that are well when they have ended well. `revived`: replicas whose restart policy brings them back when
+    they fail. The containers that are started have none, or the engine would undo a kill; so here, and only while waiting, they
+    are brought back as the policy says. `check_wanted` raises when nobody waits any more.
     """
 
-    def __init__(self, containers: Containers, revived: Iterable[str], wanted: Callable[[], None]) -> None:
+    def __init__(
+        self, containers: Containers, jobs: Iterable[str], revived: Iterable[str], check_wanted: Callable[[], None]
+    ) -> None:
         self._containers = containers
+        self._jobs = frozenset(jobs)
         self._revived = frozenset(revived)
-        self._check_wanted = wanted
+        self._check_wanted = check_wanted
 
     def start(self, replicas: Sequence[Replica], deadline: Deadline, *, started: Iterable[str] = ()) -> None:
         """Start what is dead of these and wait until all are well. Raises NotReady, naming those that are not.
@@ -69,8 +73,7 @@ class Watch:
         return found
 
     def _is_ready(self, name: str, containers: Sequence[Seen]) -> bool:
-        jobs = name not in self._revived
-        return bool(containers) and all(one.healthy or (jobs and one.finished) for one in containers)
+        return bool(containers) and all(one.healthy or (name in self._jobs and one.finished) for one in containers)
 
 
 def is_dead(containers: Sequence[Seen]) -> bool:
