@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chaoslab.report.cells import Lane, Latencies
-from chaoslab.report.words import clean, interval_in_words
+from chaoslab.report.words import interval_in_words, one_line
 from chaoslab.result import FaultResult, Interval
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _draw_head(axes: Axes, bands: Sequence[Band], faults: Sequence[FaultResult])
     for fault in faults:
         end_s = axes.get_xlim()[1] if fault.heal_s is None else fault.heal_s
         _label(axes, middle, fault.id, quiet=True)
-        _bar(axes, middle, fault.inject_s, end_s, clean(f"{fault.name} {fault.target}"), facecolor=FAULT, alpha=0.45)
+        _bar(axes, middle, fault.inject_s, end_s, one_line(f"{fault.name} {fault.target}"), facecolor=FAULT, alpha=0.45)
         if fault.heal_s is not None:
             healed_s = fault.healed_s or axes.get_xlim()[1]
             _bar(axes, middle, end_s, healed_s, "healing", facecolor=HEAL, alpha=0.35, hatch="////", edgecolor=PAPER)
@@ -303,7 +303,7 @@ def _label(axes: Axes, middle: float, text: str, *, bold: bool = False, quiet: b
 
 def _short(text: str) -> str:
     room = int(_LEFT_PX / _LETTER_PX) - 2
-    text = clean(text)
+    text = one_line(text)
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 

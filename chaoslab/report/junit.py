@@ -72,4 +72,4 @@ def _spoil(case: ET.Element, verdict: str, message: str, why: str) -> None:
 
 def _text(text: str) -> str:
     """Only what XML 1.0 can hold; line breaks stay, other control codes go."""
-    return "\n".join(clean(line) for line in text.split("\n")).translate(_NOT_IN_XML)
+    return clean(text).translate(_NOT_IN_XML)

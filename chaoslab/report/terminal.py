@@ -35,6 +35,7 @@ from chaoslab.report.words import (
     in_short,
     ledger_in_words,
     line_of,
+    one_line,
     split_objective,
 )
 from chaoslab.result import ObjectiveResult, Result
@@ -131,12 +132,12 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     if result.objectives:
         _show(console, _objectives_table(result, console.width))
     for service, ledger in result.ledger.items():
-        _show(console, Text(clean(f"ledger {service}: {ledger_in_words(ledger)}")))
+        _show(console, Text(one_line(f"ledger {service}: {ledger_in_words(ledger)}")))
     for prefix, lines in (("warning: ", result.warnings), ("left behind: ", result.left_behind)):
         for line in lines:
-            _show(console, Text(clean(prefix + line), style=STYLES["warn"]))
+            _show(console, Text(one_line(prefix + line), style=STYLES["warn"]))
     if report:
-        _show(console, Text(f"report: {clean(report)}"), wrap=False)
+        _show(console, Text(f"report: {one_line(report)}"), wrap=False)
     _show(console, Text(f"\n{VERDICTS[result.verdict]}", style="bold"))
     for reason in in_short(result):
         _show(console, Text(clean(f"- {reason}")))
@@ -170,7 +171,8 @@ class _Log:
 
     def line(self, line: Line, elapsed_s: float | None = None) -> None:
         when = " " * 8 if elapsed_s is None else f"{elapsed_s:7.1f}s"
-        body = Text(clean(line.text), style=STYLES[line.tone] if self._styled else "")
+        words = clean(line.text).replace("\n", f"\n{'':10}")  # the log lines of an error stay below each other
+        body = Text(words, style=STYLES[line.tone] if self._styled else "")
         _show(self.console, Text(when + "  ", style="dim" if self._styled else "").append_text(body), wrap=False)
 
 
@@ -215,7 +217,7 @@ def _phase_line(status: Status, width: int) -> RenderableType:
 def _fault_line(id_: str, fault: FaultNow) -> Text:
     words = "in effect" if fault.state == "effective" else fault.state
     text = f"{'':8}  fault {id_}: {fault.name} {fault.target}: {words} for {fault.since_s:.0f} s"
-    return Text(clean(text), style=_FAULT_STYLES.get(fault.state, "yellow"), no_wrap=True, overflow="ellipsis")
+    return Text(one_line(text), style=_FAULT_STYLES.get(fault.state, "yellow"), no_wrap=True, overflow="ellipsis")
 
 
 def _services_table(services: Mapping[str, ServiceNow]) -> Table:
@@ -226,7 +228,7 @@ def _services_table(services: Mapping[str, ServiceNow]) -> Table:
         words, style = _STATES[now.state]
         share = "–" if now.good_share is None else f"{now.good_share:.0%}"
         p95 = "–" if now.p95_ms is None else f"{now.p95_ms:.0f} ms"
-        table.add_row(Text(clean(service)), Text(words, style=style), f"{now.since_s:.0f} s", share, p95)
+        table.add_row(Text(one_line(service)), Text(words, style=style), f"{now.since_s:.0f} s", share, p95)
     return table
 
 
@@ -244,7 +246,7 @@ def _objectives_table(result: Result, width: int) -> Table:
         cells = _objective_cells(objective, result)
         table.add_row(*(cells[:-1] if narrow else cells))
         if narrow and objective.why:
-            table.add_row("", "", Text(clean(objective.why)), "")
+            table.add_row("", "", Text(one_line(objective.why)), "")
     return table
 
 
@@ -252,8 +254,8 @@ def _objective_cells(objective: ObjectiveResult, result: Result) -> list[Text]:
     service, name = split_objective(objective.id, result.services)
     wanted = f"{name} {objective.objective}".strip()
     verdict = Text(objective.verdict, style=STYLES[VERDICT_TONES[objective.verdict]])
-    texts = [Text(clean(text)) for text in (service or "–", wanted, objective.measured)]
-    return [*texts, verdict, Text(clean(objective.why))]
+    texts = [Text(one_line(text)) for text in (service or "–", wanted, objective.measured)]
+    return [*texts, verdict, Text(one_line(objective.why))]
 
 
 def _show(console: Console, what: RenderableType, *, wrap: bool = True) -> None:

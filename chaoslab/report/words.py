@@ -64,7 +64,7 @@ _FAULT_EVENTS: Mapping[str, tuple[str, Tone]] = {
 }
 _ROLES = {"steady": "", "failback": " (failback)", "fault": " (at the fault)", "bring-about": " (being brought about)"}
 _NOTE_TONES: Mapping[str, Tone] = {"info": "quiet", "warning": "warn", "error": "bad", "interrupted": "warn"}
-_CONTROL_CODES = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+_CONTROL_CODES = {code: None for code in (*range(32), *range(127, 160)) if code != 10} | {9: " "}
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,13 @@ def exit_code_of(result: Result) -> ExitCode:
 
 
 def clean(text: str) -> str:
-    """On one line, without control codes (with which a hostile answer could repaint a terminal), and valid as UTF-8."""
-    return text.replace("\n", " ").translate(_CONTROL_CODES).encode(errors="replace").decode()
+    """Without control codes but line breaks (a hostile answer could repaint a terminal with them), and valid as UTF-8."""
+    return text.translate(_CONTROL_CODES).encode(errors="replace").decode()
+
+
+def one_line(text: str) -> str:
+    """Clean, and with spaces for line breaks."""
+    return clean(text).replace("\n", " ")
 
 
 def line_of(row: AnyRow) -> Line | None:
