@@ -17,7 +17,7 @@ from chaoslab.spec.overrides import apply_overrides
 from chaoslab.spec.problems import SpecErrors
 from chaoslab.spec.source import NODES_MAX, SIZE_MAX, Document, parse
 
-LONGEST_S = 3.0
+LONGEST_S = 3.0  # of processor time, so that a busy machine does not count
 BILLION = b"a0: &a0 [x]\n" + b"".join(b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 12))
 HOSTILE = {
     "billion laughs": BILLION,
@@ -78,14 +78,14 @@ def load_soon(raw: bytes, tmp_path: Path) -> list[str]:
     """The problems of these bytes as an experiment; none when it loads. Fails when it takes long or ends in another way."""
     file = tmp_path / "hostile.yaml"
     file.write_bytes(raw)
-    began = time.monotonic()
+    began = time.process_time()
     try:
         load_experiment(file)
         problems = []
     except SpecErrors as refused:
         problems = [str(problem) for problem in refused.problems]
         assert problems
-    assert time.monotonic() - began < LONGEST_S
+    assert time.process_time() - began < LONGEST_S
     return problems
 
 
@@ -122,7 +122,9 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
             load_experiment(path)
 
 
-BOUNDED = settings(deadline=LONGEST_S * 1000, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BOUNDED = settings(
+    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 SPEC_WORDS = """
     title stack load users timeline id fault site at heal_after objectives web rto exec link.cut from to services x-chaoslab
     journeys sites entry labels ports healthcheck test environment command depends_on expose volumes conditions get expect

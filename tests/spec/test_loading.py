@@ -171,7 +171,7 @@ JSON = st.recursive(
 SECONDS = st.floats(0, 600_000).map(duration_text)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(hypothesis=TEXTS, tags=st.lists(TEXTS, max_size=3), at=SECONDS, body=JSON)
 def test_any_resolved_experiment_reads_back(hypothesis: str, tags: list[str], at: str, body: object, tmp_path: Path) -> None:
     """Whatever texts and numbers: what was stored is what is read, to the last bit."""
@@ -192,6 +192,7 @@ def test_any_resolved_experiment_reads_back(hypothesis: str, tags: list[str], at
     assert load_resolved(stored) == (experiment, stack)
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.floats(0, 600_000))
 def test_durations_survive_their_text(seconds: float) -> None:
     """No rounding between a duration and its text."""
