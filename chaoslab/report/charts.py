@@ -211,13 +211,15 @@ def _draw_marks(axes: Axes, top: float, service: str, marks: Sequence[Mark]) -> 
     """`|-----[=]` from the fault to the recovery, the thick end as long as what is not known; a diamond at the objective."""
     _label(axes, top + _HEAD_PX / 2 + 3, service, bold=True)
     level, free_px = top + _HEAD_PX - 6, 0.0
-    for mark in sorted(marks, key=lambda mark: mark.begin_s):
+    ordered = sorted(marks, key=lambda mark: mark.begin_s)
+    for number, mark in enumerate(ordered):
         if mark.drawn:
-            _draw_mark(axes, level, mark)
+            until_s = ordered[number + 1].begin_s if number + 1 < len(ordered) else axes.get_xlim()[1]
+            _draw_mark(axes, level, mark, until_s)
         free_px = _above(axes, level, mark, free_px)
 
 
-def _draw_mark(axes: Axes, level: float, mark: Mark) -> None:
+def _draw_mark(axes: Axes, level: float, mark: Mark, until_s: float) -> None:
     high = mark.interval.high
     end_s = axes.get_xlim()[1] if high is None else mark.begin_s + high
     style = ":" if high is None else "-"
@@ -227,12 +229,13 @@ def _draw_mark(axes: Axes, level: float, mark: Mark) -> None:
         axes.plot(
             [mark.begin_s + mark.interval.low, end_s], [level, level], color=INK, linewidth=5, solid_capstyle="butt", zorder=4
         )
-    _draw_limit(axes, level, mark)
+    _draw_limit(axes, level, mark, until_s)
 
 
-def _draw_limit(axes: Axes, middle: float, mark: Mark) -> None:
+def _draw_limit(axes: Axes, middle: float, mark: Mark, until_s: float) -> None:
+    """The objective, but for one that lies beyond the next mark, to which it would seem to belong."""
     objective = mark.interval.objective
-    if objective and mark.begin_s + objective <= axes.get_xlim()[1]:
+    if objective and mark.begin_s + objective <= until_s:
         look: dict[str, Any] = {"marker": "D", "markersize": 5.5, "markerfacecolor": PAPER, "markeredgecolor": INK}
         axes.plot([mark.begin_s + objective], [middle], markeredgewidth=1.2, zorder=5, **look)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from chaoslab import __version__
 from chaoslab.clock import NS_PER_S
@@ -138,7 +137,7 @@ def _by_service(result: Result) -> list[tuple[str, list[tuple[str, ObjectiveResu
     ]
 
 
-def _pictures(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], start_ns: int) -> dict[str, Markup] | None:
+def _pictures(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], start_ns: int) -> dict[str, str] | None:
     """The drawings by name; empty when nothing was probed, None when they cannot be drawn here."""
     if not probes:
         return {}
@@ -147,7 +146,7 @@ def _pictures(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], s
     return None
 
 
-def _drawn(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], start_ns: int) -> dict[str, Markup]:
+def _drawn(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], start_ns: int) -> dict[str, str]:
     lanes = cells.lanes(probes, start_ns)
     loads = [row for row in rows if isinstance(row, Load)]
     load = charts.Loads(
@@ -156,10 +155,9 @@ def _drawn(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], star
         [float(row.failures) for row in loads],
     )
     latencies = cells.latencies(probes, start_ns)
-    # What matplotlib writes is escaped already, and holds no text of ours but names.
     return {
-        "timeline": Markup(charts.timeline(lanes, _bands(rows, start_ns), result.faults, _marks(result))),  # noqa: S704
-        "load": Markup(charts.load_and_latency(load, latencies, lanes, result.faults)),  # noqa: S704
+        "timeline": charts.timeline(lanes, _bands(rows, start_ns), result.faults, _marks(result)),
+        "load": charts.load_and_latency(load, latencies, lanes, result.faults),
     }
 
 

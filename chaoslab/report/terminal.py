@@ -173,7 +173,7 @@ class _Log:
         when = " " * 8 if elapsed_s is None else f"{elapsed_s:7.1f}s"
         words = clean(line.text).replace("\n", f"\n{'':10}")  # the log lines of an error stay below each other
         body = Text(words, style=STYLES[line.tone] if self._styled else "")
-        _show(self.console, Text(when + "  ", style="dim" if self._styled else "").append_text(body), wrap=False)
+        _show(self.console, Text(when + "  ", style="dim" if self._styled else "").append_text(body), wrap=self._styled)
 
 
 class _Changes:
