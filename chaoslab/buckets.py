@@ -247,7 +247,7 @@ def _differing(copies: Sequence[Copy]) -> set[str]:
 def _stale(reads: Sequence[LedgerRead], writes: Writes, held: set[str]) -> set[str]:
     """Writes missing from a read begun after their acknowledgement, and present in the end.
 
-    A final read does not count: a site's own copy may lag until it has settled.
+    Only what users read counts, through the entry: a site's own copy may lag until it has settled.
     """
     by_writer: dict[str, list[str]] = defaultdict(list)
     for id_ in writes.acked & held:
@@ -257,7 +257,7 @@ def _stale(reads: Sequence[LedgerRead], writes: Writes, held: set[str]) -> set[s
     seqs = {writer: [sequence_of(id_) for id_ in own] for writer, own in by_writer.items()}
     stale: set[str] = set()
     for read in reads:
-        if not read.final and read.writer in by_writer:
+        if read.site is None and not read.final and read.writer in by_writer:
             first = bisect_right(seqs[read.writer], read.after_seq)
             stale |= _missing_from(read, by_writer[read.writer], first, writes)
     return stale

@@ -213,7 +213,9 @@ def _refused(rows: list[Fault]) -> dict[str, Mapping[str, Any]]:
 def _injections_of_one(rows: list[Fault]) -> list[Injection]:
     """One for each inject; what follows belongs to it. The instant of an effect may lie a hair before its first inject."""
     starts = [number for number, row in enumerate(rows) if row.event == "inject"]
-    starts[:1] = [0] if starts else []
+    if not starts:
+        return []
+    starts[0] = 0
     return [_injection(rows[start:end]) for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)]
 
 

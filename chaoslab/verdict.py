@@ -11,12 +11,12 @@ from typing import TypeVar
 
 from chaoslab.case import Case, ServiceCase
 from chaoslab.checks import check_availability, check_failback, check_ledger, check_rpo, check_rto
-from chaoslab.events import AnyRow
+from chaoslab.events import Anchor, AnyRow
 from chaoslab.figures import boot_s, fault_result, journey_result, load_result, scripted_s, service_result
 from chaoslab.measure import good_share, seconds
 from chaoslab.premises import check_failback_condition, check_fault, check_instrument, check_load, check_steady_state
 from chaoslab.record import Record
-from chaoslab.result import LedgerResult, ObjectiveResult, Result
+from chaoslab.result import LedgerResult, LoadResult, ObjectiveResult, Result
 from chaoslab.said import crashed, inconclusive, objective, safely
 from chaoslab.spec.model import Experiment, StackSpec, Verdict
 from chaoslab.spec.objectives import objectives_for
@@ -49,7 +49,7 @@ def judge_safely(
     try:
         return judge(experiment, stack, rows, versions=versions)
     except Exception as bug:
-        return _unjudged(experiment, Record.of(rows), crashed(bug)[1], dict(versions or {}))
+        return _unjudged(experiment, rows, crashed(bug)[1], dict(versions or {}))
 
 
 def as_expected(result: Result, experiment: Experiment) -> tuple[bool, str]:
@@ -165,21 +165,23 @@ def _result(case: Case, objectives: list[ObjectiveResult], versions: dict[str, s
     )
 
 
-def _unjudged(experiment: Experiment, record: Record, why: str, versions: dict[str, str]) -> Result:
-    anchor = record.anchor
+def _unjudged(experiment: Experiment, rows: list[AnyRow], why: str, versions: dict[str, str]) -> Result:
+    """Asks as little as possible of rows that could not be judged."""
+    anchor = next((row for row in rows if isinstance(row, Anchor)), None)
+    times = [row.t_ns for row in rows] or [0]
     return Result(
         experiment=experiment.name,
         verdict="error",
         runtime=anchor.runtime if anchor else "unknown",
         started_at=anchor.wall if anchor else "unknown",
-        duration_s=seconds(record.last_ns - record.first_ns),
-        boot_s=boot_s(record),
+        duration_s=seconds(max(times) - min(times)),
+        boot_s=0.0,
         overhead_s=0.0,
         faults=[],
         services={},
         journeys={},
         ledger={},
-        load=load_result(record.load),
+        load=LoadResult(),
         objectives=[objective("judge", ("error", why), "not judged", "")],
         reasons=[why],
         versions=versions,
