@@ -41,7 +41,7 @@ class Line:
         self._slots_max = slots_max
         self._next = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._open: dict[asyncio.Task[None], tuple[int, int]] = {}
+        self._open: dict[int, tuple[asyncio.Task[None], int]] = {}  # by slot: who carries it, and when it was sent
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
@@ -62,10 +62,10 @@ class Line:
     async def drain(self) -> None:
         """Wait for the slots under way, at most their own timeout; one that is still open then is bad."""
         if self._open:
-            await asyncio.wait(list(self._open), timeout=self._shooter.timeout_s + 0.5)
-        for task, (slot, sent_ns) in list(self._open.items()):
-            task.cancel()
+            await asyncio.wait([task for task, _ in self._open.values()], timeout=self._shooter.timeout_s + 0.5)
+        for slot, (task, sent_ns) in list(self._open.items()):
             self._report(slot, sent_ns, Answer(self._clock.now_ns(), sent=True, error="still open at the end"))
+            task.cancel()
 
     def _arm(self, now_ns: int) -> None:
         if self._next == self._slots_max:
@@ -83,7 +83,7 @@ class Line:
 
     def _send(self, slot: int) -> None:
         task = asyncio.get_running_loop().create_task(self._fly(slot))
-        self._open[task] = (slot, self._clock.now_ns())
+        self._open[slot] = (task, self._clock.now_ns())
         task.add_done_callback(self._landed)
 
     async def _fly(self, slot: int) -> None:
@@ -96,6 +96,9 @@ class Line:
         self._report(slot, sent_ns, answer)
 
     def _report(self, slot: int, sent_ns: int, answer: Answer) -> None:
+        """Once for each slot: one that was given up may still come to an end."""
+        if self._open.pop(slot, None) is None:
+            return
         due_ns = self._grid.due_ns(slot)
         found = self._shooter.assess(answer, due_ns)
         self._emit(
@@ -103,7 +106,6 @@ class Line:
         )
 
     def _landed(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task, None)
         broken = None if task.cancelled() else task.exception()
         if broken is not None and not self._over.done():
             if self._timer is not None:

@@ -1,9 +1,11 @@
 """A real HTTP server that fails by script: `python scripted.py '{"windows": [...]}'`, in a process of its own.
 
 It prints {"port": …} when it listens, and for each window {"kind", "begin_ns", "end_ns"} as it really was, on the
-monotonic clock. Kinds: refused (the listener and all connections go), silent (what arrives is never answered), 503,
+monotonic clock, with "served_before_ns" and "served_after_ns", when it last and first served well around it (on a busy
+machine that is a while before and after). Kinds: refused (the listener and all connections go), silent (what arrives is never answered), 503,
 slow (answered 1.2 s late). POST stores {id, payload}, 201; GET /entries?writer=&after= reads back. `lose_every`: every
-n-th write is acknowledged and forgotten. `page`: at most so many entries a read.
+n-th write is acknowledged and forgotten. `page`: at most so many entries a read. `drops_after_reads`: everything is
+gone after so many reads.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ class Scripted:
         self.script = script
         self.mode = "ok"
         self.port = 0
+        self.reads = 0
+        self.served_ns = 0
+        self.window: dict | None = None
         self.entries: dict[str, dict[str, str]] = {}
         self.connections: set[Connection] = set()
         self.server: asyncio.Server | None = None
@@ -40,9 +45,10 @@ class Scripted:
         for window in self.script.get("windows", []):
             await until(start_ns + round(window["at_s"] * 1e9))
             begin_ns = await self.enter(window["kind"])
+            before_ns = self.served_ns
             await until(begin_ns + round(window["for_s"] * 1e9))
             end_ns = await self.leave()
-            say({"kind": window["kind"], "begin_ns": begin_ns, "end_ns": end_ns})
+            self.window = {"kind": window["kind"], "begin_ns": begin_ns, "end_ns": end_ns, "served_before_ns": before_ns}
         await asyncio.Event().wait()
 
     async def enter(self, kind: str) -> int:
@@ -59,6 +65,12 @@ class Scripted:
             self.drop_all()
         self.mode = "ok"
         return time.monotonic_ns()
+
+    def served(self) -> None:
+        self.served_ns = time.monotonic_ns()
+        if self.window is not None:
+            say({**self.window, "served_after_ns": self.served_ns})
+            self.window = None
 
     def drop_all(self) -> None:
         for connection in list(self.connections):
@@ -84,6 +96,9 @@ class Scripted:
         return 201, {"id": written["id"]}
 
     def read(self, query: dict) -> dict:
+        self.reads += 1
+        if self.reads > self.script.get("drops_after_reads", self.reads):
+            self.entries.clear()
         after = int(query.get("after", ["-1"])[0])
         rows = self.entries.get(query["writer"][0], {})
         above = [{"id": id_, "hash": digest} for id_, digest in rows.items() if int(id_.rpartition("-")[2]) > after]
@@ -123,6 +138,8 @@ class Connection(asyncio.Protocol):
         answer = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw
         close = any(line.lower() == "connection: close" for line in lines)
         delay_s = SLOW_S if self.owner.mode == "slow" else 0.0
+        if self.owner.mode == "ok":
+            self.owner.served()
         if delay_s:
             asyncio.get_running_loop().call_later(delay_s, self.reply, answer, close)
         else:

@@ -1,0 +1,189 @@
+"""One exchange over a real socket: never sent twice, and it is known how far it got."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from chaoslab.clock import SYSTEM
+from chaoslab.probe.connection import Connection, Cut
+from chaoslab.probe.endpoint import Endpoint
+from chaoslab.probe.wire import Answer, Wire
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+class Peer:
+    """Plays a script: for each connection one list of answers, one for each request; `close` ends the connection."""
+
+    def __init__(self, *scripts: list[bytes | str]) -> None:
+        self.scripts = list(scripts)
+        self.requests: list[bytes] = []
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        script = self.scripts[min(self.connections, len(self.scripts) - 1)]
+        self.connections += 1
+        for step in script:
+            if step != "close at once":
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.requests.append(head)
+            if isinstance(step, bytes):
+                writer.write(step)
+                continue
+            if step == "hang":
+                await asyncio.sleep(5)
+            break
+        else:
+            await reader.read()
+        writer.close()
+
+
+@asynccontextmanager
+async def wire_to(peer: Peer) -> AsyncIterator[Wire]:
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+    wire = Wire(Endpoint.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"), SYSTEM)
+    try:
+        yield wire
+    finally:
+        wire.close()
+        server.close()
+
+
+async def ask(wire: Wire, *, fresh: bool = False, timeout_s: float = 1.0, head: bool = False) -> Answer:
+    return await wire.exchange(GET, timeout_s=timeout_s, fresh=fresh, head=head)
+
+
+async def test_a_reused_connection_that_closes_is_not_tried_again():
+    """General clients resend a GET here; a slot is one request, and its failure is a result."""
+    peer = Peer([OK, "close"], [OK])
+    async with wire_to(peer) as wire:
+        first = await ask(wire)
+        second = await ask(wire)
+    assert (first.status, first.body) == (200, b"hi")
+    assert (second.pooled, second.sent, second.error) == (True, True, "closed by the peer")
+    assert len(peer.requests) == 2
+
+
+async def test_fresh_exchanges_never_share_a_connection_and_reused_ones_do():
+    peer = Peer([OK] * 9)
+    async with wire_to(peer) as wire:
+        pooled = [(await ask(wire)).pooled for _ in range(3)]
+        assert peer.connections == 1
+        fresh = [(await ask(wire, fresh=True)).pooled for _ in range(3)]
+    assert pooled == [False, True, True]
+    assert fresh == [False] * 3
+    assert peer.connections == 4
+
+
+async def test_refused_is_proof_that_no_byte_was_sent():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        wire = Wire(Endpoint.parse(f"http://127.0.0.1:{nobody.getsockname()[1]}"), SYSTEM)
+        answer = await ask(wire)
+    assert (answer.sent, answer.error) == (False, "refused")
+
+
+async def test_a_connection_that_never_comes_is_proof_too():
+    """A full accept queue lets SYNs hang, as a silent cut does."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        wire = Wire(Endpoint.parse(f"http://127.0.0.1:{deaf.getsockname()[1]}"), SYSTEM)
+        answers = await asyncio.gather(*(ask(wire, timeout_s=0.3) for _ in range(8)))
+    unsent = [answer for answer in answers if not answer.sent]
+    assert unsent
+    assert {answer.error for answer in unsent} == {"timeout: no connection"}
+    assert {answer.error for answer in answers if answer.sent} == {"timeout: no answer"}
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("hang", "timeout: no answer"),
+        ("close", "closed by the peer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf", "timeout: no answer"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "not an HTTP answer"),
+    ],
+)
+async def test_an_answer_not_read_whole_is_no_answer(step, error):
+    """Whatever status its first half had."""
+    async with wire_to(Peer([step])) as wire:
+        answer = await ask(wire, timeout_s=0.2)
+    assert (answer.status, answer.sent) == (None, True)
+    assert answer.error.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", 200, b"abc"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"hi"),
+    ],
+)
+async def test_framing(raw, status, body):
+    async with wire_to(Peer([raw])) as wire:
+        answer = await ask(wire)
+    assert (answer.status, answer.body, answer.error) == (status, body, None)
+
+
+async def test_a_body_without_a_length_ends_with_the_connection():
+    class Closing(Peer):
+        async def serve(self, reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.0 200 OK\r\n\r\nall there is")
+            writer.close()
+
+    async with wire_to(Closing([])) as wire:
+        answer = await ask(wire)
+    assert (answer.status, answer.body) == (200, b"all there is")
+
+
+async def test_head_has_no_body_whatever_its_length_says():
+    async with wire_to(Peer([OK[:-2]])) as wire:
+        answer = await ask(wire, head=True)
+    assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_a_connection_that_closed_while_idle_is_not_reused():
+    peer = Peer([OK, "close at once"], [OK])
+    async with wire_to(peer) as wire:
+        await ask(wire)
+        await asyncio.sleep(0.05)
+        answer = await ask(wire)
+    assert (answer.status, answer.pooled) == (200, False)
+
+
+async def test_a_write_of_many_pieces_goes_out_whole():
+    """A request above the socket's buffer waits for room and loses nothing."""
+    size = 20_000_000
+    got = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        got.set_result(len(await reader.readexactly(size)))
+        writer.write(OK)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    wire = Wire(Endpoint.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), SYSTEM)
+    answer = await wire.exchange(b"x" * size, timeout_s=5, fresh=True)
+    server.close()
+    assert (await got, answer.status) == (size, 200)
+
+
+async def test_what_nobody_asked_for_closes_the_connection():
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    connection = Connection(left, SYSTEM)
+    right.sendall(OK)
+    await asyncio.sleep(0.02)
+    assert connection.closed
+    with pytest.raises(Cut):
+        await connection.ask(GET, head=False)
+    right.close()
