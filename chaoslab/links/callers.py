@@ -7,6 +7,7 @@ rewrote their environment (PostgreSQL's backends) count as where the nearest mar
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -25,6 +26,8 @@ _SETTLED_S = 5.0  # between fork and exec a process still shows its parent's env
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
 _SOCK_DIAG_BY_FAMILY = 20
+_NLMSG_ERROR = 2
+_NOBODY = 0
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _INODE_AT = 16 + 4 + 48 + 16  # behind the header, four bytes of state, the socket's id, and four counters
@@ -46,7 +49,9 @@ class Callers:
         if self._run is None:
             return None
         inode = _inode(peer, here)
-        owned = _owners_by_inode(inode, self._members()) if inode else _owners_by_table(peer, here)
+        if inode == _NOBODY:
+            return None
+        owned = _owners_by_table(peer, here, self._members()) if inode is None else _owners_by_inode(inode, self._members())
         for process in owned:
             site = self._site(process)
             if site is not None:
@@ -58,11 +63,9 @@ class Callers:
         """Processes of the run: who called before, then the others."""
         self._recent = {pid: process for pid, process in self._recent.items() if process.is_running()}
         yield from self._recent.values()
-        for pid in psutil.pids():
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(pid)
-                if pid not in self._recent and self._site(process) is not None:
-                    yield process
+        for process in psutil.process_iter():
+            if process.pid not in self._recent and self._site(process) is not None:
+                yield process
 
     def _site(self, process: psutil.Process) -> str | None:
         """Site of a process of the run; None for every other process."""
@@ -87,7 +90,10 @@ class Callers:
 
 
 def _inode(peer: Peer, here: Peer) -> int | None:
-    """Inode of the socket at `peer`, from the kernel's socket diagnostics: one message, however many sockets there are."""
+    """Inode of the socket at `peer`: one message to the kernel, however many sockets there are.
+
+    0 when no process has that socket any more, None where the kernel cannot be asked.
+    """
     if not sys.platform.startswith("linux"):
         return None
     family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
@@ -101,10 +107,12 @@ def _inode(peer: Peer, here: Peer) -> int | None:
             answer = kernel.recv(4096)
     except OSError:
         return None
-    if len(answer) < _INODE_AT + 4 or _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
+    kind = _HEADER.unpack_from(answer)[1]
+    if kind == _NLMSG_ERROR and -struct.unpack_from("=i", answer, _HEADER.size)[0] == errno.ENOENT:
+        return _NOBODY
+    if kind != _SOCK_DIAG_BY_FAMILY or len(answer) < _INODE_AT + 4:
         return None
-    inode: int = struct.unpack_from("=I", answer, _INODE_AT)[0]
-    return inode or None
+    return int(struct.unpack_from("=I", answer, _INODE_AT)[0])
 
 
 def _owners_by_inode(inode: int, members: Iterator[psutil.Process]) -> Iterator[psutil.Process]:
@@ -123,9 +131,9 @@ def _target(folder: str, fd: str) -> str:
         return ""
 
 
-def _owners_by_table(peer: Peer, here: Peer) -> Iterator[psutil.Process]:
-    """Where the kernel cannot be asked about one socket: through the sockets of every process that we may look into."""
-    for process in psutil.process_iter():
+def _owners_by_table(peer: Peer, here: Peer, members: Iterator[psutil.Process]) -> Iterator[psutil.Process]:
+    """Where the kernel cannot be asked about one socket: through all sockets of the run's processes."""
+    for process in members:
         with contextlib.suppress(psutil.Error, OSError):
             if any(tuple(c.laddr) == peer and tuple(c.raddr) == here for c in process.net_connections("tcp") if c.raddr):
                 yield process

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 
 from chaoslab.links.callers import Callers
 from chaoslab.links.listener import Listener
-from chaoslab.links.proxy import Proxy, reset
+from chaoslab.links.proxy import Proxy, gone, reset
 from chaoslab.links.wire import FrontInput
 
 
@@ -56,6 +56,8 @@ class Front:
         except OSError:
             return client.close()
         site = await self._loop.run_in_executor(self._lookups, self._callers.site_of, *ends)
+        if site is None and self.routes and gone([client]):
+            return client.close()  # left before we knew whose it was: it must not slip past a fence
         if site is None or site not in self.routes:
             return self._straight.adopt(client)
         proxy = self._find(self.routes[site])

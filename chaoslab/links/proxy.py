@@ -170,7 +170,7 @@ class Proxy:
             self.adopt(client)
 
     def _drop_gone(self) -> None:
-        for client in _gone(self._waiting):
+        for client in gone(self._waiting):
             del self._waiting[client]
             client.close()
 
@@ -223,7 +223,7 @@ def reset(client: socket.socket) -> None:
     client.close()
 
 
-def _gone(clients: Iterable[socket.socket]) -> list[socket.socket]:
+def gone(clients: Iterable[socket.socket]) -> list[socket.socket]:
     """Those whose other end has closed, whatever they sent before that."""
     by_fd = {client.fileno(): client for client in clients}
     watcher = select.poll()

@@ -24,6 +24,7 @@ from chaoslab.links.relay_api import application
 from chaoslab.links.switchboard import Switchboard
 
 _FILES_MAX = 65_536  # two sockets a connection, and clients that wait behind a fence
+_SWITCH_S = 0.001  # a lookup of a caller, in its thread, may hold up traffic for this long
 
 
 def serve(api: str, run: str | None = None) -> int:
@@ -32,6 +33,7 @@ def serve(api: str, run: str | None = None) -> int:
     `run`: the CHAOSLAB_RUN whose processes fronts tell apart. Raises EnvironmentFault when the address cannot be had.
     """
     _raise_file_limit()
+    sys.setswitchinterval(_SWITCH_S)
     asyncio.run(_serve(api, run))
     return ExitCode.PASS
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from chaoslab.links.driver import ToxiproxyDriver
-from chaoslab.links.wire import Direction
+from chaoslab.links.wire import Direction, ToxicType
 from chaoslab.stack.protocol import Degradation
 from chaoslab.stack.topology import Flow
 
@@ -51,6 +51,7 @@ class ToxicVerbs:
     def degrade(self, flows: Sequence[Flow], how: Degradation) -> None:
         """Apply latency, jitter, bandwidth and loss to what travels these ways; it replaces an earlier degradation.
 
+        Bandwidth is each connection's own, as Toxiproxy has it.
         Loss: on a lossy path TCP loses no byte, the sender waits out its retransmission timer. So the share `loss` of
         connections suffers an added latency of that timer, 200 ms and the round trip of the degraded link. That is
         milder on long-lived connections than packets lost at random, and never stalls one for good.
@@ -58,15 +59,9 @@ class ToxicVerbs:
         for flow in flows:
             for name, stream in self._carrying(flow):
                 self._clear(name, stream)
-                for kind, toxicity, attributes in _toxics(how):
-                    self._driver.add_toxic(
-                        name,
-                        kind.partition(":")[0],
-                        stream=stream,
-                        name=_toxic_name(kind, stream),
-                        toxicity=toxicity,
-                        **attributes,
-                    )
+                for label, kind, toxicity, attributes in _toxics(how):
+                    toxic = f"{_DEGRADE}_{stream}_{label}"
+                    self._driver.add_toxic(name, kind, stream=stream, name=toxic, toxicity=toxicity, **attributes)
 
     def restore(self, flows: Sequence[Flow]) -> None:
         """Undo refuse, reset and degrade for these flows."""
@@ -96,17 +91,13 @@ class ToxicVerbs:
                 self._driver.remove_toxic(name, toxic.name)
 
 
-def _toxics(how: Degradation) -> list[tuple[str, float, dict[str, int]]]:
-    """Kind, toxicity and attributes of each toxic that a degradation needs; `latency:loss` is the second latency."""
-    wanted: list[tuple[str, float, dict[str, int]]] = []
+def _toxics(how: Degradation) -> list[tuple[str, ToxicType, float, dict[str, int]]]:
+    """Label, kind, toxicity and attributes of each toxic that a degradation needs."""
+    wanted: list[tuple[str, ToxicType, float, dict[str, int]]] = []
     if how.latency_ms or how.jitter_ms:
-        wanted.append(("latency", 1.0, {"latency": how.latency_ms, "jitter": how.jitter_ms}))
+        wanted.append(("latency", "latency", 1.0, {"latency": how.latency_ms, "jitter": how.jitter_ms}))
     if how.loss:
-        wanted.append(("latency:loss", how.loss, {"latency": _RETRANSMIT_MS + 2 * how.latency_ms}))
+        wanted.append(("loss", "latency", how.loss, {"latency": _RETRANSMIT_MS + 2 * how.latency_ms}))
     if how.bandwidth_kbps is not None:
-        wanted.append(("bandwidth", 1.0, {"rate": how.bandwidth_kbps}))
+        wanted.append(("bandwidth", "bandwidth", 1.0, {"rate": how.bandwidth_kbps}))
     return wanted
-
-
-def _toxic_name(kind: str, stream: Direction) -> str:
-    return f"{_DEGRADE}_{stream}_{kind.replace(':', '_')}"

@@ -24,10 +24,12 @@ def pair():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="socket diagnostics are Linux's")
 def test_the_kernel_names_the_inode(pair):
-    """The very inode of the client's descriptor, and none for a connection that does not exist."""
+    """The very inode of the client's descriptor; nobody's where there is no such connection, or its owner has left it."""
     client, peer, here = pair
     assert callers._inode(peer, here) == os.fstat(client.fileno()).st_ino
-    assert callers._inode(("127.0.0.1", 1), here) is None
+    assert callers._inode(("127.0.0.1", 1), here) == callers._NOBODY
+    client.close()
+    assert callers._inode(peer, here) == callers._NOBODY
 
 
 @pytest.mark.parametrize("diagnostics", [True, False])

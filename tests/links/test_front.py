@@ -100,6 +100,15 @@ def test_the_fence_holds_only_the_routed_callers(relay: Api, upstream: Upstream,
             assert read(served, 5) == b"hello"
 
 
+def test_who_leaves_before_it_is_known_does_not_slip_past_the_fence(relay: Api, upstream: Upstream, front: int):
+    """Its socket is gone when its owner is looked up; that must not make it a stranger who may go straight."""
+    relay("PUT", "/chaoslab/fence", {"hold": [["anyang", "pangyo"], ["pangyo", "anyang"]]})
+    for _ in range(5):
+        with dial(("127.0.0.1", front)) as client:
+            client.sendall(b"POST /pay/entries")
+    assert upstream.nobody_came()
+
+
 def test_a_disabled_proxy_ends_the_routed_callers(relay: Api, upstream: Upstream, front: int):
     """The address cannot refuse one caller and take another, so it takes and resets."""
     relay("POST", "/proxies/p", {"enabled": False})
