@@ -11,7 +11,6 @@ from typing import Any
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault, SpecError
-from chaoslab.spec.model import OUTSIDE
 from chaoslab.stack import docker_images as images
 from chaoslab.stack.docker_cli import ComposeCommand
 from chaoslab.stack.docker_containers import Containers
@@ -98,7 +97,6 @@ def make_project(
     ports_by_name = {one.name: tuple(dict.fromkeys([*one.ports, *declared[one.name]])) for one in topology.replicas}
     reach = Reach(ports_by_name, names_of(config), _networks(containers, topology))
     wans = plan_wans(topology, reach)
-    outside = [] if engine.remote else [(one.name, port) for one in topology.in_site(OUTSIDE) for port in reach.ports[one.name]]
     renderer = Renderer(
         config,
         topology,
@@ -106,7 +104,7 @@ def make_project(
         wans,
         run_id,
         publish_ip="0.0.0.0" if engine.remote else LOOPBACK,  # noqa: S104 - asked for with --allow-remote
-        kept_ports={endpoint: ports.take() for endpoint in outside},
+        take_port=None if engine.remote else ports.take,
     )
     file.write_text(json.dumps(renderer.project(), indent=1))
     return Plan(reach, wans)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from chaoslab.errors import SpecError
@@ -100,8 +100,8 @@ def _port_range(text: str) -> Iterable[int]:
 class Renderer:
     """Everything that the project is made from.
 
-    `publish_ip`: the only address that ports are published on. `kept_ports`: the machine's port for a port of a replica
-    outside, which has to stay when that replica is started again; all others are Docker's choice.
+    `publish_ip`: the only address that ports are published on. `take_port`: where the machine's ports come from, so that they
+    stay when a container is started again; None leaves them to Docker, which chooses new ones.
     """
 
     config: Config
@@ -110,7 +110,7 @@ class Renderer:
     wans: Sequence[Wan]
     run_id: str
     publish_ip: str = "127.0.0.1"
-    kept_ports: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    take_port: Callable[[], int] | None = None
 
     def project(self) -> dict[str, Any]:
         """The project. Raises SpecError for what would get around the WAN, such as the host's network."""
@@ -148,7 +148,7 @@ class Renderer:
         return {
             "networks": {replica.site: {"aliases": list(self.reach.names[replica.name])}},
             "extra_hosts": [*_extra_hosts(service), *_own_addresses(links)],
-            "ports": [self._published(port, self.kept_ports.get((replica.name, port))) for port in ports],
+            "ports": [self._published(port) for port in ports],
         }
 
     def _shared_network(self, replica: Replica, service: Mapping[str, Any]) -> str | None:
@@ -203,9 +203,9 @@ class Renderer:
             "ports": [self._published(SOCKS_PORT)],
         }
 
-    def _published(self, port: int, kept: int | None = None) -> dict[str, Any]:
+    def _published(self, port: int) -> dict[str, Any]:
         place = {"mode": "host", "host_ip": self.publish_ip, "target": port, "protocol": "tcp"}
-        return place if kept is None else {**place, "published": str(kept)}
+        return place if self.take_port is None else {**place, "published": str(self.take_port())}
 
 
 def gate_name(place: str) -> str:

@@ -1,0 +1,87 @@
+"""What can go wrong while a stack comes up: one clear error with its cure, and nothing left (the fixture checks that)."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaoslab.clock import Deadline
+from chaoslab.errors import EnvironmentFault, NotReady, SpecError, StackError
+
+pytestmark = pytest.mark.docker
+IMAGE = "chaoslab/two-site:latest"
+
+
+def up(make_stack, file, timeout_s: float = 40.0) -> None:
+    make_stack(file).up(Deadline.after(timeout_s), lambda _: None)
+
+
+def test_an_image_that_cannot_be_had_is_named(make_stack, write_stack):
+    """With who wants it, and how to get it."""
+    file = write_stack({"shop": {"image": "nobody.invalid/has/this:1"}})
+    with pytest.raises(EnvironmentFault, match=r"nobody\.invalid/has/this:1 \(of shop\)[\s\S]*cure: docker pull"):
+        up(make_stack, file)
+
+
+def test_a_build_that_fails_shows_its_last_lines(make_stack, write_stack, tmp_path):
+    """The builder's own words."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo no flour left >&2; exit 3\n")
+    with pytest.raises(EnvironmentFault, match=r"docker compose build failed[\s\S]*no flour left"):
+        up(make_stack, write_stack({"shop": {"build": "."}}))
+
+
+def test_a_file_that_compose_does_not_take_is_the_users_fault(make_stack, write_stack):
+    """Exit status 2, in Compose's words."""
+    with pytest.raises(SpecError, match="mem_limit") as raised:
+        up(make_stack, write_stack({"shop": {"image": IMAGE, "mem_limit": "a lot"}}))
+    assert raised.value.exit_code == 2
+
+
+def test_a_service_that_is_never_healthy_is_named_with_its_log(make_stack, write_stack):
+    """When the time is over: its state and its last lines."""
+    sick = {"image": IMAGE, "command": ["sh", "-c", "echo the oven is cold; sleep 60"]}
+    sick["healthcheck"] = {"test": ["CMD", "false"], "interval": "1s", "retries": 90}
+    with pytest.raises(NotReady, match=r"not healthy[\s\S]*shop: Up [\s\S]*\| the oven is cold"):
+        up(make_stack, write_stack({"shop": sick}), timeout_s=15.0)
+
+
+def test_a_service_that_ends_is_told_at_once(make_stack, write_stack):
+    """Nobody waits for the deadline: it is not coming back."""
+    deadline = Deadline.after(90)
+    with pytest.raises(NotReady, match=r"shop: Exited \(7\)[\s\S]*\| no shop today"):
+        make_stack(write_stack({"shop": {"image": IMAGE, "command": ["sh", "-c", "echo no shop today; exit 7"]}})).up(
+            deadline, lambda _: None
+        )
+    assert deadline.left_s > 20
+
+
+def test_a_dependency_that_is_never_healthy_is_blamed(make_stack, write_stack):
+    """Not only those that wait for it."""
+    sick = {"image": IMAGE, "command": ["sh", "-c", "echo dough is late; sleep 60"]}
+    sick["healthcheck"] = {"test": ["CMD", "false"], "interval": "1s", "retries": 2}
+    shop = {"image": IMAGE, "depends_on": {"bakery": {"condition": "service_healthy"}}, "command": ["sleep", "60"]}
+    with pytest.raises(NotReady, match=r"bakery: [\s\S]*\| dough is late"):
+        up(make_stack, write_stack({"bakery": sick, "shop": shop}))
+
+
+def test_what_fails_first_and_comes_back_by_its_policy_is_well(make_stack, write_stack):
+    """The policy is taken off the container, yet while the stack comes up it is kept."""
+    twice = "test -e /tmp/been-here && exec sleep 60; touch /tmp/been-here; exit 1"
+    up(make_stack, write_stack({"shop": {"image": IMAGE, "restart": "on-failure", "command": ["sh", "-c", twice]}}))
+
+
+def test_the_network_of_the_machine_is_refused(make_stack, write_stack):
+    """It would go around every link."""
+    with pytest.raises(SpecError, match="network_mode host would get around"):
+        up(make_stack, write_stack({"shop": {"image": IMAGE, "network_mode": "host"}}))
+
+
+def test_taken_down_while_starting(make_stack, write_stack):
+    """A signal during the boot: `down` ends what starts, and `up` says why."""
+    import threading
+
+    stack = make_stack(write_stack({"shop": {"image": IMAGE, "command": ["sleep", "60"]}}))
+    timer = threading.Timer(1.0, stack.down)
+    timer.start()
+    with pytest.raises((StackError, EnvironmentFault)):
+        stack.up(Deadline.after(60), lambda _: None)
+    timer.join()

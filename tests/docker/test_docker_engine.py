@@ -1,0 +1,74 @@
+"""Which engine is taken, and what is said when there is none. Needs none."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaoslab.errors import EnvironmentFault
+from chaoslab.stack.docker_engine import connect, engine_errors, is_remote, require_compose
+
+
+@pytest.mark.parametrize(
+    ("url", "remote"),
+    [
+        ("unix:///var/run/docker.sock", False),
+        ("npipe:////./pipe/docker_engine", False),
+        ("tcp://127.0.0.1:2375", False),
+        ("tcp://localhost:2375", False),
+        ("tcp://10.1.2.3:2376", True),
+        ("ssh://me@build.example.org", True),
+    ],
+)
+def test_an_engine_elsewhere_is_told_from_one_here(url: str, remote: bool):
+    """Faults are injected where the engine stands."""
+    assert is_remote(url) is remote
+
+
+def test_a_remote_engine_is_refused_before_it_is_called(monkeypatch: pytest.MonkeyPatch):
+    """The error names it and the option that allows it."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2376")
+    with pytest.raises(EnvironmentFault, match=r"192\.0\.2\.1.*another machine[\s\S]*--allow-remote"):
+        connect()
+
+
+def test_no_engine_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """Exit status 5, not a traceback of a library."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(EnvironmentFault, match=r"no Docker engine answers[\s\S]*cure: ") as raised:
+        connect()
+    assert raised.value.exit_code == 5
+
+
+def test_an_unknown_context_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """DOCKER_CONTEXT is honoured, and so its typing errors are told."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
+    with pytest.raises(EnvironmentFault, match="no-such-context"):
+        connect()
+
+
+def test_no_compose_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """`docker` without its plugin, or no `docker` at all."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentFault, match="docker"):
+        require_compose()
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\necho \"docker: 'compose' is not a docker command.\" >&2; exit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(EnvironmentFault, match=r"is not a docker command[\s\S]*cure: install the Compose v2 plugin"):
+        require_compose()
+
+
+def test_an_engine_that_dies_is_told_from_one_that_refuses():
+    """A lost connection is the machine's fault, a refusal the operation's."""
+    import requests
+    from docker.errors import APIError
+
+    from chaoslab.errors import StackError
+
+    with pytest.raises(EnvironmentFault, match="does not answer any more"), engine_errors("pausing x"):
+        raise requests.ConnectionError("gone")
+    with pytest.raises(StackError, match="pausing x: no such container"), engine_errors("pausing x"):
+        raise APIError("409", explanation="no such container")

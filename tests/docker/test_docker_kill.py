@@ -1,0 +1,81 @@
+"""Many processes die at once, and whose process a PID is. Needs no engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from chaoslab.stack.docker_kill import is_here, kill_all, kill_by_api, kill_pids, with_descendants
+
+FAMILY = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def families():
+    """Three processes with a child each."""
+    started = [subprocess.Popen([sys.executable, "-c", FAMILY], stdout=subprocess.PIPE) for _ in range(3)]
+    for one in started:
+        one.stdout.readline()
+    yield [one.pid for one in started]
+    for one in started:
+        for child in psutil.Process(one.pid).children() if one.poll() is None else []:
+            child.kill()
+        one.kill()
+        one.wait()
+        one.stdout.close()
+
+
+def test_children_come_before_their_parents(families):
+    """Every process is signalled by itself, the first ones of a container last."""
+    found = with_descendants(families)
+    assert len(found) == 6
+    assert set(found[3:]) == set(families)
+
+
+def test_all_die_and_each_death_is_seen(families):
+    """As many instants as processes, and nothing of them runs afterwards."""
+    everyone = with_descendants(families)
+    began = time.monotonic_ns()
+    deaths = kill_pids(everyone)
+    assert len(deaths) == 6
+    assert all(began <= death <= time.monotonic_ns() for death in deaths)
+    alive = [pid for pid in everyone if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    assert alive == []
+
+
+def test_killing_the_dead_is_no_error():
+    """A process that went by itself is left out."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert kill_pids([gone.pid]) == []
+
+
+def test_a_pid_of_another_machine_is_not_signalled():
+    """Known bad: an engine in a virtual machine names PIDs that mean something else here; this one is ours."""
+    asked = []
+    assert not is_here("f" * 64, os.getpid())
+    report = kill_all({"f" * 64: os.getpid()}, asked.append)
+    assert asked == ["f" * 64]
+    assert report.means == "engine's API"
+
+
+def test_the_api_is_called_for_all_at_the_same_time():
+    """Eight calls that take 100 ms each do not take 800."""
+    began = time.monotonic()
+    kill_by_api([str(n) for n in range(8)], lambda _: time.sleep(0.1))
+    assert time.monotonic() - began < 0.5
+
+
+def test_nobody_to_kill_is_told():
+    """No skew is made up."""
+    assert kill_all({}, lambda _: None).targets == 0
