@@ -1,0 +1,199 @@
+"""What holds for any history: intervals hold the truth, buckets count exactly, order and bad news never help."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from judge_runs import PERIOD_S, FaultScript, Run, experiment, judged, ledger_read, ns, objective, outage, stack_spec, verdicts
+from msgspec.structs import replace
+
+from chaoslab.events import AnyRow, LedgerRead, Probe
+from chaoslab.result import Interval, LedgerResult
+from chaoslab.verdict import WORST_FIRST, judge
+
+SOME = settings(max_examples=40, deadline=None)
+SPEC = experiment({"rto": "< 4s", "failback": "< 3s", "availability": "> 50%", "rpo": 0}, probe={"rate": 50})
+SHORT = Run(
+    faults=[FaultScript(heal=8.0, healed=8.2)], faults_end_s=8.0, end_s=10.0, bad=outage(0.1, 3.0)
+)  # fmt: skip
+WORSE = {name: rank for rank, name in enumerate(reversed(WORST_FIRST))}
+
+
+@st.composite
+def truths(draw):
+    """When the service went and came back, and how it answers: seconds, and the least and most that an answer takes."""
+    begin = draw(st.floats(0.0, 2.0))
+    length = draw(st.floats(0.6, 4.0))  # a wait within the latency objective is no outage
+    how = draw(st.sampled_from(["refused", "hung", "late"]))
+    latency = draw(st.floats(0.001, 0.3))
+    least = draw(st.sampled_from([0.2 * latency, latency]))
+    return begin, begin + length, how, least, latency
+
+
+def as_seen(down: float, up: float, how: str, least: float, most: float):
+    """What a prober sees of a service that is down from `down` to `up`: slots that meet the outage go wrong, or wait."""
+    dice = random.Random(17)  # noqa: S311
+
+    def see(slot: Probe) -> Probe:
+        due = slot.due_ns / 1e9 - 100
+        took = dice.uniform(least, most)
+        good, end = True, due + took
+        if due + took > down and due < up:  # it met the outage
+            end = {"refused": due + 0.001, "hung": due + 2.0, "late": max(up, due) + took}[how]
+            good = how == "late" and end - due <= 0.5
+        outcome = ("acked" if good else "indeterminate") if slot.op == "write" else ("ok" if good else "bad")
+        return replace(slot, end_ns=ns(end), good=good, outcome=outcome)
+
+    return see
+
+
+def rto_seen(truth: tuple[float, float, str, float, float], *, effective: float = 0.0) -> Interval:
+    fault = FaultScript(effective=effective, heal=8.0, healed=8.2)
+    found = judged(SHORT.but(bad={}, faults=[fault], edit=as_seen(*truth)), SPEC).services["talk"].rto_s
+    assert found is not None
+    return found
+
+
+@SOME
+@given(truths())
+def test_the_interval_holds_the_truth_and_is_no_wider_than_two_slots(truth):
+    """Whatever the outage's begin, length and kind: due(last bad) ≤ back ≤ end(first good), two slots apart at most.
+
+    Beyond the slots the width holds what the contract puts there, an answer's latency (for slots that wait the outage
+    out, the latency objective). Answers that overtake each other make a small brown-out of the edge: wider, still true.
+    """
+    _, up, how, least, most = truth
+    found = rto_seen(truth)
+    assert found.high is not None
+    assert found.low - 1e-6 <= up <= found.high + 1e-6  # to the microsecond: the truth is drawn in floats
+    if least == most:
+        assert found.high - found.low <= 2 * PERIOD_S + most + (0.5 if how == "late" else 0.0)
+
+
+@SOME
+@given(truths(), st.floats(0.0, 1.0))
+def test_a_slow_effect_widens_the_interval_by_itself_alone(truth, took):
+    """f1 − f0 more, on the low side."""
+    at_once, slow = rto_seen(truth), rto_seen(truth, effective=took)
+    assert slow.high == at_once.high
+    assert abs(slow.low - max(0.0, at_once.low - took)) < 1e-6
+
+
+COUNTS = st.integers(0, 4)
+
+
+@SOME
+@given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, st.randoms(use_true_random=False))
+def test_buckets_count_exactly_what_went_wrong(lost, duplicated, corrupt, divergent, resurrected, unexpected, dice):
+    """k of each, picked anywhere in an otherwise honest ledger."""
+    honest = [slot for slot in SHORT.slots() if slot.outcome == "acked"]
+    picked = dice.sample(honest, lost + duplicated + corrupt + divergent + resurrected)
+    take = iter(picked)
+    gone, twice, changed, one_sided, undone = (
+        [next(take) for _ in range(k)] for k in (lost, duplicated, corrupt, divergent, resurrected)
+    )
+    undone_ids = {slot.id for slot in undone}
+    run = SHORT.but(edit=lambda slot: replace(slot, outcome="rejected") if slot.id in undone_ids else slot)
+
+    def held(site: str) -> list[tuple[str, str]]:
+        missing = {slot.id for slot in gone} | ({slot.id for slot in one_sided} if site == "anyang" else set())
+        other = {slot.id for slot in changed}
+        items = [(slot.id or "", "other" if slot.id in other else slot.hash or "") for slot in honest if slot.id not in missing]
+        items += [(slot.id or "", slot.hash or "") for slot in twice] + [(f"x-{n}", "h") for n in range(unexpected)]
+        return dice.sample(items, len(items))
+
+    rows = [row for row in run.rows() if not isinstance(row, LedgerRead)]
+    reads = [ledger_read(held(site), site=site) for site in ("pangyo", "anyang")]
+    found = judge(SPEC, stack_spec(), [*rows, *reads]).ledger["talk"]
+    assert counts(found) == (lost, duplicated, corrupt, divergent, resurrected, unexpected)
+    assert (found.stale, found.unverified, found.recovered, found.rejected) == (0, 0, 0, resurrected)
+    assert found.acked == len(honest) - resurrected
+
+
+def counts(found: LedgerResult) -> tuple[int, ...]:
+    return found.lost, found.duplicated, found.corrupt, found.divergent, found.resurrected, found.unexpected
+
+
+def eventful() -> list[AnyRow]:
+    """A history with something of everything."""
+    faults = [FaultScript("fire", 0.0, 0.05, 8.0, 8.2), FaultScript("more", 2.0, 2.05, 8.1, 8.3)]
+    run = SHORT.but(faults=faults, bad={"talk.send": [(0.1, 1.0), (2.1, 4.0), (8.1, 8.9)], "talk.read": [(0.5, 0.52)]})
+    rows = run.rows()
+    stale = ledger_read([], at=-2.0)
+    twice = [replace(row, items=[*row.items, row.items[5]]) if isinstance(row, LedgerRead) else row for row in rows]
+    return [*twice, stale]
+
+
+EVENTFUL = eventful()
+IN_ORDER = judge(SPEC, stack_spec(), EVENTFUL)
+
+
+@SOME
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(dice):
+    """Several processes append to one file."""
+    assert judge(SPEC, stack_spec(), dice.sample(EVENTFUL, len(EVENTFUL))) == IN_ORDER
+
+
+def test_the_eventful_history_is_eventful():
+    """Else the test above would shuffle nothing of interest."""
+    found = IN_ORDER.ledger["talk"]
+    assert (found.duplicated, found.stale > 0, IN_ORDER.services["talk"].flaps, len(IN_ORDER.faults)) == (1, True, 0, 2)
+    assert {one.verdict for one in IN_ORDER.objectives} >= {"pass", "fail"}
+
+
+BAD_NEWS = st.tuples(st.sampled_from(["talk.send", "talk.read"]), st.floats(0.02, 9.9))
+
+
+@SOME
+@given(st.floats(0.3, 7.9), st.floats(0.0, 0.5), st.lists(BAD_NEWS, max_size=6))
+def test_another_bad_slot_never_improves_a_verdict(back, share, worse):
+    """Turn good slots bad, one after the other: no objective gets better.
+
+    Two things may, as documented: a service that did not notice is questioned until it does, and more bad slots in a
+    brown-out leave less room for luck. Neither ever turns a fail into anything else.
+    """
+    spans = {"talk.send": [(0.1, back)], "talk.read": [(0.1, 0.1 + share)]}
+    before = judged(SHORT.but(bad=spans), SPEC)
+    for journey, at in worse:
+        spans = spans | {journey: [*spans[journey], (at, at + PERIOD_S)]}
+        after = judged(SHORT.but(bad=spans), SPEC)
+        for id_, verdict in verdicts(before).items():
+            if verdict in ("fail", "pass"):
+                assert WORSE[verdicts(after)[id_]] >= WORSE[verdict], id_
+        assert after.services["talk"].availability <= before.services["talk"].availability
+        before = after
+
+
+@SOME
+@given(st.floats(0.3, 3.0), st.floats(0.0, 6.0))
+def test_a_longer_outage_is_never_a_shorter_rto(back, more):
+    """For a black-out the interval moves with its end."""
+    short = judged(SHORT.but(bad=outage(0.1, back)), SPEC).services["talk"].rto_s
+    longer = judged(SHORT.but(bad=outage(0.1, back + more)), SPEC).services["talk"].rto_s
+    assert short is not None
+    assert longer is not None
+    assert longer.low >= short.low
+    assert longer.high is None or short.high is None or longer.high >= short.high
+
+
+@SOME
+@given(st.sampled_from(["hung", "refused"]), st.integers(2, 6), st.integers(0, 1000))
+def test_a_brown_out_interval_holds_the_truth(how, one_in, seed):
+    """One slot in so many is served while the service is half gone; it is whole again at 4 s."""
+    dice = random.Random(seed)  # noqa: S311
+
+    def half_gone(slot: Probe) -> Probe:
+        due = slot.due_ns / 1e9 - 100
+        if not 0.0 <= due < 4.0 or dice.randrange(one_in) == 0:
+            return slot
+        return replace(slot, good=False, end_ns=slot.due_ns + (2_000_000_000 if how == "hung" else 1_000_000))
+
+    result = judged(SHORT.but(bad={}, edit=half_gone, faults=[FaultScript(effective=0.0, heal=8.0, healed=8.2)]), SPEC)
+    found = result.services["talk"].rto_s
+    assert found is not None
+    assert found.high is not None
+    assert found.low <= 4.0 <= found.high
+    assert objective(result, "talk.rto").verdict != "error"
