@@ -110,6 +110,7 @@ class Engine:
         self._experiment = job.loaded.experiment
         self._stop_reason: str | None = None
         self._ending = False
+        self._broken = False
         self._said: SimpleQueue[str] = SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
         self._work: list[Future[None]] = []
@@ -228,8 +229,8 @@ class Engine:
             self._prober = self._load = None
 
     def _ledger_worth_reading(self) -> bool:
-        """Not after a person asked to stop, nor when nothing was hurt."""
-        return self._stop_reason is None and any(active.injected for active in self._faults.values())
+        """Not after a person asked to stop, nor when the harness broke or nothing was hurt."""
+        return not self._broken and self._stop_reason is None and any(active.injected for active in self._faults.values())
 
     def _verify(self) -> Steps[None]:
         with self._phase("verify"):
@@ -369,9 +370,10 @@ class Engine:
         if self._stop_reason is not None:
             raise Interrupted(self._stop_reason)
         self._check_work()
-        for part in (self._prober, self._load):
-            if part is not None and (trouble := part.poll()) is not None:
-                raise EnvironmentFault(trouble)
+        parts = (self._prober, self._load)
+        troubles = [self._job.stack.trouble(), *(part.poll() for part in parts if part is not None)]
+        for trouble in filter(None, troubles):
+            raise EnvironmentFault(trouble)
         if (reason := abort_reason(self._experiment.abort, self._job.folder.path)) is not None:
             self._write(Abort(t_ns=self._clock.now_ns(), condition=reason.condition, observed=reason.observed))
             raise _EndsEarly
@@ -392,8 +394,10 @@ class Engine:
         except Interrupted as signal:
             self._note("interrupted", str(signal))
         except ChaoslabError as failed:
+            self._broken = True
             self._note("error", str(failed))
         except Exception as bug:
+            self._broken = True
             self._job.folder.logs.joinpath("harness.log").write_text(traceback.format_exc())
             self._note("error", f"the harness broke: {type(bug).__name__}: {bug} (see logs/harness.log)")
 

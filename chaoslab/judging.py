@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from chaoslab.errors import ExitCode
 from chaoslab.events import AnyRow, PhaseRow
 from chaoslab.result import Result
 from chaoslab.spec.resolved import load_resolved
 from chaoslab.store import RunFolder
 from chaoslab.verdict import judge
-
-_EXIT_OF = {
-    "pass": ExitCode.PASS,
-    "fail": ExitCode.FAIL,
-    "inconclusive": ExitCode.INCONCLUSIVE,
-    "aborted": ExitCode.ABORTED,
-    "error": ExitCode.ERROR,
-}
 
 
 def judge_stored(folder: RunFolder) -> Result:
@@ -25,11 +16,6 @@ def judge_stored(folder: RunFolder) -> Result:
     experiment, stack = load_resolved(folder.experiment)
     rows = folder.read_rows()
     return _with_cleanup(judge(experiment, stack, rows), rows)
-
-
-def exit_code_of(result: Result) -> ExitCode:
-    """What a run with this result exits with, unless a signal ended it."""
-    return ExitCode.UNCLEAN if result.left_behind else _EXIT_OF[result.verdict]
 
 
 def _with_cleanup(result: Result, rows: list[AnyRow]) -> Result:

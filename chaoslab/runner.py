@@ -17,11 +17,12 @@ from chaoslab.clock import SYSTEM
 from chaoslab.engine import Engine, Finished, Job, Said, Tick
 from chaoslab.errors import ChaoslabError, ExitCode
 from chaoslab.events import PhaseRow
-from chaoslab.judging import exit_code_of, judge_stored
+from chaoslab.judging import judge_stored
 from chaoslab.report import html
 from chaoslab.report.junit import render_junit
 from chaoslab.report.status import StatusTracker
 from chaoslab.report.view import View
+from chaoslab.report.words import exit_code_of
 from chaoslab.result import Result
 from chaoslab.spec.load import Loaded, dump_resolved
 from chaoslab.stack.embedded import RUN, EmbeddedStack

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
+
+import psutil
+import yaml
 
 from chaoslab.clock import Deadline
 from chaoslab.process import marked
@@ -29,3 +37,69 @@ def mini_stack() -> Iterator[EmbeddedStack]:
         assert stack.down() == []
         shutil.rmtree(folder)
     assert marked(RUN, run_id) == []
+
+
+def write_experiment(folder: Path, *, overlay: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """An experiment on the mini stack, in `folder`; `changes` replace top-level keys, `overlay` is one of the stack's."""
+    spec = yaml.safe_load((MINI / "pass.yaml").read_text()) | changes
+    spec["stack"] = [str(MINI / "compose.yaml")]
+    if overlay is not None:
+        (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+        spec["stack"].append(str(folder / "overlay.yaml"))
+    path = folder / "mini.yaml"
+    path.write_text("# What this test claims.\n" + yaml.safe_dump({k: v for k, v in spec.items() if v is not None}))
+    return path
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What `chaoslab run` left: its exit code, its outputs and its result."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
+        return found
+
+    def objective(self, id_: str) -> dict[str, Any]:
+        return next(one for one in self.result["objectives"] if one["id"] == id_)
+
+
+def start_chaoslab(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The program as a person starts it, in a folder of its own."""
+    command = [sys.executable, "-m", "chaoslab", *arguments]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(child: subprocess.Popen[str], cwd: Path, name: str = "mini") -> Ran:
+    """Wait for the end, and prove that nothing of the run is left."""
+    out, err = child.communicate(timeout=90)
+    folder = (cwd / "runs" / name / "latest").resolve()
+    if folder.exists():
+        assert_nothing_left(folder)
+    return Ran(child.returncode, out, err, folder)
+
+
+def run_chaoslab(cwd: Path, *arguments: str) -> Ran:
+    """`chaoslab run` to its end."""
+    return finish(start_chaoslab(cwd, "run", *arguments), cwd)
+
+
+def assert_nothing_left(folder: Path) -> None:
+    """No process, port or folder of a stored run exists any more."""
+    anchor = json.loads((folder / "history.jsonl").read_text().splitlines()[0])
+    run_id = anchor["facts"]["run_id"]
+    assert [found.cmdline() for found in marked(RUN, run_id)] == []
+    assert not (Path(tempfile.gettempdir()) / f"chaoslab-{run_id}").exists()
+    assert [p.cmdline() for p in psutil.process_iter() if _speaks_of(p, str(folder))] == []
+
+
+def _speaks_of(process: psutil.Process, text: str) -> bool:
+    try:
+        return any(text in word for word in process.cmdline())
+    except psutil.Error:
+        return False

@@ -16,8 +16,9 @@ def analyze_command(run: str, as_json: bool) -> int:
 
     RUN is a run folder, or an experiment's name (its latest run).
     """
-    from chaoslab.judging import exit_code_of, judge_stored
+    from chaoslab.judging import judge_stored
     from chaoslab.report.terminal import make_console, print_verdict
+    from chaoslab.report.words import exit_code_of
     from chaoslab.store import load_run, result_json
 
     folder = load_run(Path(run))

@@ -209,6 +209,11 @@ class EmbeddedStack:
             return "dead"
         return "paused" if process.is_stopped(child.pid) else "running"
 
+    def trouble(self) -> str | None:
+        if self._relay is None or self._relay.poll() is None:
+            return None
+        return f"the relay ended by itself with status {self._relay.returncode}, and every link with it:\n{self._relay_log()}"
+
     def logs(self, replica: str, lines: int = 20) -> list[str]:
         path = self._log(replica)
         return path.read_text(errors="replace").splitlines()[-lines:] if path.exists() else []
@@ -278,7 +283,8 @@ class EmbeddedStack:
             if self._down:
                 return None
             if child.poll() is not None:
-                return f"exited with status {child.returncode}"
+                tail = "\n".join(f"  | {line}" for line in self.logs(name))
+                raise NotReady(f"{name} exited with status {child.returncode} instead of getting healthy\n{tail}")
             if replica.healthcheck is None:
                 return None
             launch = self._launches[name]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from chaoslab.clock import Deadline
 from chaoslab.errors import NotReady
 
-Check = Callable[[], str | None]  # None when healthy, else what was seen
+Check = Callable[[], str | None]  # None when healthy, else what was seen; raises NotReady when it can never get healthy
 
 
 def wait_healthy(

@@ -89,6 +89,9 @@ class Stack(Protocol):
     def states(self) -> Mapping[str, State]:
         """The state of every replica, observed now from outside the replica."""
 
+    def trouble(self) -> str | None:
+        """Why the runtime itself can no longer be trusted, such as a relay that died; None while all is well. Cheap."""
+
     def logs(self, replica: str, lines: int = 20) -> list[str]: ...
 
     def kill(self, replicas: Sequence[str]) -> KillReport:

@@ -1,8 +1,9 @@
 """Which address each replica of an embedded stack is given for each other one. Pure, but for the ports it is handed.
 
 A replica listens on a local port of its own. A caller in the same site gets that port; a caller elsewhere gets the
-relay's end of the link between the two places. What a replica *advertises* (etcd, Patroni) has to be one address for
-every caller: a front of the relay, which tells the callers' sites apart by itself.
+relay's end of the link between the two places. What the members of a cluster *advertise* to each other (etcd, Patroni)
+has to be one address for every caller: a front of the relay, which tells the callers' sites apart by itself. That costs a
+look at the process table for each connection, so callers that are no members get their link's end as everybody does.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Wiring:
             return str(self._listen((caller.name, port)))
         if host not in self._names():
             return None
-        if f"{host}:{port}" in self.topology.spec.advertised:
+        advertised = f"{host}:{port}" in self.topology.spec.advertised
+        if advertised and caller.service == self.topology.replica(host).service:
             return str(self._front((host, port)).listen)
         return str(self.seen_from(caller.site, host, port))
 

@@ -1,5 +1,6 @@
 """Who gets which address: its own site directly, other places through exactly one link, advertised ones through a front."""
 
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -49,12 +50,14 @@ def test_asking_twice_gives_the_same_address() -> None:
     assert len(wires.proxies) == 1
 
 
-def test_an_advertised_address_is_one_for_every_caller() -> None:
-    """What etcd and Patroni tell others must read the same everywhere; the front knows the link for each place."""
+def test_an_advertised_address_is_one_for_every_member_of_its_service() -> None:
+    """What etcd and Patroni tell each other must read the same everywhere; whoever is no member gets its link."""
     wires = wiring(["db-a:5432"])
-    given = {wires.given_to(caller, "db-a:5432") for caller in REPLICAS}
+    members = [REPLICAS[0], replace(REPLICAS[0], name="db-b", site="b")]
+    given = {wires.given_to(caller, "db-a:5432") for caller in members}
     assert len(given) == 1
     assert set(wires.fronts[0].routes) == {"b", "outside"}
+    assert wires.given_to(REPLICAS[2], "db-a:5432") not in given
 
 
 def test_where_a_replica_listens_is_its_own_local_port() -> None:

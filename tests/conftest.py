@@ -1,0 +1,6 @@
+"""Modules that several areas of tests share stand beside this file."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

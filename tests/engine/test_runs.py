@@ -1,0 +1,221 @@
+"""Whole runs of the mini stack: what passes, and everything that must not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mini_stack import Ran, assert_nothing_left, finish, run_chaoslab, start_chaoslab, write_experiment
+
+QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
+
+
+def test_a_good_stack_passes(tmp_path: Path) -> None:
+    """East burns silently, west goes on, nothing acknowledged is lost; the run folder is complete."""
+    ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path)))
+    assert (ran.code, ran.result["verdict"]) == (0, "pass"), ran.out + ran.err
+    assert ran.out.splitlines()[-1] == "verdict: pass (exit 0)"
+    for name in ("experiment.yaml", "history.jsonl", "result.json", "report.html", "junit.xml", "logs"):
+        assert (ran.folder / name).exists()
+    assert ran.folder.stat().st_mode & 0o777 == 0o700
+    assert ran.result["cleanup"] == "complete"
+    assert ran.result["faults"][0]["verified"] is True
+
+
+def test_analyze_gives_the_same_result(tmp_path: Path) -> None:
+    """A stored run judged again: every byte of the result is the same."""
+    ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path, timeline=[QUICK])))
+    again = start_chaoslab(tmp_path, "analyze", str(ran.folder), "--json")
+    out, _ = again.communicate(timeout=30)
+    assert json.loads(out) == ran.result
+    assert again.returncode == ran.code
+
+
+def failing(tmp_path: Path, **changes: Any) -> Ran:
+    return run_chaoslab(tmp_path, str(write_experiment(tmp_path, **changes)))
+
+
+def environment(replica: str, **values: str) -> dict[str, Any]:
+    return {"services": {replica: {"environment": values}}}
+
+
+def test_a_store_that_forgets_fails_the_rpo(tmp_path: Path) -> None:
+    """Known bad: every twentieth write is acknowledged and dropped."""
+    ran = failing(tmp_path, overlay=environment("store", LOSE="20"), timeline=[QUICK])
+    assert (ran.code, ran.result["verdict"]) == (1, "fail"), ran.out
+    assert ran.objective("app.rpo")["verdict"] == "fail"
+    assert ran.result["ledger"]["app"]["lost"] > 0
+
+
+def test_an_entry_that_knows_one_site_fails_the_rto(tmp_path: Path) -> None:
+    """Known bad: nobody takes over; back only after the heal is a fail, not a recovery."""
+    ran = failing(tmp_path, overlay=environment("entry", UPSTREAMS="${EAST:-app-east:8000}"))
+    assert (ran.code, ran.objective("app.rto")["verdict"]) == (1, "fail"), ran.out
+
+
+def test_a_fault_that_does_not_bite_is_inconclusive(tmp_path: Path) -> None:
+    """Known bad: the injection does nothing, and its check says so."""
+    nothing = {"id": "f", "fault": "exec", "inject": ["true"], "heal": ["true"], "verify": ["false"]}
+    ran = failing(tmp_path, timeline=[nothing])
+    assert (ran.code, ran.result["verdict"]) == (3, "inconclusive"), ran.out
+    assert ran.objective("fault.f")["verdict"] == "inconclusive"
+
+
+def test_a_baseline_that_is_not_healthy_is_inconclusive_and_nothing_is_hurt(tmp_path: Path) -> None:
+    """Known bad: the steady state is never reached."""
+    steady = {"hold": "1s", "within": "3s", "journeys": {"p95": "< 1ms"}}
+    ran = failing(tmp_path, steady_state=steady)
+    assert (ran.code, ran.result["verdict"]) == (3, "inconclusive"), ran.out
+    assert ran.objective("steady-state")["verdict"] == "inconclusive"
+    assert ran.result["faults"] == []
+
+
+def test_a_condition_that_does_not_hold_is_inconclusive(tmp_path: Path) -> None:
+    """Known bad: the run would not test what it claims."""
+    overlay = {"x-chaoslab": {"conditions": {"never": {"get": "http://app-east:8000/where", "expect": "site == 'mars'"}}}}
+    steady = {"hold": "1s", "within": "1s", "conditions": ["never"]}
+    ran = failing(tmp_path, overlay=overlay, steady_state=steady)
+    assert ran.code == 3, ran.out
+    assert "never" in ran.objective("steady-state")["why"] + ran.objective("steady-state")["measured"]
+
+
+def test_an_empty_ledger_proves_nothing(tmp_path: Path) -> None:
+    """Known bad: no writes were probed, so an RPO of zero cannot be claimed."""
+    ran = failing(tmp_path, probe={"journeys": ["app.read"]}, timeline=[QUICK])
+    assert (ran.code, ran.objective("app.rpo")["verdict"]) == (3, "inconclusive"), ran.out
+
+
+def test_an_abort_condition_ends_the_run_and_heals(tmp_path: Path) -> None:
+    """Safety first: verdict aborted, exit 4, nothing left."""
+    ran = failing(tmp_path, abort={"host_memory": "> 0.1%"})
+    assert (ran.code, ran.result["verdict"]) == (4, "aborted"), ran.out
+
+
+def test_a_stack_that_does_not_come_up_is_an_error_with_its_log(tmp_path: Path) -> None:
+    """What was awaited, and what it said last."""
+    overlay = {"services": {"store": {"command": ["python", "-c", "raise SystemExit('no disk today')"]}}}
+    ran = failing(tmp_path, overlay=overlay)
+    assert (ran.code, ran.result["verdict"]) == (5, "error"), ran.out
+    assert "no disk today" in ran.out
+
+
+def wait_for(child: Any, folder: Path, text: str) -> None:
+    """Until the history speaks of it."""
+    history = folder / "runs" / "mini" / "latest" / "history.jsonl"
+    until = time.monotonic() + 30
+    while time.monotonic() < until and child.poll() is None:
+        if history.exists() and text in history.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{text} did not come: {child.communicate(timeout=5)}")
+
+
+MOMENTS = {
+    "boot": '"phase":"boot"',
+    "steady": '"phase":"steady"',
+    "inject": '"event":"inject"',
+    "effective": '"event":"effective"',
+    "heal": '"event":"heal"',
+    "verify": '"phase":"verify"',
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_heals_cleans_up_and_reports(tmp_path: Path, moment: str) -> None:
+    """At any moment: exit 130, nothing left, a report of what was seen."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
+    wait_for(child, tmp_path, MOMENTS[moment])
+    os.kill(child.pid, signal.SIGINT)
+    ran = finish(child, tmp_path)
+    assert ran.code == 130, ran.out + ran.err
+    assert (ran.folder / "report.html").exists()
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_the_run_the_same_way(tmp_path: Path, number: signal.Signals) -> None:
+    """A closed terminal and a polite kill heal too; a second signal does not cut the healing short."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
+    wait_for(child, tmp_path, MOMENTS["effective"])
+    os.kill(child.pid, number)
+    time.sleep(0.2)
+    os.kill(child.pid, number)
+    assert finish(child, tmp_path).code == 130
+
+
+def test_a_closed_output_does_not_keep_the_run_from_cleaning_up(tmp_path: Path) -> None:
+    """Nobody reads any more: the run goes on to its end all the same."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])))
+    assert child.stdout is not None
+    child.stdout.close()
+    child.stdout = None
+    finish(child, tmp_path)
+    assert (tmp_path / "runs/mini/latest/result.json").exists()
+
+
+@pytest.mark.parametrize("victim", ["chaoslab.probe", "chaoslab.links.relay"])
+def test_the_death_of_a_part_of_the_harness_is_an_error_not_a_verdict(tmp_path: Path, victim: str) -> None:
+    """A dead instrument or relay says nothing about the stack."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
+    wait_for(child, tmp_path, MOMENTS["effective"])
+    kill_part(child.pid, victim)
+    ran = finish(child, tmp_path)
+    assert ran.code in (3, 5), ran.out
+    assert ran.result["verdict"] != "pass"
+
+
+def kill_part(harness: int, module: str) -> None:
+    for process in psutil.Process(harness).children(recursive=True):
+        if module in process.cmdline():
+            process.kill()
+
+
+def test_two_runs_side_by_side_do_not_collide(tmp_path: Path) -> None:
+    """Each has its own ports, folders and processes."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    children = [start_chaoslab(f, "run", str(write_experiment(f, timeline=[QUICK], probe={"rate": 10}))) for f in folders]
+    assert [finish(child, folder).code for child, folder in zip(children, folders, strict=True)] == [0, 0]
+
+
+def test_a_kept_stack_stays_until_it_is_healed(tmp_path: Path) -> None:
+    """--keep leaves it up; `chaoslab heal` takes it down, and the second time there is nothing to do."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])), "--keep")
+    child.communicate(timeout=60)
+    assert child.returncode == 0
+    folder = (tmp_path / "runs/mini/latest").resolve()
+    with pytest.raises(AssertionError):
+        assert_nothing_left(folder)
+    for said in ("healed", ""):
+        heal = start_chaoslab(tmp_path, "heal", "--all")
+        out, _ = heal.communicate(timeout=30)
+        assert heal.returncode == 0
+        assert said in out
+    finish(child, tmp_path)
+
+
+def test_a_dry_run_starts_nothing(tmp_path: Path) -> None:
+    """Targets and times, resolved; no folder, no process."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)), "--dry-run")
+    out, _ = child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert "inject fire: site.power-loss east [app-east]" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_broken_spec_starts_nothing_and_names_every_place(tmp_path: Path) -> None:
+    """All problems at once, with line and column; exit 2."""
+    path = write_experiment(tmp_path, timeline=[QUICK | {"site": "eats"}], steady_state={"hold": "1 minute", "condition": []})
+    child = start_chaoslab(tmp_path, "run", str(path))
+    _, err = child.communicate(timeout=20)
+    assert child.returncode == 2
+    assert err.count("mini.yaml:") == 3, err
+    assert "Did you mean" in err
+    assert not (tmp_path / "runs").exists()
