@@ -152,6 +152,7 @@ def _node(env: Mapping[str, str]) -> dict[str, Any]:
             "unix_socket_directories": "",
             "dynamic_shared_memory_type": "mmap",
             "log_min_messages": "warning",
+            "log_checkpoints": "off",
             "client_connection_check_interval": "1s",
         },
     }

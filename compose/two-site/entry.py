@@ -63,14 +63,14 @@ def _proxy(upstreams: list[str], ready_for: str) -> Json:
         "transport": {
             "protocol": "http",
             "dial_timeout": "500ms",
-            "response_header_timeout": "1500ms",
+            "response_header_timeout": "1700ms",
             "keep_alive": {"max_idle_conns_per_host": 32, "idle_timeout": "30s", "probe_interval": "5s"},
         },
     }
 
 
 def _active(uri: str) -> Json:
-    return {"uri": uri, "interval": "1s", "timeout": "800ms", "expect_status": 200, "passes": 1, "fails": 2}
+    return {"uri": uri, "interval": "1s", "timeout": "1s", "expect_status": 200, "passes": 1, "fails": 2}
 
 
 if __name__ == "__main__":

@@ -59,11 +59,13 @@ class Login:
 
     async def _keep_looking(self) -> None:
         ready = (self._base / "ready").with_query({"for": "read"})
+        failed = 0
         while True:
             try:
-                self.up = await self._get(ready) == 200
+                failed = 0 if await self._get(ready) == 200 else failed + 1
             except NotTried:
-                self.up = False
+                failed += 1
+            self.up = failed == 0 or (self.up and failed < 2)  # one look that fails may be a hiccup
             await asyncio.sleep(WATCH_S)
 
 

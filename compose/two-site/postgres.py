@@ -14,12 +14,12 @@ from typing import Any
 
 import asyncpg
 
-CONNECT_S = 1.0
-STATEMENT_S = 1.0
-ANYWHERE_S = 0.5  # for one node of several that may answer a read
-QUEUE_S = 0.4  # how long to wait for a free connection
+TAKE_S = 0.6  # for a connection, free or new
+STATEMENT_S = 0.9
+ANYWHERE_S = 0.25  # each of the two, where another node may answer as well
 WATCH_S = 0.3  # pause between two looks at a node
 CONNECTIONS = 10  # to each node
+WARM = 3  # of these, opened before a node that came back is used
 
 # 0 on a standby; on a leader its timeline, which grows with every promotion.
 _ROLE = """
@@ -71,40 +71,56 @@ class Node:
         self._login = {"host": host, "port": int(port), "user": user, "password": password, "database": database}
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._idle: list[Any] = []
+        self._watching: Any = None
 
     async def watch(self) -> None:
-        """Keep `role` true to within about a second, for ever."""
-        connection: Any = None
+        """Keep `role` true to within a second or two, for ever. One look that fails may be a hiccup; two are not."""
+        failed = 0
         while True:
             try:
-                if connection is None or connection.is_closed():
-                    connection = await self._connect()
-                row = await execute(connection, _ROLE, (), STATEMENT_S)
-                self.role = row[0] if row else None
-            except (NotTried, Unknown, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                self.role = None
+                role = await self._look()
+                failed = 0
+                if self.role is None:
+                    await self._warm_up()
+                self.role = role
+            except (NotTried, Unknown):
+                failed += 1
+                self.role = self.role if failed < 2 else None
             await asyncio.sleep(WATCH_S)
 
-    async def fetch(self, sql: str, *arguments: Any, timeout_s: float = STATEMENT_S) -> Row | None:
-        """The first row of one statement. Raises NotTried or Unknown."""
-        await self._take_slot()
+    async def _look(self) -> int | None:
+        """Over a connection of its own, so that a busy service does not take its database for dead."""
+        if self._watching is None or self._watching.is_closed():
+            self._watching = await self._connect(STATEMENT_S)
+        row = await self._ask(self._watching, _ROLE, (), STATEMENT_S)
+        return row[0] if row else None
+
+    async def _warm_up(self) -> None:
+        while len(self._idle) < WARM:
+            self._idle.append(await self._connect(STATEMENT_S))
+
+    async def fetch(self, sql: str, *arguments: Any, take_s: float = TAKE_S, statement_s: float = STATEMENT_S) -> Row | None:
+        """The first row of one statement, within `take_s + statement_s`. Raises NotTried or Unknown."""
+        begun = asyncio.get_running_loop().time()
+        await self._take_slot(take_s)
         try:
-            connection = self._from_idle() or await self._connect()
-            try:
-                row = await execute(connection, sql, arguments, timeout_s)
-            except asyncpg.ReadOnlySQLTransactionError as standby:
-                raise NotTried(f"{self.address} is a standby") from standby
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as broken:
-                connection.terminate()
-                raise Unknown(f"{self.address}: {broken}") from broken
+            left_s = take_s - (asyncio.get_running_loop().time() - begun)
+            connection = self._from_idle() or await self._connect(left_s)
+            row = await self._ask(connection, sql, arguments, statement_s)
             self._idle.append(connection)
             return row
         finally:
             self._slots.release()
 
-    async def _take_slot(self) -> None:
+    def close(self) -> None:
+        """Cut every connection that nobody uses."""
+        for connection in [*self._idle, *([self._watching] if self._watching else [])]:
+            connection.terminate()
+        self._idle.clear()
+
+    async def _take_slot(self, take_s: float) -> None:
         try:
-            async with asyncio.timeout(QUEUE_S):
+            async with asyncio.timeout(take_s):
                 await self._slots.acquire()
         except TimeoutError:
             raise NotTried(f"all connections to {self.address} are busy") from None
@@ -116,11 +132,24 @@ class Node:
                 return connection
         return None
 
-    async def _connect(self) -> Any:
+    async def _connect(self, timeout_s: float) -> Any:
         try:
-            return await asyncpg.connect(**self._login, timeout=CONNECT_S, ssl=False)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as failed:
-            raise NotTried(f"{self.address}: {failed}") from failed
+            return await asyncpg.connect(**self._login, timeout=max(timeout_s, 0.01), ssl=False)
+        except Exception as failed:  # whatever it was: there is no connection
+            raise NotTried(f"{self.address}: {failed!r}") from failed
+
+    async def _ask(self, connection: Any, sql: str, arguments: Sequence[Any], timeout_s: float) -> Row | None:
+        """A connection that fails in any way is not used again."""
+        try:
+            return await execute(connection, sql, arguments, timeout_s)
+        except Unknown:
+            raise
+        except asyncpg.ReadOnlySQLTransactionError as standby:
+            connection.terminate()
+            raise NotTried(f"{self.address} is a standby") from standby
+        except Exception as broken:  # whatever it was: it does not prove that nothing happened
+            connection.terminate()
+            raise Unknown(f"{self.address}: {broken!r}") from broken
 
 
 class Database:
@@ -149,6 +178,8 @@ class Database:
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
+        for node in self.nodes:
+            node.close()
 
     async def on_leader(self, sql: str, *arguments: Any) -> Row | None:
         """Raises NotTried when no node leads."""
@@ -162,7 +193,7 @@ class Database:
         nodes = [node for node in self.nodes if node.role is not None]
         for node in sorted(nodes, key=lambda node: -(node.role or 0)) if leader_first else nodes:
             with contextlib.suppress(NotTried, Unknown):
-                return await node.fetch(sql, *arguments, timeout_s=ANYWHERE_S)
+                return await node.fetch(sql, *arguments, take_s=ANYWHERE_S, statement_s=ANYWHERE_S)
         raise NotTried("no database node answers")
 
     async def on_local(self, sql: str, *arguments: Any) -> Row | None:
