@@ -8,7 +8,7 @@ checked before they are sent (some values crash the real server), and every chan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -51,7 +51,10 @@ class ToxiproxyDriver:
         """Create an enabled proxy; `more` are further fields, which only our relay knows."""
         body = {"name": name, "listen": listen, "upstream": upstream, "enabled": True, **more}
         self.call("post", "/proxies", None, body)
-        return self._verified(name, lambda proxy: proxy.enabled and proxy.upstream == upstream, "created")
+        made = self.proxy(name)
+        if not made.enabled or made.upstream != upstream:
+            raise LinkError(f"{self.address}: proxy {name} was to lead to {upstream}, but reads back as {made}")
+        return made
 
     def delete(self, name: str) -> None:
         """Delete a proxy; one that is not there is deleted already."""
@@ -60,12 +63,12 @@ class ToxiproxyDriver:
             if name in self.proxies():
                 raise LinkError(f"{self.address}: proxy {name} is still there after its deletion")
 
-    def enable(self, name: str) -> None:
-        self._switch(name, True)
+    def enable(self, *names: str) -> None:
+        self._switch(names, True)
 
-    def disable(self, name: str) -> None:
+    def disable(self, *names: str) -> None:
         """Every connection ends with FIN, new ones are refused."""
-        self._switch(name, False)
+        self._switch(names, False)
 
     def recycle(self, name: str) -> None:
         """Disable and enable: ends what hangs in a proxy whose upstream was unreachable."""
@@ -76,19 +79,32 @@ class ToxiproxyDriver:
         self, proxy: str, kind: str, *, stream: Direction, name: str, toxicity: float = 1.0, **attributes: int
     ) -> ToxicView:
         """Set a toxic, replacing one of the same name. `toxicity`: the share of connections struck, 0 to 1."""
-        self.remove_toxic(proxy, name)
-        wanted = ToxicView(name, kind, stream, toxicity, _checked(kind, attributes))
-        if not 0 <= toxicity <= 1:
-            raise LinkError(f"toxicity {toxicity} of {name}: write a share from 0 to 1")
-        self.call("post", f"/proxies/{proxy}/toxics", None, msgspec.structs.asdict(wanted))
-        self._verified(proxy, lambda seen: any(_same(toxic, wanted) for toxic in seen.toxics), f"given toxic {name}")
+        wanted = toxic(kind, stream=stream, name=name, toxicity=toxicity, **attributes)
+        self.set_toxics({proxy: [wanted]}, ours=lambda seen: seen.name == name)
         return wanted
 
     def remove_toxic(self, proxy: str, name: str) -> None:
         """Take a toxic away; one that is not there is away already."""
-        if any(toxic.name == name for toxic in self.proxy(proxy).toxics):
-            self.call("delete", f"/proxies/{proxy}/toxics/{name}", None)
-            self._verified(proxy, lambda seen: all(toxic.name != name for toxic in seen.toxics), f"freed of {name}")
+        self.set_toxics({proxy: []}, ours=lambda seen: seen.name == name)
+
+    def set_toxics(self, wanted: Mapping[str, Sequence[ToxicView]], *, ours: Callable[[ToxicView], bool]) -> None:
+        """Of the toxics of these proxies that are `ours`, leave exactly those that are wanted; others stay.
+
+        One read before and one after, however many proxies there are.
+        """
+        before = self._named(wanted)
+        for name, toxics in wanted.items():
+            here = [toxic for toxic in before[name].toxics if ours(toxic)]
+            stale = [seen for seen in here if not any(_same(seen, each) for each in toxics)]
+            for seen in stale:
+                self.call("delete", f"/proxies/{name}/toxics/{seen.name}", None)
+            for each in toxics:
+                if not any(_same(seen, each) for seen in here):
+                    self.call("post", f"/proxies/{name}/toxics", None, msgspec.structs.asdict(each))
+        for name, proxy in self._named(wanted).items():
+            now = [toxic for toxic in proxy.toxics if ours(toxic)]
+            if len(now) != len(wanted[name]) or not all(any(_same(seen, each) for seen in now) for each in wanted[name]):
+                raise LinkError(f"{self.address}: proxy {name} was to have {wanted[name]}, but reads back with {now}")
 
     def reset(self) -> None:
         """Enable every proxy and take every toxic away."""
@@ -115,15 +131,33 @@ class ToxiproxyDriver:
         except msgspec.MsgspecError as strange:
             raise LinkError(f"{what}: an answer that is not Toxiproxy's: {strange}") from strange
 
-    def _switch(self, name: str, enabled: bool) -> None:
-        self.call("post", f"/proxies/{name}", None, {"enabled": enabled})
-        self._verified(name, lambda proxy: proxy.enabled is enabled, "enabled" if enabled else "disabled")
+    def _switch(self, names: Collection[str], enabled: bool) -> None:
+        for name, proxy in self._named(names).items():
+            if proxy.enabled is not enabled:
+                self.call("post", f"/proxies/{name}", None, {"enabled": enabled})
+        wrong = [name for name, proxy in self._named(names).items() if proxy.enabled is not enabled]
+        if wrong:
+            word = "enabled" if enabled else "disabled"
+            raise LinkError(f"{self.address}: {', '.join(wrong)} was to be {word}, but reads back otherwise")
 
-    def _verified(self, name: str, holds: Callable[[ProxyView], bool], what: str) -> ProxyView:
-        seen = self.proxy(name)
-        if not holds(seen):
-            raise LinkError(f"{self.address}: proxy {name} was to be {what}, but reads back as {seen}")
-        return seen
+    def _named(self, names: Collection[str]) -> dict[str, ProxyView]:
+        """These proxies, as they are now."""
+        seen = self.proxies()
+        missing = sorted(set(names) - seen.keys())
+        if missing:
+            raise LinkError(f"{self.address}: proxy not found: {', '.join(missing)}")
+        return {name: seen[name] for name in names}
+
+
+def toxic(kind: str, *, stream: Direction, name: str, toxicity: float = 1.0, **attributes: int) -> ToxicView:
+    """A toxic to be set. Raises LinkError for a toxicity or an attribute that is out of range."""
+    if not 0 <= toxicity <= 1:
+        raise LinkError(f"toxicity {toxicity} of {name}: write a share from 0 to 1")
+    try:
+        checked = msgspec.structs.asdict(attributes_of(kind, attributes))
+    except ValueError as wrong:
+        raise LinkError(f"toxic {kind} with {attributes}: {wrong}") from wrong
+    return ToxicView(name, kind, stream, toxicity, checked)
 
 
 class _Api(APIConsumer):  # type: ignore[misc]
@@ -148,13 +182,6 @@ class _Api(APIConsumer):  # type: ignore[misc]
 
 
 _DIRECT: Any = {"http": None, "all": None}
-
-
-def _checked(kind: str, attributes: dict[str, int]) -> dict[str, Any]:
-    try:
-        return msgspec.structs.asdict(attributes_of(kind, attributes))
-    except ValueError as wrong:
-        raise LinkError(f"toxic {kind} with {attributes}: {wrong}") from wrong
 
 
 def _same(seen: ToxicView, wanted: ToxicView) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from chaoslab.links.driver import ToxiproxyDriver
-from chaoslab.links.wire import Direction, ToxicType
+from chaoslab.links.driver import ToxiproxyDriver, toxic
+from chaoslab.links.wire import Direction, ToxicView
 from chaoslab.stack.protocol import Degradation
 from chaoslab.stack.topology import Flow
 
@@ -35,8 +35,7 @@ class ToxicVerbs:
 
     def refuse(self, flows: Sequence[Flow]) -> None:
         """Close the links whose connections are opened these ways: established ones end with FIN, new ones are refused."""
-        for name in self._opened(flows):
-            self._driver.disable(name)
+        self._driver.disable(*self._opened(flows))
 
     def reset(self, flows: Sequence[Flow]) -> None:
         """Reset connections that are opened these ways, by Toxiproxy's reset_peer on both streams.
@@ -44,9 +43,8 @@ class ToxicVerbs:
         That means: new connections get RST at their first byte, established ones end (with FIN) at their next byte,
         and one that stays idle lives on.
         """
-        for name in self._opened(flows):
-            for stream in _STREAMS:
-                self._driver.add_toxic(name, "reset_peer", stream=stream, name=f"{_RESET}_{stream}", timeout=0)
+        both = [toxic("reset_peer", stream=stream, name=f"{_RESET}_{stream}", timeout=0) for stream in _STREAMS]
+        self._driver.set_toxics(dict.fromkeys(self._opened(flows), both), ours=_resets)
 
     def degrade(self, flows: Sequence[Flow], how: Degradation) -> None:
         """Apply latency, jitter, bandwidth and loss to what travels these ways; it replaces an earlier degradation.
@@ -56,48 +54,44 @@ class ToxicVerbs:
         connections suffers an added latency of that timer, 200 ms and the round trip of the degraded link. That is
         milder on long-lived connections than packets lost at random, and never stalls one for good.
         """
-        for flow in flows:
-            for name, stream in self._carrying(flow):
-                self._clear(name, stream)
-                for label, kind, toxicity, attributes in _toxics(how):
-                    toxic = f"{_DEGRADE}_{stream}_{label}"
-                    self._driver.add_toxic(name, kind, stream=stream, name=toxic, toxicity=toxicity, **attributes)
+        for stream in _STREAMS:
+            wanted = {name: _toxics(how, stream) for name in self._carrying(flows, stream)}
+            self._driver.set_toxics(wanted, ours=_degrades(stream))
 
     def restore(self, flows: Sequence[Flow]) -> None:
         """Undo refuse, reset and degrade for these flows."""
-        for flow in flows:
-            for name, stream in self._carrying(flow):
-                self._clear(name, stream)
-        for name in self._opened(flows):
-            for stream in _STREAMS:
-                self._driver.remove_toxic(name, f"{_RESET}_{stream}")
-            self._driver.enable(name)
+        for stream in _STREAMS:
+            self._driver.set_toxics({name: [] for name in self._carrying(flows, stream)}, ours=_degrades(stream))
+        opened = self._opened(flows)
+        self._driver.set_toxics({name: [] for name in opened}, ours=_resets)
+        self._driver.enable(*opened)
 
     def _opened(self, flows: Sequence[Flow]) -> list[str]:
         with self._lock:
             return [name for name, flow in self._flows.items() if flow in flows]
 
-    def _carrying(self, flow: Flow) -> list[tuple[str, Direction]]:
-        """What travels a flow: the requests of links opened that way, and the answers of links opened the other way."""
-        back = Flow(flow.to, flow.source)
-        with self._lock:
-            requests: list[tuple[str, Direction]] = [(name, "upstream") for name, each in self._flows.items() if each == flow]
-            return requests + [(name, "downstream") for name, each in self._flows.items() if each == back]
-
-    def _clear(self, name: str, stream: Direction) -> None:
-        ours = f"{_DEGRADE}_{stream}_"
-        for toxic in self._driver.proxy(name).toxics:
-            if toxic.name.startswith(ours):
-                self._driver.remove_toxic(name, toxic.name)
+    def _carrying(self, flows: Sequence[Flow], stream: Direction) -> list[str]:
+        """Whose `stream` travels these flows: requests of links opened that way, answers of links opened the other way."""
+        return self._opened(flows if stream == "upstream" else [Flow(flow.to, flow.source) for flow in flows])
 
 
-def _toxics(how: Degradation) -> list[tuple[str, ToxicType, float, dict[str, int]]]:
-    """Label, kind, toxicity and attributes of each toxic that a degradation needs."""
-    wanted: list[tuple[str, ToxicType, float, dict[str, int]]] = []
+def _toxics(how: Degradation, stream: Direction) -> list[ToxicView]:
+    """Each toxic that a degradation needs on one stream."""
+    wanted = []
     if how.latency_ms or how.jitter_ms:
-        wanted.append(("latency", "latency", 1.0, {"latency": how.latency_ms, "jitter": how.jitter_ms}))
+        name = f"{_DEGRADE}_{stream}_latency"
+        wanted.append(toxic("latency", stream=stream, name=name, latency=how.latency_ms, jitter=how.jitter_ms))
     if how.loss:
-        wanted.append(("loss", "latency", how.loss, {"latency": _RETRANSMIT_MS + 2 * how.latency_ms}))
+        name, delay_ms = f"{_DEGRADE}_{stream}_loss", _RETRANSMIT_MS + 2 * how.latency_ms
+        wanted.append(toxic("latency", stream=stream, name=name, toxicity=how.loss, latency=delay_ms))
     if how.bandwidth_kbps is not None:
-        wanted.append(("bandwidth", "bandwidth", 1.0, {"rate": how.bandwidth_kbps}))
+        wanted.append(toxic("bandwidth", stream=stream, name=f"{_DEGRADE}_{stream}_bandwidth", rate=how.bandwidth_kbps))
     return wanted
+
+
+def _resets(seen: ToxicView) -> bool:
+    return seen.name.startswith(_RESET)
+
+
+def _degrades(stream: Direction) -> Callable[[ToxicView], bool]:
+    return lambda seen: seen.name.startswith(f"{_DEGRADE}_{stream}_")

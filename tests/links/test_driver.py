@@ -141,12 +141,14 @@ def test_503_is_unknown():
 
 def test_a_change_that_reads_back_unchanged_is_an_error():
     """A server that says 200 and does nothing."""
-    with scripted(lambda *_: (200, PROXY)) as address:
+    with scripted(lambda _, path: (200, {"p": PROXY} if path == "/proxies" else PROXY)) as address:
         driver = ToxiproxyDriver(address)
         with pytest.raises(LinkError, match="reads back"):
             driver.disable("p")
         with pytest.raises(LinkError, match="reads back"):
             driver.add_toxic("p", "latency", stream="upstream", name="slow", latency=1)
+        with pytest.raises(LinkError, match="reads back"):
+            driver.create("p", "127.0.0.1:1", "127.0.0.1:3")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"name": 5}'])
