@@ -1,0 +1,71 @@
+"""The Compose file, its overlays and the experiments, as chaoslab reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import APP
+
+from chaoslab.spec.compose import load_stack
+from chaoslab.spec.load import load_experiment
+
+ROOT = APP.parents[1]
+STACK = APP / "compose.yaml"
+KNOWN_BAD = ROOT / "compose" / "known-bad"
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
+
+
+def test_every_service_stands_in_both_sites() -> None:
+    """Two of each service, one a site; a witness that stands in neither; an entry outside."""
+    topology = load_stack([STACK]).topology()
+    for service in ("auth", "talk", "pay", "partner", "pg"):
+        assert {replica.site for replica in topology.of_service(service)} == {"pangyo", "anyang"}
+    assert {replica.site for replica in topology.of_service("etcd")} == {"pangyo", "anyang", "witness"}
+    assert topology.replica("entry").site not in ("pangyo", "anyang", "witness")
+
+
+def test_every_replica_has_a_health_check() -> None:
+    """Nothing is called up that was not looked at."""
+    assert all(replica.healthcheck for replica in load_stack([STACK]).replicas)
+
+
+def test_every_service_has_objectives_and_journeys_that_read_and_write() -> None:
+    """A service without a tier or without a probe could die unnoticed."""
+    spec = load_stack([STACK]).spec
+    for name, service in spec.services.items():
+        assert service.tier in spec.tiers
+        assert {journey.op for journey in spec.journeys.values() if journey.service == name} == {"read", "write"}
+
+
+def test_every_service_that_may_lose_nothing_has_a_ledger() -> None:
+    """An RPO without a ledger would be a claim that nobody checks."""
+    spec = load_stack([STACK]).spec
+    strict = {name for name, service in spec.services.items() if service.tier and spec.tiers[service.tier].rpo}
+    assert strict == {journey.service for journey in spec.journeys.values() if journey.ledger}
+    assert all(journey.ledger.local for journey in spec.journeys.values() if journey.ledger)
+
+
+def test_the_known_bad_controller_stands_in_the_site_that_burns() -> None:
+    """The overlay moves every etcd member to pangyo, and nothing else."""
+    good = load_stack([STACK]).topology()
+    bad = load_stack([STACK, KNOWN_BAD / "controller-in-fire.yaml"]).topology()
+    assert {replica.site for replica in bad.of_service("etcd")} == {"pangyo"}
+    moved = {replica.name for replica in good.replicas if bad.replica(replica.name).site != replica.site}
+    assert moved == {"etcd-anyang", "etcd-witness"}
+
+
+def test_the_known_bad_pay_is_in_place_in_both_sites() -> None:
+    """The overlay swaps the program of pay, and nothing else."""
+    good, bad = load_stack([STACK]).services, load_stack([STACK, KNOWN_BAD / "ack-before-persist.yaml"]).services
+    changed = {name for name in good if good[name] != bad[name]}
+    assert changed == {"pay-pangyo", "pay-anyang"}
+    assert all(bad[name]["command"] == ["python", "-m", "pay_ack_first"] for name in changed)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_is_sound_and_says_what_it_claims(path: Path) -> None:
+    """It loads, its hypothesis is a sentence, and only what is tagged known-bad is expected to fail."""
+    experiment = load_experiment(path).experiment
+    assert experiment.hypothesis.endswith(".")
+    assert (experiment.expect is not None) == ("known-bad" in experiment.tags)
