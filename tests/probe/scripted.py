@@ -2,10 +2,10 @@
 
 It prints {"port": …} when it listens, and for each window {"kind", "begin_ns", "end_ns"} as it really was, on the
 monotonic clock, with "served_before_ns" and "served_after_ns", when it last and first served well around it (on a busy
-machine that is a while before and after). Kinds: refused (the listener and all connections go), silent (what arrives is never answered), 503,
-slow (answered 1.2 s late). POST stores {id, payload}, 201; GET /entries?writer=&after= reads back. `lose_every`: every
-n-th write is acknowledged and forgotten. `page`: at most so many entries a read. `drops_after_reads`: everything is
-gone after so many reads.
+machine that is a while before and after). Kinds: refused (the listener and all connections go), silent (what arrives is
+never answered), 503, slow (answered 1.2 s late). POST stores {id, payload}, 201; GET /entries?writer=&after= reads back.
+`lose_every`: every n-th write is acknowledged and forgotten. `page`: at most so many entries a read.
+`drops_after_reads`: everything is gone after so many reads.
 """
 
 from __future__ import annotations
