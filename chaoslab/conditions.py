@@ -47,7 +47,8 @@ class Conditions:
         try:
             answer = requests.get(self._url(spec.get), timeout=_TIMEOUT_S, allow_redirects=False)
             said = answer.json()
-            holds, observed = jmespath.search(spec.expect, said) is True, json.dumps(said)[:_SHOWN]
+            holds = jmespath.search(spec.expect, said) is True
+            observed = spec.expect if holds else f"not so: {spec.expect}; seen: {json.dumps(said)[:_SHOWN]}"
         except (requests.RequestException, ValueError) as failed:
             observed = f"GET {spec.get}: {_reason(failed)}"
         return Condition(t_ns=self._clock.now_ns(), id=id_, holds=holds, observed=observed, role=role)  # type: ignore[arg-type]
