@@ -214,8 +214,10 @@ def test_sockets_of_those_who_gave_up_do_not_pile_up(relay: Api, upstream: Upstr
     """A minute of retries behind a fence must not exhaust the relay."""
     address = relay.proxy(upstream.address, link=LINK)
     hold(relay, OUT, BACK)
-    for _ in range(20):
-        dial(address).close()
+    with dial(address):
+        for _ in range(20):
+            dial(address).close()
+        assert wait_for(lambda: relay("GET", "/chaoslab/state").json()["connections"]["p"] == 1)
     assert wait_for(lambda: relay("GET", "/chaoslab/state").json()["connections"]["p"] == 0)
 
 
