@@ -361,7 +361,7 @@ class Engine:
             for load_row in self._load.rows():
                 self._write(load_row)
         for row in self._tail.poll():
-            if isinstance(row, Probe):
+            if isinstance(row, Probe) and not self._faults:
                 self._steady.add(row)
             yield row
 

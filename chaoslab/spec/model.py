@@ -161,7 +161,7 @@ class LinkCut(_LinkFault):
 
 
 class LinkDegrade(_LinkFault):
-    """Latency and jitter one way, bandwidth in kilobytes a second, loss as the share of connections that stall."""
+    """Latency and jitter one way, bandwidth in kilobytes a second, loss as the share of connections that wait to resend."""
 
     fault: Literal["link.degrade"]
     latency: Seconds = 0.0

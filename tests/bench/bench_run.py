@@ -18,7 +18,6 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-REPLICA = "CHAOSLAB_REPLICA"
 
 
 def harness(child: int) -> list[psutil.Process]:
@@ -29,7 +28,7 @@ def harness(child: int) -> list[psutil.Process]:
 
 def is_ours(process: psutil.Process) -> bool:
     try:
-        return process.environ().get(REPLICA, "/relay").endswith("/relay") and "locust" not in " ".join(process.cmdline())
+        return any(word.startswith("chaoslab") and word != "chaoslab.locust_rows" for word in process.cmdline())
     except psutil.Error:
         return False
 
