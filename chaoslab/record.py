@@ -11,7 +11,6 @@ from typing import Any, Literal
 from chaoslab.events import Abort, Anchor, AnyRow, Condition, Fault, LedgerRead, Load, Note, Phase, PhaseRow, Probe
 
 EndedBy = Literal["inject", "heal", "end", "cut"]
-_ORDER = {event: rank for rank, event in enumerate(("inject", "effective", "ineffective", "heal", "healed", "unhealed"))}
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Injection:
     effective_ns: int | None
     heal_ns: int | None
     healed_ns: int | None
-    ineffective: bool
-    unhealed: bool
+    bites: bool  # as last seen
+    whole: bool  # as last seen
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -37,11 +36,12 @@ class Injection:
     @property
     def verified(self) -> bool:
         """The effect was seen from outside, and nothing undid it behind our back."""
-        return self.effective_ns is not None and not self.ineffective and not self.restarted
+        return self.bites and not self.restarted
 
     @property
     def heal_verified(self) -> bool:
-        return self.healed_ns is not None and not self.unhealed
+        """Seen from outside."""
+        return self.whole
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _by_journey(slots: list[Probe]) -> dict[str, list[Probe]]:
 
 
 def _injections(rows: list[Fault]) -> list[Injection]:
-    ordered = sorted(rows, key=lambda row: (row.id, row.t_ns, _ORDER[row.event]))
+    ordered = sorted(rows, key=lambda row: (row.id, row.t_ns, row.event))
     found = [one for _, own in groupby(ordered, key=lambda row: row.id) for one in _injections_of_one(list(own))]
     return sorted(found, key=lambda one: (one.inject_ns, one.id))
 
@@ -233,7 +233,13 @@ def _injection(rows: list[Fault]) -> Injection:
         effective_ns=at.get("effective"),
         heal_ns=at.get("heal"),
         healed_ns=at.get("healed"),
-        ineffective="ineffective" in at,
-        unhealed="unhealed" in at,
+        bites=_last_of(rows, "effective", "ineffective"),
+        whole=_last_of(rows, "healed", "unhealed"),
         detail=detail,
     )
+
+
+def _last_of(rows: list[Fault], yes: str, no: str) -> bool:
+    """Whether the last of these two events was the first one."""
+    said = [row.event for row in rows if row.event in (yes, no)]
+    return bool(said) and said[-1] == yes

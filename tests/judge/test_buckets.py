@@ -109,6 +109,13 @@ def test_a_loss_between_two_faults_is_dated_by_the_next():
     assert (ledger(result).lost_after_fault, ledger(result).rpo_s) == (0, pytest.approx(1.0 - 0.004))
 
 
+def test_a_loss_from_under_one_fault_is_not_excused_by_the_next():
+    """Acknowledged while the first was on: after the fault, whatever struck later."""
+    faults = [FaultScript("fire", 0.0, 0.05, 5.0, 5.1), FaultScript("again", 9.0, 9.05, 20.0, 20.1)]
+    result = judged_rows(with_final(without(w(4.0)), RUN.but(faults=faults)), {"rpo": "< 1h"})
+    assert ledger(result).lost_after_fault == 1
+
+
 def test_any_loss_fails_where_no_rpo_speaks_of_it():
     """Without an RPO nothing allows a loss."""
     result = judged_rows(with_final(without(w(-1.0))), {"rto": "< 10s"})
@@ -224,6 +231,15 @@ def test_the_last_final_read_counts():
     assert judged_rows([*RUN.rows(), ledger_read(tail, at=29.0, site="anyang", after_seq=SEQ + 1000)]).verdict == "pass"
     gone = ledger_read(tail[1:], at=29.0, site="anyang", after_seq=SEQ + 1000)
     assert ledger(judged_rows([*RUN.rows(), gone])).divergent == 1
+
+
+def test_sites_are_compared_where_both_were_read():
+    """One site's only final read covers the last writes alone: it says nothing of the others."""
+    tail = [item for item in judged_items() if int(item[0].rpartition("-")[2]) > SEQ + 1000]
+    rows = [row for row in RUN.rows() if not (isinstance(row, LedgerRead) and row.site == "anyang")]
+    partial = ledger_read(tail, site="anyang", after_seq=SEQ + 1000)
+    assert ledger(judged_rows([*rows, partial])).divergent == 0
+    assert ledger(judged_rows([*rows, replace(partial, items=tail[1:])])).divergent == 1
 
 
 def judged_items() -> Items:

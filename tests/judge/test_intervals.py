@@ -102,6 +102,16 @@ def test_stable_takes_half_a_second_where_slots_are_dense():
     )
 
 
+def test_stable_takes_25_slots_where_they_are_rare():
+    """At 10 slots a second that is two and a half seconds."""
+    probe = {"rate": 10}
+    rare = Run(bad=outage(0.1, 20.0 - 2.4), rate=10)
+    assert judged(rare, experiment({"rto": "< 1h"}, probe=probe)).services["talk"].status == "not_recovered"
+    assert (
+        judged(rare.but(bad=outage(0.1, 17.5)), experiment({"rto": "< 1h"}, probe=probe)).services["talk"].status == "recovered"
+    )
+
+
 def test_slots_due_before_the_fault_do_not_count():
     """A bad slot just before f0 is neither downtime nor a reason for a verdict on the fault."""
     result = judged(Run(bad=outage(-0.04, 0.0)), experiment({"unaffected": True}))
@@ -146,7 +156,8 @@ def test_what_was_late_before_the_heal_is_bad_although_it_ends_after_it():
 
 def replace_end(slot, end_s, *, good):
     outcome = slot.outcome if good else ("indeterminate" if slot.op == "write" else "bad")
-    return changed(slot, end_ns=round((100 + end_s) * 1e9), good=good, outcome=outcome)
+    end_ns = round((100 + end_s) * 1e9)
+    return changed(slot, t_ns=end_ns, end_ns=end_ns, good=good, outcome=outcome)
 
 
 def test_a_service_is_as_its_worst_journey():
@@ -155,6 +166,12 @@ def test_a_service_is_as_its_worst_journey():
     assert result.services["talk"].status == "not_recovered"
     assert result.services["talk"].availability == result.journeys["talk.send"].availability
     assert result.journeys["talk.read"].rto_s is None
+    assert (
+        objective(
+            judged(Run(bad={"talk.send": [(0.1, 5.0)]}), experiment({"availability": "> 90%"})), "talk.availability"
+        ).verdict
+        == "fail"
+    )
     assert "talk.send" in objective(result, "talk.rto").why
 
 
@@ -261,6 +278,12 @@ def test_an_unverified_fault_supports_no_verdict_on_rto():
     assert verdicts(result)["talk.rto"] == "inconclusive"
     assert verdicts(result)["fault.fire"] == "inconclusive"
     assert result.verdict == "inconclusive"
+
+
+def test_a_fault_that_was_healed_behind_our_back_supports_no_verdict_on_rto():
+    """The relay restarted: what looks like a recovery may be the end of the fault."""
+    run = Run(faults=[FaultScript(detail={"restarted": True})], bad=outage(0.1, 5.0))
+    assert verdicts(judged(run, experiment(RTO)))["talk.rto"] == "inconclusive"
 
 
 @pytest.mark.parametrize("end", [aborted(3.0), note("interrupted", 3.0), note("error", 3.0)])

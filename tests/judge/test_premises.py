@@ -179,6 +179,23 @@ def test_a_fault_that_did_not_go_as_scripted_is_inconclusive(fault, why):
     assert result.verdict != "pass"
 
 
+@pytest.mark.parametrize(
+    ("events", "verdict"),
+    [
+        (["effective", "ineffective"], "inconclusive"), (["ineffective", "effective"], "pass"),
+        (["healed", "unhealed"], "inconclusive"), (["unhealed", "healed"], "pass"),
+    ],
+)  # fmt: skip
+def test_what_was_seen_last_of_a_fault_counts(events, verdict):
+    """An effect that was lost again is none; a heal that came through at the second try is one."""
+    first, last = events
+    at = {"effective": 1.0, "ineffective": 1.0, "healed": 21.0, "unhealed": 21.0}
+    fault = {"id": "fire", "name": "site.power-loss", "target": "pangyo"}
+    rows = [row for row in RUN.rows() if not (isinstance(row, Fault) and row.event in events)]
+    rows += [Fault(t_ns=ns(at[event] + n), event=event, **fault) for n, event in enumerate((first, last))]
+    assert objective(judge(experiment(), stack_spec(), rows), "fault.fire").verdict == verdict
+
+
 def test_a_fault_that_could_not_be_prepared_says_why():
     """Never injected: the reason that was noted is the reason that is shown."""
     why = {"why": "no witness"}
