@@ -54,6 +54,7 @@ class ComposeStack:
         self._files = compose.files
         self._run_id = run_id
         self._data = data
+        self._logs = logs
         self._project_file = data / "project.json"
         self._clock = clock
         self._allow_remote = allow_remote
@@ -146,14 +147,17 @@ class ComposeStack:
         self._down = True
         self._starting.end()
         self._building.end()
-        self._ports.release()
-        shutil.rmtree(self._data, ignore_errors=True)
-        if self._known is None:
-            return []
         try:
-            return self._known.sweep()
+            return self._sweep(self._known) if self._known is not None else []
         except ChaoslabError as failed:
             return [f"containers, networks and volumes labelled chaoslab.run={self._run_id}: {failed}"]
+        finally:
+            self._ports.release()
+            shutil.rmtree(self._data, ignore_errors=True)
+
+    def _sweep(self, containers: Containers) -> list[str]:
+        containers.save_logs(self._logs)
+        return containers.sweep()
 
     def _check_wanted(self) -> None:
         if self._down:

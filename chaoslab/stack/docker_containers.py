@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
@@ -17,6 +18,7 @@ from chaoslab.stack.protocol import State
 from chaoslab.stack.topology import Address
 
 _AT_ONCE = 16
+_LOG_LINES_MAX = 50_000  # of one container
 _GONE = (404, 409)  # not there any more, or not running any more
 _STATES: Mapping[str, State] = {"running": "running", "paused": "paused", "restarting": "running"}
 
@@ -78,7 +80,8 @@ class Containers:
         """The first process of each running or paused container of these replicas, as the engine numbers it."""
         alive = [one.id for one in self.of(replicas) if one.state in ("running", "paused")]
         states = self.at_once(self.inspect, alive)
-        return {id_: int(state["State"]["Pid"]) for id_, state in zip(alive, states, strict=True)}
+        numbers = {id_: int(state["State"]["Pid"]) for id_, state in zip(alive, states, strict=True)}
+        return {id_: pid for id_, pid in numbers.items() if pid}  # 0: ended since it was listed
 
     def published(self, replica: str) -> dict[int, Address]:
         """Where the machine publishes a container's ports."""
@@ -95,6 +98,17 @@ class Containers:
         with engine_errors(f"reading the log of {replica}"):
             texts = [self._api.logs(one.id, tail=lines).decode(errors="replace") for one in self.of([replica])]
         return [line for text in texts for line in text.splitlines()][-lines:]
+
+    def save_logs(self, folder: Path) -> None:
+        """Write what each container of the run has said to `<name>.log`, before it is removed."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def save(one: Seen) -> None:
+            with (folder / f"{one.replica}.log").open("ab") as file:
+                file.write(self._api.logs(one.id, timestamps=True, tail=_LOG_LINES_MAX))
+
+        with engine_errors("saving logs"):
+            self.at_once(save, self.seen())
 
     # --- doing
 
