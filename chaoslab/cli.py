@@ -10,6 +10,7 @@ import click
 
 from chaoslab import __version__
 from chaoslab.errors import ChaoslabError, ExitCode
+from chaoslab.masking import mask_shapes
 
 # name: where it is, what `chaoslab --help` says of it
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -21,7 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "relay": ("chaoslab.commands.relay:relay_command", "Run the relay alone, in place of toxiproxy-server."),
     "doctor": ("chaoslab.doctor:doctor_command", "Say what this machine can do, and the cure for what it can't."),
     "schema": ("chaoslab.commands.spec:schema_command", "Print the JSON Schema of experiments, for editors."),
+    "export": ("chaoslab.commands.export:export_command", "Pack a run as evidence that others can check."),
     "heal": ("chaoslab.commands.heal:heal_command", "Undo what an interrupted or kept run left behind."),
+    "stop": ("chaoslab.commands.stop:stop_command", "End every run on this machine and block new ones."),
+    "resume": ("chaoslab.commands.stop:resume_command", "Let runs begin again after a stop."),
 }
 
 _EPILOG = """Exit codes: 0 pass, 1 fail, 2 wrong command line or spec, 3 inconclusive, 4 aborted, 5 error,
@@ -65,6 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wrong.show()
         sys.exit(ExitCode.USAGE)
     except ChaoslabError as failed:
-        click.echo(f"chaoslab: {failed}", err=True)
+        click.echo(f"chaoslab: {mask_shapes(str(failed))}", err=True)
         sys.exit(failed.exit_code)
     sys.exit(status if isinstance(status, int) else ExitCode.PASS)

@@ -24,6 +24,7 @@ from chaoslab.events import Fault as FaultRow
 from chaoslab.faults import Fault, fault_for
 from chaoslab.ledger import read_all_sites
 from chaoslab.load import LoadProcess
+from chaoslab.masking import Secrets
 from chaoslab.probe.plan import plan_for
 from chaoslab.prober import ProberProcess
 from chaoslab.schedule import Action, end_of, schedule
@@ -31,7 +32,7 @@ from chaoslab.spec.load import Loaded
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.stack.protocol import Stack
 from chaoslab.steady import SteadyWindow
-from chaoslab.store import HistoryWriter, RunFolder
+from chaoslab.store import HistoryWriter, RunFolder, write_whole
 from chaoslab.tail import HistoryTail
 from chaoslab.undo import UndoJournal
 
@@ -82,6 +83,7 @@ class Job:
     keep: bool = False
     seed: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    secrets: Secrets = field(default_factory=Secrets)
 
 
 class _EndsEarly(Exception):
@@ -114,7 +116,7 @@ class Engine:
         self._said: SimpleQueue[str] = SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
         self._work: list[Future[None]] = []
-        self._history = HistoryWriter(job.folder.history)
+        self._history = HistoryWriter(job.folder.history, job.secrets)
         self._tail = HistoryTail(job.folder.history)
         self._steady = SteadyWindow(self._experiment.steady_state, self._experiment.probe)
         self._conditions = Conditions(job.stack, self._experiment.steady_state.conditions, clock)
@@ -175,7 +177,7 @@ class Engine:
         if self._experiment.load is not None:
             self._load = LoadProcess(self._experiment.load, base_url, self._job.folder.logs, seed=self._job.seed).start()
         plan = plan_for(self._job.loaded.compose.spec, self._experiment, base_url, self._job.folder.history, self._writer)
-        self._prober = ProberProcess(plan, self._job.folder.logs)
+        self._prober = ProberProcess(plan, self._job.folder.logs, self._job.folder.private)
         self._prober.start()
 
     @property
@@ -398,7 +400,7 @@ class Engine:
             self._note("error", str(failed))
         except Exception as bug:
             self._broken = True
-            self._job.folder.logs.joinpath("harness.log").write_text(traceback.format_exc())
+            write_whole(self._job.folder.logs / "harness.log", traceback.format_exc().encode(errors="replace"))
             self._note("error", f"the harness broke: {type(bug).__name__}: {bug} (see logs/harness.log)")
 
     @contextlib.contextmanager

@@ -39,6 +39,16 @@ def host_facts() -> dict[str, Any]:
     }
 
 
+def git_state(folder: Path) -> dict[str, Any]:
+    """The commit that a folder's work tree stands on, and whether it is `dirty`; empty where there is none, or no git."""
+    try:
+        commit = run(["git", "-C", str(folder), "rev-parse", "HEAD"], timeout_s=_ANSWER_S)
+        changes = run(["git", "-C", str(folder), "status", "--porcelain"], timeout_s=_ANSWER_S)
+    except EnvironmentFault:
+        return {}
+    return {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())} if commit.returncode == 0 else {}
+
+
 def versions() -> dict[str, str]:
     """Of the servers of the stack and of the packages that take part; what is not installed is left out."""
     commands = {"etcd": ("etcd", "--version"), "caddy": ("caddy", "version"), "postgres": ("postgres", "--version")}

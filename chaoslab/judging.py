@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chaoslab.events import AnyRow, PhaseRow
+from chaoslab.events import Anchor, AnyRow, PhaseRow
 from chaoslab.result import Result
 from chaoslab.spec.resolved import load_resolved
 from chaoslab.store import RunFolder
@@ -15,7 +15,7 @@ def judge_stored(folder: RunFolder) -> Result:
     """The verdict on a stored run, from its history and its resolved spec alone. Raises ChaoslabError when they are broken."""
     experiment, stack = load_resolved(folder.experiment)
     rows = folder.read_rows()
-    return _with_cleanup(judge(experiment, stack, rows), rows)
+    return _with_origin(_with_cleanup(judge(experiment, stack, rows), rows), rows)
 
 
 def _with_cleanup(result: Result, rows: list[AnyRow]) -> Result:
@@ -23,3 +23,9 @@ def _with_cleanup(result: Result, rows: list[AnyRow]) -> Result:
     left = sorted({text for detail in ends for text in detail.get("left", ())})
     cleanup = "incomplete" if left or not ends else "kept" if ends[-1].get("kept") else "complete"
     return msgspec.structs.replace(result, cleanup=cleanup, left_behind=left)
+
+
+def _with_origin(result: Result, rows: list[AnyRow]) -> Result:
+    """How to run it again, as the run's own first row says."""
+    facts = next((row.facts for row in rows if isinstance(row, Anchor)), {})
+    return msgspec.structs.replace(result, seed=facts.get("seed"), command=facts.get("command", ""))

@@ -11,15 +11,17 @@ from chaoslab.spec.objectives import objectives_for
 from chaoslab.stack.topology import Topology
 
 
-def describe(loaded: Loaded, runtime: str, why: str) -> str:
-    """The plan of a run as lines for people."""
-    return "\n".join(_lines(loaded, runtime, why))
+def describe(loaded: Loaded, runtime: str, why: str, warning: str | None = None) -> str:
+    """The plan of a run as lines for people. `warning`: why its commands need permission, if they do."""
+    return "\n".join(_lines(loaded, runtime, why, warning))
 
 
-def _lines(loaded: Loaded, runtime: str, why: str) -> Iterator[str]:
+def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None) -> Iterator[str]:
     experiment, topology = loaded.experiment, loaded.compose.topology()
     objectives = objectives_for(experiment, loaded.compose.spec)
     yield f"{experiment.name}: {experiment.title}"
+    if warning is not None:
+        yield f"  note      {warning}; it runs with --allow-exec only"
     yield f"  claims    {experiment.hypothesis}"
     yield f"  runtime   {runtime} ({why})"
     for place in topology.places:

@@ -17,16 +17,17 @@ _MARGIN_S = 3.0
 class ProberProcess:
     """One prober. It ends with its standard input, so it does not outlive the harness."""
 
-    def __init__(self, plan: ProbePlan, folder: Path) -> None:
+    def __init__(self, plan: ProbePlan, folder: Path, private: Path | None = None) -> None:
+        """`folder` takes the log; `private` the plan, which holds the headers as they are, and goes at the end."""
         self._plan = plan
+        self._plan_file = (private or folder) / "probe-plan.json"
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Write the plan and start the prober on it. Raises EnvironmentFault."""
-        path = self._folder / "probe-plan.json"
-        write_whole(path, encode_plan(self._plan))
-        command = [sys.executable, "-m", "chaoslab.probe", str(path)]
+        write_whole(self._plan_file, encode_plan(self._plan))
+        command = [sys.executable, "-m", "chaoslab.probe", str(self._plan_file)]
         self._child = spawn(command, log=self._folder / "probe.log", stdin=subprocess.PIPE)
 
     def poll(self) -> str | None:
@@ -43,3 +44,4 @@ class ProberProcess:
             longest_s = max((target.timeout_s for target in self._plan.targets), default=0.0)
             end_group(self._child, grace_s=longest_s + _MARGIN_S)
             self._child = None
+        self._plan_file.unlink(missing_ok=True)

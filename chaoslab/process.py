@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -31,13 +32,18 @@ def spawn(
     Raises EnvironmentFault when the program is not there or may not run.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as sink:
+    with _private_log(log) as sink:
         try:
             return subprocess.Popen(
                 list(command), stdin=stdin, stdout=sink, stderr=sink, env=env, cwd=cwd, start_new_session=True
             )
         except OSError as broken:
             raise EnvironmentFault(f"cannot start {command[0]}: {broken}") from broken
+
+
+def _private_log(path: Path) -> IO[bytes]:
+    """Logs may hold what is nobody else's business."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
 
 
 def end_group(child: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> int:

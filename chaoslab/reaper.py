@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from chaoslab import registry
 from chaoslab.process import spawn
 from chaoslab.undo import undo
 
@@ -32,7 +33,10 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    left = undo(Path(arguments[0]))
+    journal = Path(arguments[0])
+    left = undo(journal)
+    if not left:
+        registry.forget_journal(journal)
     sys.stderr.write("".join(f"left: {line}\n" for line in left))
     return 1 if left else 0
 

@@ -133,6 +133,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     `overhead_s` is what is left of `duration_s` without `boot_s` and the scripted time: the steady state's hold, the timeline
     up to its last heal, and the failback's hold. Waiting for the stack to heal and to fail back is thus part of it.
+    `command` runs the same again, with the same `seed`.
     """
 
     experiment: str
@@ -153,4 +154,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     cleanup: str = "complete"
     left_behind: list[str] = []
     versions: dict[str, str] = {}
+    seed: int | None = None
+    command: str = ""
     schema: str = SCHEMA

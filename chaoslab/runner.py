@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import randbits, token_hex
 from typing import Any
 
-from chaoslab import reaper
+from chaoslab import reaper, registry
 from chaoslab.clock import SYSTEM
 from chaoslab.engine import Engine, Finished, Job, Said, Tick
 from chaoslab.errors import ChaoslabError, ExitCode
 from chaoslab.events import PhaseRow
 from chaoslab.judging import judge_stored
+from chaoslab.masking import Secrets
 from chaoslab.report import html
 from chaoslab.report.junit import render_junit
 from chaoslab.report.status import StatusTracker
 from chaoslab.report.view import View
 from chaoslab.report.words import exit_code_of
 from chaoslab.result import Result
+from chaoslab.scrub import scrub, secrets_of
 from chaoslab.spec.load import Loaded, dump_resolved
+from chaoslab.spec.resolved import load_resolved
 from chaoslab.stack.embedded import RUN, EmbeddedStack
 from chaoslab.stack.protocol import Stack
 from chaoslab.store import ROOT, HistoryWriter, RunFolder, write_whole
+from chaoslab.trust import require_permission
 from chaoslab.undo import EndProcesses, RemoveFolder, UndoJournal, undo_journal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,7 +40,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Options:
-    """How to run. `seed` None draws one; it is in the result."""
+    """How to run. `seed` None draws one; it is in the result. `command` runs the same again, once a seed is added to it.
+
+    `allow_exec`: commands of a spec that is not the project's own may run.
+    """
 
     runtime: str = "embedded"
     keep: bool = False
@@ -43,6 +51,7 @@ class Options:
     root: Path = ROOT
     facts: dict[str, Any] | None = None
     command: str = ""
+    allow_exec: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,26 +65,46 @@ class Outcome:
 
 def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     """Run an experiment and leave a complete run folder. Raises ChaoslabError only before anything was started."""
-    seed = secrets.randbits(32) if options.seed is None else options.seed
-    run_id = secrets.token_hex(4)
+    require_permission(loaded, Path.cwd(), allowed=options.allow_exec)
+    run_id = token_hex(4)
+    place = registry.enter(run_id)
+    clean = False
+    try:
+        outcome = _run(loaded, options, view, run_id, place)
+        clean = outcome.result.cleanup == "complete"
+        return outcome
+    finally:
+        place.leave(done=clean or not place.journal)
+
+
+def _run(loaded: Loaded, options: Options, view: View, run_id: str, place: registry.Registered) -> Outcome:
+    seed = randbits(32) if options.seed is None else options.seed
+    secrets = secrets_of(loaded, os.environ)
     folder = RunFolder.create(options.root.resolve(), loaded.experiment.name)
-    write_whole(folder.experiment, dump_resolved(loaded).encode())
+    write_whole(folder.experiment, dump_resolved(loaded, secrets).encode())
     journal = UndoJournal(undo_journal(folder.path))
+    place.has_journal(journal.path)
     data = Path(tempfile.gettempdir()) / f"chaoslab-{run_id}"
-    journal.plan(RemoveFolder(str(data)))
-    journal.plan(EndProcesses(RUN, run_id))
+    for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), EndProcesses(RUN, run_id)):
+        journal.plan(step)
     watcher = reaper.start(journal.path)
     data.mkdir(mode=0o700)
     stack: Stack = EmbeddedStack(loaded.compose, run_id, data, folder.logs)
-    facts = {**(options.facts or {}), "seed": seed, "command": options.command, "run_id": run_id}
-    job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts)
+    facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
+    job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets)
     threading.Thread(target=html.warm_up, daemon=True).start()
-    finished = _listen(Engine(job), view)
+    finished = _listen(Engine(job), view, secrets)
     left = [*finished.left_behind, *_dismiss(watcher, options.keep)]
-    return _conclude(loaded, folder, left, finished.interrupted)
+    if not options.keep:
+        scrub(folder.logs, secrets)
+    return _conclude(folder, secrets, left, finished.interrupted)
 
 
-def _listen(engine: Engine, view: View) -> Finished:
+def _again(command: str, seed: int) -> str:
+    return f"{command} --seed {seed}" if command else ""
+
+
+def _listen(engine: Engine, view: View, secrets: Secrets) -> Finished:
     tracker = StatusTracker()
     with _signals_to(engine.stop, view):
         for event in engine.events():
@@ -85,7 +114,7 @@ def _listen(engine: Engine, view: View) -> Finished:
                 case Tick():
                     view.tick(tracker.status())
                 case Said(text):
-                    view.tell(text)
+                    view.tell(secrets.text(text))
                 case row:
                     tracker.row(row)
                     view.row(row)
@@ -120,13 +149,15 @@ def _dismiss(watcher: Any, keep: bool) -> Sequence[str]:
     return [] if reaper.dismiss(watcher) == 0 else [f"see {watcher.args[-1]} and reaper.log beside it"]
 
 
-def _conclude(loaded: Loaded, folder: RunFolder, left: Sequence[str], interrupted: bool) -> Outcome:
+def _conclude(folder: RunFolder, secrets: Secrets, left: Sequence[str], interrupted: bool) -> Outcome:
+    """From here on nothing is known but what is stored, and that holds no secrets."""
     if left:
-        with HistoryWriter(folder.history) as history:
+        with HistoryWriter(folder.history, secrets) as history:
             history.append(PhaseRow(t_ns=SYSTEM.now_ns(), phase="down", event="end", detail={"left": [*left]}))
+    experiment, stack = load_resolved(folder.experiment)
     result = judge_stored(folder)
-    folder.write_result(result)
-    page = html.render_html(result, loaded.experiment, loaded.compose.spec, folder.read_rows(), {})
+    page = html.render_html(result, experiment, stack, folder.read_rows(), {})
     write_whole(folder.report, page.encode())
     write_whole(folder.junit, render_junit(result).encode())
+    folder.write_result(result)
     return Outcome(folder, result, ExitCode.INTERRUPTED if interrupted else exit_code_of(result))

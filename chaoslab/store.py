@@ -13,17 +13,18 @@ import difflib
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
 from chaoslab.clock import utc_now
 from chaoslab.errors import ChaoslabError, EnvironmentFault, SpecError
 from chaoslab.events import AnyRow, Row, encode, read_history
+from chaoslab.masking import Secrets
 from chaoslab.result import SCHEMA, Result
 
 ROOT = Path("runs")
@@ -54,7 +55,8 @@ class RunFolder:
         with _explained(root / experiment):
             (root / experiment).mkdir(parents=True, exist_ok=True)
             path = _make_unique(root / experiment, stamp)
-            (path / "logs").mkdir(mode=_PRIVATE_FOLDER)
+            for name in ("logs", "private"):
+                (path / name).mkdir(mode=_PRIVATE_FOLDER)
             _point_latest_at(path)
         return cls(path)
 
@@ -87,6 +89,11 @@ class RunFolder:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def private(self) -> Path:
+        """What the run keeps to itself while it goes; it is gone at the end."""
+        return self.path / "private"
+
     def write_result(self, result: Result) -> None:
         """Write `result.json`, whole or not at all. Raises EnvironmentFault."""
         write_whole(self.result, result_json(result))
@@ -117,9 +124,10 @@ class RunFolder:
 class HistoryWriter:
     """Appends rows to a history: one write a line, so several threads and processes may share the file."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or creates the file. Raises EnvironmentFault."""
+    def __init__(self, path: Path, secrets: Secrets | None = None) -> None:
+        """Opens or creates the file; `secrets` never get into it. Raises EnvironmentFault."""
         self.path = path
+        self._secrets = secrets or Secrets()
         self._lock = threading.Lock()  # append and close may meet; a closed descriptor's number is used again
         self._closed = False
         with _explained(path):
@@ -127,7 +135,7 @@ class HistoryWriter:
 
     def append(self, row: Row) -> None:
         """Write one row; it survives the death of this process. Raises EnvironmentFault, above all on a full disk."""
-        line = encode(row)
+        line = encode(self._secrets.row(row))
         with self._lock, _explained(self.path):
             if self._closed:
                 raise ChaoslabError(f"{self.path}: a row came after the history was closed")
@@ -173,12 +181,19 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises EnvironmentFault.
     """
+    with private_writer(path) as sink:
+        sink.write(content)
+
+
+@contextlib.contextmanager
+def private_writer(path: Path) -> Generator[IO[bytes]]:
+    """As `write_whole`, for what is written piece by piece; it takes its place when the block ends without an error."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with _explained(path):
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _PRIVATE_FILE)
             with os.fdopen(descriptor, "wb") as sink:
-                sink.write(content)
+                yield sink
                 sink.flush()
                 os.fsync(sink.fileno())
             draft.replace(path)
@@ -188,7 +203,17 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def result_json(result: Result) -> bytes:
     """The result for people and machines: indented, keys sorted, seconds to the millisecond."""
-    plain = _rounded(msgspec.to_builtins(result))
+    return _json(result)
+
+
+def repeats_json(results: Sequence[Result], worst: int, spread: Mapping[str, Any]) -> bytes:
+    """Several runs in one object: all results, the number of the worst (from 1) with its verdict, and the spread."""
+    decides = {"run": worst + 1, "verdict": results[worst].verdict}
+    return _json({"runs": list(results), "worst": decides, "spread": dict(spread)})
+
+
+def _json(value: Any) -> bytes:
+    plain = _rounded(msgspec.to_builtins(value))
     return msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=2) + b"\n"
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from chaoslab.store import RunFolder
 
 
 @click.command("analyze")
@@ -14,17 +20,33 @@ import click
 def analyze_command(run: str, as_json: bool) -> int:
     """Judge a stored run again from its history; the result is the same as the run's own. Nothing is written.
 
-    RUN is a run folder, or an experiment's name (its latest run).
+    RUN is a run folder, an experiment's name (its latest run), or a bundle of `chaoslab export`, packed or unpacked. A bundle
+    is held against its checksums first; one that was changed is not judged (exit 5).
     """
     from chaoslab.judging import judge_stored
     from chaoslab.report.terminal import make_console, print_verdict
     from chaoslab.report.words import exit_code_of
-    from chaoslab.store import load_run, result_json
+    from chaoslab.store import result_json
 
-    folder = load_run(Path(run))
-    result = judge_stored(folder)
+    with _run(Path(run)) as folder:
+        result = judge_stored(folder)
     if as_json:
         sys.stdout.buffer.write(result_json(result))
     else:
-        print_verdict(result, make_console(sys.stdout), report=str(folder.report))
+        print_verdict(result, make_console(sys.stdout), report=str(folder.report) if folder.report.exists() else None)
     return exit_code_of(result)
+
+
+@contextlib.contextmanager
+def _run(path: Path) -> Iterator[RunFolder]:
+    from chaoslab.evidence import check, is_bundle, unpacked
+    from chaoslab.store import load_run
+
+    if path.is_file():
+        with unpacked(path) as folder:
+            yield folder
+        return
+    folder = load_run(path)
+    if is_bundle(folder.path):
+        check(folder.path)
+    yield folder

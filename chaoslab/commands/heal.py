@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import click
 
+from chaoslab import registry
 from chaoslab.errors import ExitCode, SpecError
+from chaoslab.evidence import is_bundle
 from chaoslab.store import ROOT, load_run
+from chaoslab.trust import is_own
 from chaoslab.undo import open_steps, undo, undo_journal
 
 
 @click.command("heal")
 @click.argument("run", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every run below runs/ that has something left to undo.")
+@click.option("--all", "everything", is_flag=True, help="Every run below runs/, and every one that this machine knows of.")
 def heal_command(run: str | None, everything: bool) -> int:
     """Undo what a run that was killed, or kept with --keep, left behind. Does nothing the second time.
 
-    RUN is a run folder or an experiment's name (its latest run).
+    RUN is a run folder or an experiment's name (its latest run). A run that is still going is left alone.
     """
     if not run and not everything:
         raise SpecError("say which run, or --all", cure="chaoslab heal idc-fire")
-    journals = sorted(ROOT.glob("*/*/undo.jsonl")) if everything else [undo_journal(load_run(Path(run or "")).path)]
+    known = {Path(entry.journal).resolve(): (entry.run_id, alive) for entry, alive in registry.entries() if entry.journal}
+    journals = {*ROOT.resolve().glob("*/*/undo.jsonl"), *known} if everything else {_journal_of(run or "", known)}
     unclean = False
-    for journal in {path.resolve() for path in journals if open_steps(path)}:
-        left = undo(journal)
+    for journal in sorted({path.resolve() for path in journals}):
+        run_id, alive = known.get(journal, ("", False))
+        if alive:
+            click.echo(f"{journal.parent}: still going; end it with Ctrl-C, or: chaoslab stop --all")
+            continue
+        left = undo(journal) if (something := open_steps(journal)) else []
         unclean |= bool(left)
-        click.echo(f"{journal.parent}: " + (f"left: {', '.join(left)}" if left else "healed"))
+        if something:
+            click.echo(f"{journal.parent}: " + (f"left: {', '.join(left)}" if left else "healed"))
+        if run_id and not left:
+            registry.forget(run_id)
     return ExitCode.UNCLEAN if unclean else ExitCode.PASS
+
+
+def _journal_of(run: str, known: Container[Path]) -> Path:
+    """The journal of a run that is ours: undoing removes folders and runs commands, which nobody else's journal may."""
+    folder = load_run(Path(run)).path.resolve()
+    journal = undo_journal(folder)
+    ours = journal in known or folder.is_relative_to(ROOT.resolve()) or is_own(folder, Path.cwd())
+    if is_bundle(folder) or not ours:
+        raise SpecError(
+            f"{folder} is not a run of this project, and its journal is not carried out", cure="heal it where it ran"
+        )
+    return journal

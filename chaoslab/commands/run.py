@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from chaoslab.errors import ExitCode
+from chaoslab.masking import mask_shapes
 
 if TYPE_CHECKING:
-    from chaoslab.runner import Outcome
-    from chaoslab.spec.load import Loaded
+    from rich.console import Console
 
-_SEVERITY = ("pass", "inconclusive", "aborted", "error", "fail")  # the worst of several runs decides
+    from chaoslab.runner import Options, Outcome
+    from chaoslab.spec.load import Loaded
 
 
 @click.command("run")
@@ -32,10 +33,15 @@ _SEVERITY = ("pass", "inconclusive", "aborted", "error", "fail")  # the worst of
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value of the spec: --set load.users=5."
 )
 @click.option(
-    "--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="Run so many times; the worst run decides."
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Boot and run so many times; the worst decides.",
 )
 @click.option("--seed", type=int, default=None, help="Seed of the load, to run the same again.")
 @click.option("--keep", is_flag=True, help="Leave the stack up at the end; `chaoslab heal NAME` takes it down.")
+@click.option("--allow-exec", is_flag=True, help="Let `exec` faults of a spec run that is not this project's own.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved targets and times; start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the result, as JSON.")
 def run_command(
@@ -45,6 +51,7 @@ def run_command(
     repeat: int,
     seed: int | None,
     keep: bool,
+    allow_exec: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -63,45 +70,69 @@ def run_command(
     runtime, why = _pick_runtime(runtime)
     if dry_run:
         from chaoslab.plan import describe
+        from chaoslab.trust import foreign_commands
 
-        click.echo(describe(loaded, runtime, why))
+        click.echo(mask_shapes(describe(loaded, runtime, why, foreign_commands(loaded, Path.cwd()))))
         return ExitCode.PASS
-    return _run(loaded, runtime, why, repeat, seed, keep, as_json)
+    from chaoslab.host import git_state, host_facts
+    from chaoslab.runner import Options
+
+    facts = {**host_facts(), "git": git_state(Path.cwd())}
+    command = _command(experiment, runtime, overrides, keep=keep, allow_exec=allow_exec)
+    options = Options(runtime, keep, seed, facts=facts, command=command, allow_exec=allow_exec)
+    return _run(loaded, options, why, repeat, as_json)
 
 
-def _run(loaded: Loaded, runtime: str, why: str, repeat: int, seed: int | None, keep: bool, as_json: bool) -> int:
-    from chaoslab.host import host_facts
-    from chaoslab.report.terminal import make_console, make_view, print_verdict
-    from chaoslab.report.view import JsonView
-    from chaoslab.runner import Options, run_once
-    from chaoslab.store import result_json
+def _command(experiment: str, runtime: str, overrides: tuple[str, ...], *, keep: bool, allow_exec: bool) -> str:
+    """What runs one of these runs again, but for its seed."""
+    words = ["chaoslab", "run", experiment, "--runtime", runtime]
+    words += [word for override in overrides for word in ("--set", override)]
+    return shlex.join(words + ["--keep"] * keep + ["--allow-exec"] * allow_exec)
+
+
+def _run(loaded: Loaded, options: Options, why: str, repeat: int, as_json: bool) -> int:
+    from chaoslab.report.terminal import make_console
 
     console = make_console(sys.stdout)
-    options = Options(runtime, keep, seed, facts=host_facts(), command=shlex.join(["chaoslab", *sys.argv[1:]]))
-    outcomes: list[Outcome] = []
     if not as_json:
-        console.print(f"runtime: {runtime} ({why})")
+        console.print(f"runtime: {options.runtime} ({why})")
+    outcomes: list[Outcome] = []
     for _ in range(repeat):
-        view = JsonView() if as_json else make_view(console)
-        try:
-            outcome = run_once(loaded, options, view)
-        finally:
-            view.close()
-        outcomes.append(outcome)
-        if as_json:
-            sys.stdout.buffer.write(result_json(outcome.result))
-        else:
-            print_verdict(outcome.result, console, report=os.path.relpath(outcome.folder.report), exit_code=outcome.exit_code)
-        if outcome.exit_code is ExitCode.INTERRUPTED:
+        outcomes.append(_run_one(loaded, options, console, as_json))
+        if outcomes[-1].exit_code is ExitCode.INTERRUPTED:
             break
-    return _worst(outcomes)
+    return _conclude(outcomes, console, several=repeat > 1, as_json=as_json)
 
 
-def _worst(outcomes: list[Outcome]) -> int:
-    def severity(outcome: Outcome) -> tuple[bool, int]:
-        return outcome.exit_code is ExitCode.INTERRUPTED, _SEVERITY.index(outcome.result.verdict)
+def _run_one(loaded: Loaded, options: Options, console: Console, as_json: bool) -> Outcome:
+    from chaoslab.report.terminal import make_view, print_verdict
+    from chaoslab.report.view import JsonView
+    from chaoslab.runner import run_once
 
-    return max(outcomes, key=severity).exit_code
+    view = JsonView() if as_json else make_view(console)
+    try:
+        outcome = run_once(loaded, options, view)
+    finally:
+        view.close()
+    if not as_json:
+        print_verdict(outcome.result, console, report=os.path.relpath(outcome.folder.report), exit_code=outcome.exit_code)
+    return outcome
+
+
+def _conclude(outcomes: list[Outcome], console: Console, *, several: bool, as_json: bool) -> int:
+    """The result of a run, or what several came to; the worst run decides, but an interruption goes before all."""
+    from chaoslab.repeats import spread_of, worst_of
+    from chaoslab.report.spread import print_repeats
+    from chaoslab.store import repeats_json, result_json
+
+    results = [outcome.result for outcome in outcomes]
+    worst, spread = worst_of(results), spread_of(results)
+    if as_json:
+        sys.stdout.buffer.write(repeats_json(results, worst, spread) if several else result_json(results[0]))
+    elif several:
+        print_repeats(results, spread, worst, console)
+    interrupted = outcomes[-1].exit_code is ExitCode.INTERRUPTED
+    return ExitCode.INTERRUPTED if interrupted else outcomes[worst].exit_code
 
 
 def _pairs(overrides: tuple[str, ...]) -> dict[str, str]:

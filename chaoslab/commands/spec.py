@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from chaoslab.errors import ExitCode, SpecError
+from chaoslab.masking import mask_shapes
 
 
 @click.command("check")
@@ -20,24 +21,28 @@ def check_command(experiments: tuple[str, ...], as_json: bool) -> int:
     """
     from chaoslab.spec.load import find_experiment, list_experiments, load_experiment
     from chaoslab.spec.problems import Problem, SpecErrors
+    from chaoslab.trust import foreign_commands
 
     names = experiments or tuple(listed.name for listed in list_experiments(Path.cwd()))
     problems: list[Problem] = []
     fine: list[str] = []
+    notes: dict[str, str | None] = {}
     for name in names:
         try:
-            load_experiment(find_experiment(name, Path.cwd()))
+            loaded = load_experiment(find_experiment(name, Path.cwd()))
             fine.append(name)
+            notes[name] = foreign_commands(loaded, Path.cwd())
         except SpecErrors as wrong:
             problems.extend(wrong.problems)
     if as_json:
-        rows = [{"file": str(p.file), "line": p.line, "column": p.column, "message": p.message} for p in problems]
-        click.echo(json.dumps({"ok": fine, "problems": rows}, indent=2))
+        rows = [{"file": str(p.file), "line": p.line, "column": p.column, "message": mask_shapes(p.message)} for p in problems]
+        needs = {name: note for name, note in notes.items() if note}
+        click.echo(json.dumps({"ok": fine, "problems": rows, "needs_allow_exec": needs}, indent=2))
     else:
         for name in fine:
-            click.echo(f"{name}: ok")
+            click.echo(f"{name}: ok" + (f"; {note}; it runs with --allow-exec only" if (note := notes[name]) else ""))
         for problem in problems:
-            click.echo(str(problem), err=True)
+            click.echo(mask_shapes(str(problem)), err=True)
     return ExitCode.USAGE if problems else ExitCode.PASS
 
 

@@ -15,7 +15,7 @@ class Appender:
     """Gathers rows and writes them as whole lines, one write a batch, at least every 50 ms."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._rows: list[bytes] = []
 
     def add(self, row: Row) -> None:

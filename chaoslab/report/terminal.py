@@ -141,6 +141,8 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     _show(console, Text(f"\n{VERDICTS[result.verdict]}", style="bold"))
     for reason in in_short(result):
         _show(console, Text(clean(f"- {reason}")))
+    if result.command:
+        _show(console, Text(f"run it again: {one_line(result.command)}"), wrap=False)
     code = exit_code_of(result) if exit_code is None else exit_code
     _show(console, Text(f"verdict: {result.verdict} (exit {int(code)})", style=STYLES[VERDICT_TONES[result.verdict]]))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaoslab.errors import SpecError
+from chaoslab.masking import Secrets
 from chaoslab.spec.compose import ComposeFile, read_stack
 from chaoslab.spec.experiment_checks import check_experiment
 from chaoslab.spec.model import Experiment
@@ -26,10 +27,11 @@ _GIVEN = {"name": "an experiment is named by its file", "hypothesis": "the first
 
 @dataclass(frozen=True)
 class Loaded:
-    """An experiment and its stack, both checked. Paths are absolute."""
+    """An experiment and its stack, both checked. Paths are absolute; `file` is the experiment's own."""
 
     experiment: Experiment
     compose: ComposeFile
+    file: Path
 
 
 class Listed(NamedTuple):
@@ -50,9 +52,9 @@ def load_experiment(path: Path, overrides: Mapping[str, str] | None = None) -> L
     return _Loading(path, document).load()
 
 
-def dump_resolved(loaded: Loaded) -> str:
-    """The experiment as resolved with its stack's section, as YAML that `load_resolved` reads back exactly."""
-    return resolved_yaml(loaded.experiment, loaded.compose.spec)
+def dump_resolved(loaded: Loaded, secrets: Secrets | None = None) -> str:
+    """The experiment as resolved with its stack's section, as YAML that `load_resolved` reads back exactly, but for secrets."""
+    return resolved_yaml(loaded.experiment, loaded.compose.spec, secrets)
 
 
 def find_experiment(name_or_path: str, root: Path) -> Path:
@@ -131,7 +133,7 @@ class _Loading:
         problems = without_echoes(self.document.problems, self.problems)
         if problems or experiment is None or compose is None:
             raise SpecErrors(problems)
-        return Loaded(experiment, compose)
+        return Loaded(experiment, compose, self.path)
 
     def _validated(self) -> Validated[Experiment]:
         for key, why in _GIVEN.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from chaoslab.masking import Secrets
 from chaoslab.spec.model import Experiment, StackSpec
 from chaoslab.spec.partial import validate
 from chaoslab.spec.problems import Problem, SpecErrors
@@ -16,13 +17,17 @@ from chaoslab.spec.source import Document, read
 FORMAT = "chaoslab/resolved/v1"
 
 
-def resolved_yaml(experiment: Experiment, stack: StackSpec) -> str:
-    """Every value written out, defaults included; thresholds and durations as text. Reads back as equal objects."""
-    data = {
+def resolved_yaml(experiment: Experiment, stack: StackSpec, secrets: Secrets | None = None) -> str:
+    """Every value written out, defaults included; thresholds and durations as text. Reads back as equal objects.
+
+    With `secrets`, those are covered; judging needs none of them.
+    """
+    data: dict[str, Any] = {
         "format": FORMAT,
         "experiment": experiment.model_dump(mode="json", by_alias=True),
         "stack": stack.model_dump(mode="json", by_alias=True),
     }
+    data = secrets.tree(data) if secrets else data
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from chaoslab.masking import looks_secret
 from chaoslab.spec.problems import Place, Problem, shorten, suggest
 from chaoslab.spec.shape import keys_at
 from chaoslab.spec.source import KeyPath
@@ -86,7 +87,7 @@ def _message(error: _Error) -> str:
     if error.kind in _SENTENCES:
         return _SENTENCES[error.kind](error)
     if error.kind in _MUST:
-        return f"{error.label} {_MUST[error.kind](error.context)}, not {_said(error.value)}"
+        return f"{error.label} {_MUST[error.kind](error.context)}, not {_said(error.value, error.path)}"
     return f"{error.label}: {error.fallback[:1].lower()}{error.fallback[1:]}"
 
 
@@ -141,7 +142,9 @@ _MUST: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-def _said(value: Any) -> str:
+def _said(value: Any, path: KeyPath = ()) -> str:
+    if any(looks_secret(str(key)) for key in path[-1:]):
+        return "what it is"
     if value is None:
         return "empty"
     if isinstance(value, bool):

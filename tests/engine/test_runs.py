@@ -62,7 +62,7 @@ def test_an_entry_that_knows_one_site_fails_the_rto(tmp_path: Path) -> None:
 def test_a_fault_that_does_not_bite_is_inconclusive(tmp_path: Path) -> None:
     """Known bad: the injection does nothing, and its check says so."""
     nothing = {"id": "f", "fault": "exec", "inject": ["true"], "heal": ["true"], "verify": ["false"]}
-    ran = failing(tmp_path, timeline=[nothing])
+    ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path, timeline=[nothing])), "--allow-exec")
     assert (ran.code, ran.result["verdict"]) == (3, "inconclusive"), ran.out
     assert ran.objective("fault.f")["verdict"] == "inconclusive"
 
