@@ -189,6 +189,14 @@ class ComposeStack:
                 found[one.replica] = one.state
         return found
 
+    def trouble(self) -> str | None:
+        """Why the runtime can no longer be trusted: the engine is gone, or a part of the WAN."""
+        try:
+            ended = [one.replica for one in self._containers.seen() if one.role in ("wan", "gate") and one.state != "running"]
+        except ChaoslabError as failed:
+            return str(failed)
+        return f"{', '.join(sorted(ended))} ended: its faults are healed without a word" if ended else None
+
     def logs(self, replica: str, lines: int = 20) -> list[str]:
         require_replica(self._topology, replica)
         return self._containers.logs(replica, lines)

@@ -146,10 +146,12 @@ def test_a_toxiproxy_that_restarts_is_noticed(shop: ComposeStack, engine: Engine
     """It has forgotten every fault."""
     before = shop.links.epoch()
     assert shop.links.epoch() == before
+    assert shop.trouble() is None
     containers = Containers(engine, shop.topology.project.rpartition("-")[2])
     gate = containers.of(["wan-outside-west"])[0].id
     containers.kill(gate)
     assert shop.links.epoch() != before
+    assert "wan-outside-west ended" in (shop.trouble() or "")
     containers.start(gate)
     assert shop.links.epoch() != before
 

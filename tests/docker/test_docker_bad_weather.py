@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault, NotReady, SpecError, StackError
+from chaoslab.stack import docker_sweep
+from chaoslab.stack.docker_containers import Containers
+from chaoslab.stack.docker_ready import readiness
 
 pytestmark = pytest.mark.docker
 IMAGE = "chaoslab/two-site:latest"
@@ -73,6 +77,25 @@ def test_the_network_of_the_machine_is_refused(make_stack, write_stack):
     """It would go around every link."""
     with pytest.raises(SpecError, match="network_mode host would get around"):
         up(make_stack, write_stack({"shop": {"image": IMAGE, "network_mode": "host"}}))
+
+
+def test_a_run_that_was_shot_is_swept_by_its_id_alone(make_stack, write_stack, engine):
+    """What the undo journal runs: no files, no memory, just the label; a second sweep finds nothing to do."""
+    stack = make_stack(write_stack({"shop": {"image": IMAGE, "command": ["sleep", "60"]}}))
+    stack.up(Deadline.after(60), lambda _: None)
+    run_id = stack.topology.project.rpartition("-")[2]
+    assert Containers(engine, run_id).left() != []
+    for _ in range(2):
+        assert process.run(docker_sweep.command(run_id), timeout_s=60).returncode == 0
+        assert Containers(engine, run_id).left() == []
+
+
+def test_what_is_missing_is_told_before_anything_starts(write_stack, engine):
+    """For `--runtime auto`: ready with all images, and not with one that nobody has."""
+    assert readiness([write_stack({})], ["entry"]).ready
+    found = readiness([write_stack({"shop": {"image": "nobody.invalid/has/this:1"}})], ["entry", "shop"])
+    assert not found.ready
+    assert "has no nobody.invalid/has/this:1" in found.why
 
 
 def test_taken_down_while_starting(make_stack, write_stack):
