@@ -8,7 +8,7 @@ from chaoslab.clock import NS_PER_S
 from chaoslab.events import Probe
 from chaoslab.spec.model import ProbeSpec, SteadyState
 
-_ENOUGH = 0.9  # of the slots that `hold` seconds should have; less means that the window is not full yet
+_ENOUGH = 0.9  # of the slots that `hold` seconds should have; less means that the prober stalls
 
 
 class SteadyWindow:
@@ -18,9 +18,11 @@ class SteadyWindow:
         self._spec = spec
         self._rate = probe.rate
         self._slots: dict[str, deque[Probe]] = defaultdict(deque)
+        self._first_due_ns: dict[str, int] = {}
 
     def add(self, row: Probe) -> None:
         self._slots[row.journey].append(row)
+        self._first_due_ns.setdefault(row.journey, row.due_ns)
 
     def trouble(self, now_ns: int) -> str | None:
         """Why the last `hold` seconds before `now_ns` are no steady state; None when they are."""
@@ -33,7 +35,7 @@ class SteadyWindow:
         slots = self._slots[name]
         while slots and slots[0].due_ns < since_ns:
             slots.popleft()
-        if len(slots) < self._rate * self._spec.hold * _ENOUGH:
+        if self._first_due_ns[name] > since_ns or len(slots) < self._rate * self._spec.hold * _ENOUGH:
             return f"{name}: {len(slots)} slots in the last {self._spec.hold:.0f} s, too few yet"
         limits = self._spec.journeys
         good = [slot for slot in slots if slot.good]
