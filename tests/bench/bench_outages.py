@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from chaoslab.clock import NS_PER_S
@@ -58,22 +58,20 @@ def script() -> dict:
 @contextmanager
 def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The server, Locust and the prober; all ended afterwards, the prober first and in peace."""
-    server = subprocess.Popen([sys.executable, str(SCRIPTED), json.dumps(script())], stdout=subprocess.PIPE)
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"
-    (folder / "locustfile.py").write_text(LOCUSTFILE)
-    locust = [sys.executable, "-m", "locust", "-f", "locustfile.py", "--headless", "-u", str(USERS), "-r", "20"]
-    load = spawn([*locust, "--host", url, "--only-summary"], log=folder / "locust.log", cwd=folder)
-    (folder / "plan.json").write_bytes(encode_plan(plan(url, folder)))
-    command = [sys.executable, "-m", "chaoslab.probe", str(folder / "plan.json")]
-    prober = spawn(command, log=folder / "prober.log", stdin=subprocess.PIPE)
-    try:
+    with ExitStack() as ends:
+        server = subprocess.Popen([sys.executable, str(SCRIPTED), json.dumps(script())], stdout=subprocess.PIPE)
+        ends.callback(server.wait)
+        ends.callback(server.kill)
+        assert server.stdout is not None
+        url = f"http://127.0.0.1:{json.loads(server.stdout.readline())['port']}"
+        (folder / "locustfile.py").write_text(LOCUSTFILE)
+        locust = [sys.executable, "-m", "locust", "-f", "locustfile.py", "--headless", "-u", str(USERS), "-r", "20"]
+        load = spawn([*locust, "--host", url, "--only-summary"], log=folder / "locust.log", cwd=folder)
+        ends.callback(end_group, load)
+        (folder / "plan.json").write_bytes(encode_plan(plan(url, folder)))
+        command = [sys.executable, "-m", "chaoslab.probe", str(folder / "plan.json")]
+        ends.callback(end_group, spawn(command, log=folder / "prober.log", stdin=subprocess.PIPE))
         yield server
-    finally:
-        end_group(prober)
-        end_group(load)
-        server.kill()
-        server.wait()
 
 
 def plan(url: str, folder: Path) -> ProbePlan:
