@@ -183,7 +183,7 @@ def _extract(tar: gzip.GzipFile, folder: Path) -> None:
     for _ in range(FILES_MAX):
         entry = _next_entry(tar)
         if entry is None:
-            return
+            return _end(tar)
         bytes_left -= entry.size
         if bytes_left < 0:
             raise ValueError(f"it holds more than {BYTES_MAX} bytes")
@@ -205,6 +205,13 @@ def _next_entry(tar: gzip.GzipFile) -> tarfile.TarInfo | None:
     if not _NAME.fullmatch(entry.name):
         raise ValueError(f"{entry.name!r} is no name for a file of a run")
     return entry
+
+
+def _end(tar: gzip.GzipFile) -> None:
+    """Padding to a whole record, and no more; reading it lets gzip hold its own checksum against all that came before."""
+    rest = tar.read(tarfile.RECORDSIZE + 1)
+    if rest.strip(b"\0") or len(rest) > tarfile.RECORDSIZE:
+        raise ValueError("something follows its end")
 
 
 def _copy(source: gzip.GzipFile, sink: IO[bytes], size: int) -> None:

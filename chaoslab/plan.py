@@ -11,17 +11,21 @@ from chaoslab.spec.objectives import objectives_for
 from chaoslab.stack.topology import Topology
 
 
-def describe(loaded: Loaded, runtime: str, why: str, warning: str | None = None) -> str:
-    """The plan of a run as lines for people. `warning`: why its commands need permission, if they do."""
-    return "\n".join(_lines(loaded, runtime, why, warning))
+def describe(loaded: Loaded, runtime: str, why: str, warning: str | None = None, *, foreign: bool = False) -> str:
+    """The plan of a run as lines for people. `warning`: why its commands need permission, if they do.
+
+    `foreign`: the spec is somebody else's, so every command that the stack would start is shown too.
+    """
+    return "\n".join(_lines(loaded, runtime, why, warning, foreign))
 
 
-def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None) -> Iterator[str]:
+def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None, foreign: bool) -> Iterator[str]:
     experiment, topology = loaded.experiment, loaded.compose.topology()
     objectives = objectives_for(experiment, loaded.compose.spec)
     yield f"{experiment.name}: {experiment.title}"
     if warning is not None:
         yield f"  note      {warning}; it runs with --allow-exec only"
+    yield from (f"  starts    {replica}: {command}" for replica, command in _commands(loaded) if foreign)
     yield f"  claims    {experiment.hypothesis}"
     yield f"  runtime   {runtime} ({why})"
     for place in topology.places:
@@ -37,6 +41,14 @@ def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None) -> Itera
     yield f"  {end_of(experiment.timeline, list(objectives.values())):>7.1f} s failback; then every site's ledgers are read"
     for service, wanted in objectives.items():
         yield f"  objective {service}: {_objectives_in_words(wanted)}"
+
+
+def _commands(loaded: Loaded) -> Iterator[tuple[str, str]]:
+    """What each replica runs as a process, as written."""
+    for name, service in loaded.compose.services.items():
+        override = loaded.compose.spec.processes.get(name)
+        said = (override and override.command) or service.get("command") or service.get("image") or "its image"
+        yield name, said if isinstance(said, str) else " ".join(map(str, said))
 
 
 def _fault_in_words(fault: FaultBase, topology: Topology) -> str:

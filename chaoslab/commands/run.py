@@ -70,9 +70,11 @@ def run_command(
     runtime, why = _pick_runtime(runtime)
     if dry_run:
         from chaoslab.plan import describe
-        from chaoslab.trust import foreign_commands
+        from chaoslab.trust import foreign_commands, is_own
 
-        click.echo(mask_shapes(describe(loaded, runtime, why, foreign_commands(loaded, Path.cwd()))))
+        here = Path.cwd()
+        plan = describe(loaded, runtime, why, foreign_commands(loaded, here), foreign=not is_own(loaded.file, here))
+        click.echo(mask_shapes(plan))
         return ExitCode.PASS
     from chaoslab.host import git_state, host_facts
     from chaoslab.runner import Options

@@ -1,0 +1,107 @@
+"""Several runs beside each other: the worst decides, and the spread holds every run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mini_stack import assert_nothing_left, start_chaoslab, write_experiment
+
+from chaoslab.repeats import spread_of, worst_of
+from chaoslab.result import Interval, LedgerResult, LoadResult, Result, ServiceResult
+
+QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
+INTERVALS = st.tuples(st.floats(0, 50), st.none() | st.floats(50, 100)).map(lambda pair: Interval(*pair))
+
+
+def result(
+    verdict: Any = "pass", rto: Interval | None = None, *, share: float = 1.0, rpo_s: float = 0.0, **more: Any
+) -> Result:
+    service = ServiceResult(
+        **{"status": "recovered", "rto_s": rto, "failback_s": None, "availability": share, "downtime_s": 0.0},
+        **{"longest_s": 0.0, "flaps": 0, "slots": 1, "skewed": 0},  # type: ignore[arg-type]
+    )
+    return Result(
+        **{"experiment": "x", "verdict": verdict, "runtime": "embedded", "started_at": "", "duration_s": 1.0, "boot_s": 1.0},
+        **{
+            "overhead_s": 0.0,
+            "faults": [],
+            "services": {"talk": service},
+            "journeys": {},
+            "load": LoadResult(),
+            "objectives": [],
+        },
+        **{"ledger": {"talk": LedgerResult(rpo_s=rpo_s)}, **more},  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "worst"),
+    [
+        (["pass", "inconclusive", "pass"], 1),
+        (["fail", "error", "aborted"], 0),
+        (["inconclusive", "aborted", "error", "fail"], 3),
+        (["pass", "pass"], 0),
+    ],
+)
+def test_the_worst_run_decides(verdicts: list[str], worst: int) -> None:
+    """fail > error > aborted > inconclusive > pass, wherever it stands."""
+    assert worst_of([result(verdict) for verdict in verdicts]) == worst
+
+
+def test_among_equals_the_one_that_left_something_decides() -> None:
+    """Else its exit code 6 would go unheard."""
+    assert worst_of([result(), result(cleanup="incomplete"), result()]) == 1
+
+
+def test_the_spread_names_the_worst_of_each_figure() -> None:
+    """The longest outage, the lowest share, the largest loss; each may be another run's."""
+    runs = [
+        result(rto=Interval(2.0, 2.1), share=0.9),
+        result(rto=Interval(1.0, 4.0), rpo_s=3.0),
+        result(rto=Interval(3.0, 3.2)),
+    ]
+    spread = spread_of(runs)
+    assert (spread["talk.rto"].low, spread["talk.rto"].high, spread["talk.rto"].worst_run) == (1.0, 4.0, 2)
+    assert (spread["talk.availability"].worst.low, spread["talk.availability"].worst_run) == (0.9, 1)
+    assert (spread["talk.rpo"].high, spread["talk.rpo"].worst_run) == (3.0, 2)
+    assert "talk.failback" not in spread
+
+
+def test_never_recovered_is_the_worst_and_has_no_end() -> None:
+    """A censored interval is longer than any other, however early it began."""
+    spread = spread_of([result(rto=Interval(40.0, 41.0)), result(rto=Interval(5.0, None))])
+    assert (spread["talk.rto"].high, spread["talk.rto"].worst_run) == (None, 2)
+
+
+@given(st.lists(INTERVALS, min_size=1, max_size=8))
+def test_the_spread_holds_every_run(intervals: list[Interval]) -> None:
+    """Property: no interval reaches out of it, and its ends are some run's."""
+    spread = spread_of([result(rto=interval) for interval in intervals])["talk.rto"]
+    assert spread.low == min(interval.low for interval in intervals)
+    assert spread.runs == len(intervals)
+    assert intervals[spread.worst_run - 1] == spread.worst
+    for interval in intervals:
+        assert spread.high is None or (interval.high is not None and interval.high <= spread.high)
+
+
+def test_repeated_runs_are_one_object(tmp_path: Path) -> None:
+    """Two real runs: each with its seed and the command that runs it again, the spread over both, nothing left of either."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])), "--repeat", "2", "--json")
+    out, err = child.communicate(timeout=90)
+    told = json.loads(out)
+    verdicts = [run["verdict"] for run in told["runs"]]
+    assert len(verdicts) == 2, err
+    assert told["worst"]["verdict"] in verdicts
+    assert child.returncode == {"pass": 0, "fail": 1, "inconclusive": 3, "error": 5}[told["worst"]["verdict"]]
+    assert told["spread"]["app.rto"]["runs"] == 2
+    assert len({run["seed"] for run in told["runs"]}) == 2
+    for run in told["runs"]:
+        assert run["command"].endswith(f"--seed {run['seed']}")
+        assert "--repeat" not in run["command"]
+    for folder in (tmp_path / "runs/mini").iterdir():
+        assert_nothing_left(folder)
