@@ -177,6 +177,7 @@ class Renderer:
             "restart": "no",  # a Toxiproxy that comes back has forgotten every fault: better that it is missed
             "cap_add": ["NET_ADMIN"],
             "environment": {
+                "LOG_LEVEL": "error",  # by default Toxiproxy writes several lines for each connection
                 "WAN_PROXIES": json.dumps(proxies).replace("$", "$$"),
                 "WAN_ADDRESSES": " ".join(dict.fromkeys(address for _, address in wan.hosts)),
                 "WAN_API_PORT": str(self.reach.api_port),

@@ -44,29 +44,43 @@ def main() -> None:
 
 
 def wait_for_quorum(data: Path, members: list[str]) -> None:
-    """Return once an etcd member says that it has a leader.
+    """Return once an etcd member says that it has a leader and knows which version its cluster speaks.
 
-    Patroni itself would look only every 5 s. A node that already has data can do no better than wait while its site is
-    cut off, and says so in a file, for its health check.
+    Patroni itself would look only every 5 s, and ends when it finds a cluster that has just been born: until all members have
+    met, etcd gives 3.0.0 as the cluster's version, whose API it does not have. A node that already has data can do no
+    better than wait while its site is cut off, and says so in a file, for its health check.
     """
     mark = data / WAITING
     mark.unlink(missing_ok=True)
     if (data / "postgres" / "global" / "pg_control").exists():
         mark.touch()
-    while not any(has_quorum(member) for member in members):
+    while not any(has_quorum(member) and knows_its_version(member) for member in members):
         time.sleep(0.1)
     mark.unlink(missing_ok=True)
 
 
 def has_quorum(member: str) -> bool:
     """Whether the etcd member at host:port answers reads that need a quorum."""
+    return said_by(member, "/health") is not None
+
+
+def knows_its_version(member: str) -> bool:
+    """Whether the member's cluster has agreed on a version, which is then kept on disk."""
+    said = json.loads(said_by(member, "/version") or b"{}")
+    return said.get("etcdcluster", "3.0.0") not in ("3.0.0", "not_decided")
+
+
+def said_by(member: str, path: str) -> bytes | None:
+    """What the etcd member at host:port answers, if that is 200."""
     host, _, port = member.rpartition(":")
     connection = HTTPConnection(host, int(port), timeout=1.0)
     try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        said = answer.read()
+        return said if answer.status == 200 else None
     except (OSError, HTTPException):
-        return False
+        return None
     finally:
         connection.close()
 

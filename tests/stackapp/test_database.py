@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,19 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from database import WAITING, configuration, has_quorum, wait_for_quorum
+from database import WAITING, configuration, has_quorum, knows_its_version, wait_for_quorum
 
 GONE = "127.0.0.1:9"
 
 
 class Member(BaseHTTPRequestHandler):
-    """An etcd member's /health; the class says what it answers."""
+    """An etcd member's /health and /version; the class says what they answer."""
 
     status = 200
+    cluster = "3.5.0"
 
     def do_GET(self) -> None:
-        self.send_response(self.status)
+        self.send_response(200 if self.path == "/version" else self.status)
         self.end_headers()
+        if self.path == "/version":
+            self.wfile.write(json.dumps({"etcdserver": "3.5.1", "etcdcluster": self.cluster}).encode())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -29,7 +33,7 @@ class Member(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def member() -> Iterator[str]:
-    Member.status = 200
+    Member.status, Member.cluster = 200, "3.5.0"
     server = ThreadingHTTPServer(("127.0.0.1", 0), Member)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
@@ -84,6 +88,16 @@ def test_only_a_node_with_data_calls_waiting_healthy(member, tmp_path, has_data)
     waiting.join(5)
     assert not waiting.is_alive()
     assert not (tmp_path / WAITING).exists()
+
+
+@pytest.mark.parametrize("newborn", ["3.0.0", "not_decided"])
+def test_a_cluster_that_was_just_born_is_waited_for(member, newborn) -> None:
+    """Patroni takes 3.0.0 at its word, speaks an API that is not there, and ends."""
+    assert knows_its_version(member)
+    Member.cluster = newborn
+    assert has_quorum(member)
+    assert not knows_its_version(member)
+    assert not knows_its_version(GONE)
 
 
 def test_a_mark_that_a_crash_left_is_taken_away(member, tmp_path) -> None:
