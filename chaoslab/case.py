@@ -8,7 +8,8 @@ from functools import cached_property
 
 from chaoslab.buckets import Ledger, ledger_of, together
 from chaoslab.events import LedgerRead, Probe
-from chaoslab.measure import NS_PER_S, Recovery, Slots, outages, recoveries, recovery
+from chaoslab.measure import NS_PER_S, Recovery, Slots, outages, recoveries, recovery, skewed
+from chaoslab.premises import shares_late
 from chaoslab.record import Record
 from chaoslab.result import Outage
 from chaoslab.spec.model import Experiment, Good, Journey, Objectives, StackSpec
@@ -40,6 +41,21 @@ class JourneyCase:
         """From the first fault to the end; nothing where nothing was injected."""
         first_ns = self.record.first_inject_ns
         return [] if first_ns is None else self.slots.decided_in(first_ns, self.record.observed_end_ns)
+
+    @cached_property
+    def bad(self) -> int:
+        """Bad slots since the first fault."""
+        return sum(not slot.good for slot in self.since_fault)
+
+    @cached_property
+    def skewed(self) -> int:
+        """Slots since the first fault that were sent late."""
+        return skewed(self.since_fault, self.slots.period_ns)
+
+    @property
+    def availability(self) -> float:
+        """Share of good slots since the first fault; 0 where there are none."""
+        return 1 - self.bad / len(self.since_fault) if self.since_fault else 0.0
 
     @cached_property
     def outages(self) -> list[Outage]:
@@ -106,6 +122,11 @@ class Case:
         """Those that were to be probed, and those that the experiment itself speaks of."""
         names = dict.fromkeys([*(journey.service for journey in self.journeys.values()), *self.experiment.objectives])
         return {name: self._service(name) for name in names}
+
+    @cached_property
+    def late(self) -> dict[str, float]:
+        """By journey, the share of slots that the prober sent late."""
+        return shares_late(self.record, self.slots, self.experiment.steady_state)
 
     @cached_property
     def slots(self) -> dict[str, Slots]:

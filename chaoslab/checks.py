@@ -89,8 +89,15 @@ def _in_time(journey: str, one: Recovery, limit: Threshold, what: str) -> Said:
     if one.high_s is None:
         return inconclusive(f"{journey}: only a share of the slots was bad; the good run after them may be luck, look longer")
     if one.high_s > limit.value:
-        return inconclusive(f"{journey}: the limit lies inside {interval_text([one])}; raise the probe rate")
+        return inconclusive(f"{journey}: the limit lies inside {interval_text([one])}; {_narrower(one, what)}")
     return PASS
+
+
+def _narrower(one: Recovery, what: str) -> str:
+    """What makes the interval wide: mostly the slots, or the fault's (or heal's) own time from call to verified effect."""
+    own_s = seconds(one.window.verified_ns - one.window.begin_ns)
+    slots_s = (one.high_s or 0.0) - one.low_s - own_s
+    return f"the {what} itself took {own_s:.1f} s of it" if own_s > max(1.0, slots_s) else "raise the probe rate"
 
 
 def _not_recovered(journey: str, one: Recovery, what: str) -> Said:

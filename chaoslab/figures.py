@@ -7,8 +7,8 @@ from statistics import median
 
 from chaoslab.case import Case, JourneyCase, ServiceCase
 from chaoslab.checks import worst_interval
-from chaoslab.events import Load
-from chaoslab.measure import NS_PER_S, Recovery, good_share, latencies_ms, percentile, seconds, skewed
+from chaoslab.events import Load, Phase
+from chaoslab.measure import NS_PER_S, Recovery, latencies_ms, percentile, seconds
 from chaoslab.record import Injection, Record
 from chaoslab.result import FaultResult, Interval, JourneyResult, LoadResult, Outage, ServiceResult
 from chaoslab.schedule import end_of
@@ -41,9 +41,9 @@ def journey_result(case: Case, journey: JourneyCase) -> JourneyResult:
         service=journey.service,
         op=journey.spec.op if journey.spec else next(slot.op for slot in case.record.probes[journey.name]),
         slots=len(seen),
-        bad=sum(not slot.good for slot in seen),
-        skewed=skewed(seen, journey.slots.period_ns),
-        availability=good_share(seen),
+        bad=journey.bad,
+        skewed=journey.skewed,
+        availability=journey.availability,
         rto_s=_interval(journey.under_faults, owed.rto),
         failback_s=_interval(journey.under_failback, owed.failback, notices=False),
         outages=journey.outages,
@@ -57,20 +57,19 @@ def service_result(case: Case, service: ServiceCase) -> ServiceResult:
     """A service is as its worst journey."""
     under = [one for journey in service.journeys for one in journey.under_faults]
     back = [one for journey in service.journeys for one in journey.under_failback]
-    seen = [(journey, journey.since_fault) for journey in service.journeys]
     found = [(journey.slots.period_ns, one) for journey in service.journeys for one in journey.outages]
-    bad_s = [seconds(sum(not slot.good for slot in own) * journey.slots.period_ns) for journey, own in seen]
+    bad_s = [seconds(journey.bad * journey.slots.period_ns) for journey in service.journeys]
     states = {one.status for one in under}
     return ServiceResult(
         status="not_recovered" if "not_recovered" in states else "recovered" if "recovered" in states else "unaffected",
         rto_s=_interval(under, service.objectives.rto),
         failback_s=_interval(back, service.objectives.failback, notices=False),
-        availability=min((good_share(own) for _, own in seen), default=0.0),
+        availability=min((journey.availability for journey in service.journeys), default=0.0),
         downtime_s=max(bad_s, default=0.0),
         longest_s=max((_length_s(one, period_ns) for period_ns, one in found), default=0.0),
         flaps=max((_flaps(journey, case.record.first_ns) for journey in service.journeys), default=0),
-        slots=sum(len(own) for _, own in seen),
-        skewed=sum(skewed(own, journey.slots.period_ns) for journey, own in seen),
+        slots=sum(len(journey.since_fault) for journey in service.journeys),
+        skewed=sum(journey.skewed for journey in service.journeys),
     )
 
 
@@ -86,16 +85,19 @@ def load_result(rows: Sequence[Load]) -> LoadResult:
     )
 
 
-def boot_s(record: Record) -> float:
-    begin_ns, end_ns = record.phases.get(("boot", "begin")), record.phases.get(("boot", "end"))
+def phase_s(record: Record, phase: Phase) -> float:
+    """How long a phase took; 0 for one that did not begin or end."""
+    begin_ns, end_ns = record.phases.get((phase, "begin")), record.phases.get((phase, "end"))
     return 0.0 if begin_ns is None or end_ns is None else seconds(end_ns - begin_ns)
 
 
-def scripted_s(case: Case) -> float:
-    """How long the run had to take by its script: the hold, the timeline up to its last heal, the failback's hold."""
-    experiment = case.experiment
-    timeline_s = end_of(experiment.timeline, list(case.objectives.values()))
-    return experiment.steady_state.hold + timeline_s + experiment.failback.hold
+def overhead_s(case: Case) -> float:
+    """What the harness added to a run that went through its script: neither scripted, nor waiting for the stack."""
+    experiment, record = case.experiment, case.record
+    scripted_s = experiment.steady_state.hold + end_of(experiment.timeline, list(case.objectives.values()))
+    waited_s = max(experiment.failback.hold, phase_s(record, "failback"))  # power back, conditions, and the hold itself
+    duration_s = seconds(record.last_ns - record.first_ns)
+    return max(0.0, duration_s - phase_s(record, "boot") - scripted_s - waited_s)
 
 
 def _interval(found: Sequence[Recovery], limit: Threshold | None, *, notices: bool = True) -> Interval | None:

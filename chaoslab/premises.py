@@ -105,17 +105,33 @@ def check_failback_condition(id_: str, record: Record) -> ObjectiveResult:
     return objective(f"failback.{id_}", said, measured, "holds again")
 
 
-def check_instrument(record: Record, journeys: Mapping[str, Slots], steady: SteadyState) -> ObjectiveResult:
-    """Whether the prober itself kept time and kept looking, from the steady state to the end."""
+def check_instrument(
+    record: Record, journeys: Mapping[str, Slots], steady: SteadyState, late: Mapping[str, float]
+) -> ObjectiveResult:
+    """Whether the prober itself kept time (`late`: see `shares_late`) and kept looking, from the steady state to the end."""
     begin_ns, end_ns = _baseline(record, steady)[0], record.observed_end_ns
-    late = {name: _share_late(slots, begin_ns, end_ns) for name, slots in journeys.items()}
-    troubles = [f"{name}: {share:.1%} of its slots were sent late: the harness stalled" for name, share in late.items()]
-    troubles = [what for what, share in zip(troubles, late.values(), strict=True) if share > SKEWED_MAX]
+    stalled = {name: share for name, share in late.items() if share > SKEWED_MAX}
+    troubles = [f"{name}: {share:.1%} of its slots were sent late: the harness stalled" for name, share in stalled.items()]
     for name, slots in journeys.items():
         troubles += [f"{name}: {what}: the instrument was blind" for what in _blind(record, slots, begin_ns, end_ns)]
     said = inconclusive("; ".join(troubles)) if troubles else PASS
     measured = f"{max(late.values(), default=0.0):.1%} sent late"
     return objective("instrument", said, measured, f"≤ {SKEWED_MAX:.0%} sent late, no gaps")
+
+
+def unless_stalled(late: Mapping[str, float], judged: ObjectiveResult) -> ObjectiveResult:
+    """What was judged by time; but no fail where the harness itself stalled, for then the bad slots may be its own."""
+    share = max(late.values(), default=0.0)
+    if judged.verdict != "fail" or share <= SKEWED_MAX:
+        return judged
+    why = f"{judged.why}; but the harness stalled ({share:.1%} of the slots sent late), so that may be its own doing"
+    return objective(judged.id, inconclusive(why), judged.measured, judged.objective)
+
+
+def shares_late(record: Record, journeys: Mapping[str, Slots], steady: SteadyState) -> dict[str, float]:
+    """By journey, the share of slots that were sent more than a period late, from the steady state to the end."""
+    begin_ns, end_ns = _baseline(record, steady)[0], record.observed_end_ns
+    return {name: _share_late(slots, begin_ns, end_ns) for name, slots in journeys.items()}
 
 
 def _share_late(slots: Slots, begin_ns: int, end_ns: int) -> float:

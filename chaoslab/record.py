@@ -89,8 +89,9 @@ class Record:
         for row in rows:
             kinds[type(row)].append(row)
         times = [row.t_ns for some in kinds.values() for row in some] or [0]
-        for some in kinds.values():
-            some.sort(key=_by_time)
+        for kind, some in kinds.items():
+            if kind is not Probe:  # those are many, and sorted by due time below
+                some.sort(key=_by_time)
         return cls(
             anchor=next(iter(kinds[Anchor]), None),
             phases=_phases(kinds[PhaseRow]),

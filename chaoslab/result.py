@@ -131,8 +131,9 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One run, judged. `reasons` says in plain words why the verdict is not pass.
 
-    `overhead_s` is what is left of `duration_s` without `boot_s` and the scripted time: the steady state's hold, the timeline
-    up to its last heal, and the failback's hold. Waiting for the stack to heal and to fail back is thus part of it.
+    `overhead_s` is what the harness itself added: `duration_s` without `boot_s`, the scripted time (the steady state's
+    hold, the timeline up to its last heal, the failback's hold) and the wait for the stack to come back (failback beyond
+    its hold). Zero where the run ended before its script did.
     `command` runs the same again, with the same `seed`.
     """
 

@@ -12,9 +12,16 @@ from typing import TypeVar
 from chaoslab.case import Case, ServiceCase
 from chaoslab.checks import check_availability, check_failback, check_ledger, check_rpo, check_rto
 from chaoslab.events import Anchor, AnyRow
-from chaoslab.figures import boot_s, fault_result, journey_result, load_result, scripted_s, service_result
-from chaoslab.measure import good_share, seconds
-from chaoslab.premises import check_failback_condition, check_fault, check_instrument, check_load, check_steady_state
+from chaoslab.figures import fault_result, journey_result, load_result, overhead_s, phase_s, service_result
+from chaoslab.measure import Recovery, seconds
+from chaoslab.premises import (
+    check_failback_condition,
+    check_fault,
+    check_instrument,
+    check_load,
+    check_steady_state,
+    unless_stalled,
+)
 from chaoslab.record import Record
 from chaoslab.result import LedgerResult, LoadResult, ObjectiveResult, Result
 from chaoslab.said import crashed, inconclusive, objective, safely
@@ -79,34 +86,45 @@ def worst_of(verdicts: Iterable[Verdict]) -> Verdict:
 def _checks(case: Case) -> Iterator[tuple[str, Check]]:
     record, steady = case.record, case.experiment.steady_state
     yield "steady-state", lambda: check_steady_state(record, case.slots, steady)
-    yield "instrument", lambda: check_instrument(record, case.slots, steady)
+    yield "instrument", lambda: check_instrument(record, case.slots, steady, case.late)
     if case.experiment.load is not None:
         yield "load", partial(check_load, record)
     for id_ in dict.fromkeys([*(fault.id for fault in case.experiment.timeline), *(one.id for one in record.injections)]):
         yield f"fault.{id_}", partial(check_fault, id_, record)
     for service in case.services.values():
-        yield from _service_checks(service)
+        yield from _service_checks(case, service)
     looked_at = sorted({row.id for row in record.conditions if row.role == "failback"})
     for id_ in dict.fromkeys([*steady.conditions, *looked_at]):
         yield f"failback.{id_}", partial(check_failback_condition, id_, record)
 
 
-def _service_checks(service: ServiceCase) -> Iterator[tuple[str, Check]]:
+def _service_checks(case: Case, service: ServiceCase) -> Iterator[tuple[str, Check]]:
     name, owed = service.name, service.objectives
     if owed.rto is not None or owed.unaffected:
-        yield f"{name}.rto", lambda: check_rto(name, {j.name: j.under_faults for j in service.journeys}, owed)
+        yield f"{name}.rto", lambda: unless_stalled(case.late, check_rto(name, _under(service), owed))
     if owed.rpo is not None:
         yield f"{name}.rpo", partial(_rpo, service)
     if (failback := owed.failback) is not None:
-        yield f"{name}.failback", lambda: check_failback(name, {j.name: j.under_failback for j in service.journeys}, failback)
+        yield f"{name}.failback", lambda: unless_stalled(case.late, check_failback(name, _back(service), failback))
     if (availability := owed.availability) is not None:
-        yield f"{name}.availability", lambda: check_availability(name, _shares(service), availability)
+        yield (
+            f"{name}.availability",
+            lambda: unless_stalled(case.late, check_availability(name, _shares(service), availability)),
+        )
     if any(journey.spec and journey.spec.ledger for journey in service.journeys):
         yield f"{name}.ledger", partial(_ledger, service)
 
 
+def _under(service: ServiceCase) -> dict[str, list[Recovery]]:
+    return {journey.name: journey.under_faults for journey in service.journeys}
+
+
+def _back(service: ServiceCase) -> dict[str, list[Recovery]]:
+    return {journey.name: journey.under_failback for journey in service.journeys}
+
+
 def _shares(service: ServiceCase) -> dict[str, float]:
-    return {journey.name: good_share(journey.since_fault) for journey in service.journeys if journey.since_fault}
+    return {journey.name: journey.availability for journey in service.journeys if journey.since_fault}
 
 
 def _rpo(service: ServiceCase) -> ObjectiveResult:
@@ -144,15 +162,14 @@ def _result(case: Case, objectives: list[ObjectiveResult], versions: dict[str, s
     ledgers, broken_ledgers = _figures(case.services, _ledger_result)
     objectives = [*objectives, *broken_services, *broken_journeys, *broken_ledgers]
     reasons = [*_run_reasons(record), *((one.verdict, f"{one.id}: {one.why}") for one in objectives if one.verdict != "pass")]
-    duration, boot = seconds(record.last_ns - record.first_ns), boot_s(record)
     return Result(
         experiment=case.experiment.name,
         verdict=worst_of(verdict for verdict, _ in reasons),
         runtime=anchor.runtime if anchor else "unknown",
         started_at=anchor.wall if anchor else "unknown",
-        duration_s=duration,
-        boot_s=boot,
-        overhead_s=duration - boot - scripted_s(case),
+        duration_s=seconds(record.last_ns - record.first_ns),
+        boot_s=phase_s(record, "boot"),
+        overhead_s=overhead_s(case),
         faults=[fault_result(one, record.first_ns) for one in record.injections],
         services=services,
         journeys=journeys,

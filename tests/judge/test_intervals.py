@@ -65,6 +65,12 @@ def test_what_cannot_be_told_says_what_to_do():
     )
 
 
+def test_an_interval_as_wide_as_the_fault_took_says_so():
+    """A limit inside because the effect took 4 s to show is no matter of the probe rate."""
+    slow = Run(bad=outage(0.0, 5.0), faults=[FaultScript(effective=4.0)])
+    assert "the fault itself took 4.0 s" in objective(judged(slow, experiment({"rto": "< 3s"})), "talk.rto").why
+
+
 def test_recovering_only_after_the_heal_is_a_fail():
     """A service that is back 0.1 s after the heal has not failed over, however generous its RTO."""
     result = judged(Run(bad=outage(0.1, 20.1)), experiment({"rto": "< 1h"}))

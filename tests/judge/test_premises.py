@@ -6,7 +6,7 @@ import pytest
 from judge_runs import FaultScript, Run, experiment, judged, ns, objective, outage, stack_spec
 from msgspec.structs import replace
 
-from chaoslab.events import Condition, Fault, PhaseRow
+from chaoslab.events import Condition, Fault, LedgerRead, PhaseRow
 from chaoslab.verdict import judge
 
 RUN = Run(bad=outage(0.1, 3.0))
@@ -97,6 +97,22 @@ def test_more_than_one_per_cent_sent_late_is_the_harness_own_stall(one_in, verdi
     result = judged(late(one_in))
     assert objective(result, "instrument").verdict == verdict
     assert result.services["talk"].skewed > 0
+
+
+@pytest.mark.parametrize(("one_in", "verdict"), [(50, "inconclusive"), (150, "fail")])
+def test_a_stalled_harness_fails_nobody(one_in, verdict):
+    """Bad slots may be its own doing: times cannot be held against a service, whatever they are."""
+    owed = {"rto": "< 1s", "failback": "< 1s", "availability": "> 99.9%"}
+    bad = {"talk.send": [(0.1, 3.0), (20.2, 23.0)], "talk.read": []}
+    result = judged(late(one_in).but(bad=bad), experiment(owed))
+    assert {objective(result, f"talk.{name}").verdict for name in owed} == {verdict}
+    assert result.verdict == verdict
+
+
+def test_a_stalled_harness_excuses_no_loss():
+    """What is gone from the ledger is gone, whoever was late."""
+    rows = [replace(row, items=row.items[:100]) if isinstance(row, LedgerRead) else row for row in late(50).rows()]
+    assert judge(experiment(), stack_spec(), rows).verdict == "fail"
 
 
 def test_a_period_late_is_not_yet_skewed():
