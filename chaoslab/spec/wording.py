@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from chaoslab.masking import looks_secret
+from chaoslab.masking import MASK, looks_secret
 from chaoslab.spec.problems import Place, Problem, shorten, suggest
 from chaoslab.spec.shape import keys_at
 from chaoslab.spec.source import KeyPath
@@ -144,7 +144,7 @@ _MUST: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def _said(value: Any, path: KeyPath = ()) -> str:
     if any(looks_secret(str(key)) for key in path[-1:]):
-        return "what it is"
+        return MASK
     if value is None:
         return "empty"
     if isinstance(value, bool):

@@ -100,3 +100,25 @@ def test_the_journal_of_others_is_not_carried_out(place: SimpleNamespace, tmp_pa
     assert code == 2
     assert "not a run of this project" in err
     assert precious.exists()
+
+
+def test_errors_about_a_spec_do_not_quote_its_secrets(place: SimpleNamespace) -> None:
+    """A header that is no text, a URL with a password in the wrong place, a process with a secret that is a list."""
+    journey = {
+        "service": "app",
+        "request": {"path": "/x", "headers": {"Authorization": ["planted-1"], "X-Token": 271828182845}},
+    }
+    overlay = {
+        "services": {"store": {"healthcheck": {"test": "curl http://u:planted-2@store"}}},
+        "x-chaoslab": {
+            "journeys": {"app.bad": journey},
+            "conditions": {"c": {"get": "http://u:planted-3@nowhere:1/", "expect": "x"}},
+            "processes": {"store": {"environment": {"PASSWORD": {"a": "planted-4"}}}},
+        },
+    }
+    spec = str(write_experiment(place.project, overlay=overlay))
+    for command in (("check", spec), ("check", spec, "--json"), ("run", spec)):
+        code, out, err = ask(place.project, *command)
+        assert code == 2
+        assert "must be" in out + err
+        assert [word for word in ("planted", "271828182845") if word in out + err] == [], out + err
