@@ -156,7 +156,9 @@ class ComposeStack:
             shutil.rmtree(self._data, ignore_errors=True)
 
     def _sweep(self, containers: Containers) -> list[str]:
-        containers.save_logs(self._logs)
+        containers.save_logs(self._logs)  # while all still run: an engine that is busy with their ends answers late
+        everyone = {one.replica for one in containers.seen()}
+        kill_all(containers.pids(everyone), containers.kill, self._clock)  # at once: removing has the machine to itself then
         return containers.sweep()
 
     def _check_wanted(self) -> None:
