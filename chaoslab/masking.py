@@ -48,11 +48,16 @@ def looks_secret(name: str) -> bool:
 
 def mask_shapes(text: str) -> str:
     """Cover what looks like a secret by itself: credentials in URLs, `Bearer …`, `password=…`, headers. Idempotent."""
-    text = _URL_USER.sub(f"{MASK}@", text)
-    text = _QUOTED.sub(_quoted, text)
-    text = _ASSIGNED.sub(lambda m: f"{m[1]}={_covered(m[1], m[2])}", text)
-    text = _OPTION.sub(lambda m: f"{m[0][: -len(m[2])]}{_covered(m[1], m[2])}", text)
-    text = _HEADER.sub(lambda m: f"{m[1]}{m[2]}{MASK}", text)
+    if "@" in text:
+        text = _URL_USER.sub(f"{MASK}@", text)
+    if ":" in text:
+        text = _QUOTED.sub(_quoted, text)
+    if "=" in text:
+        text = _ASSIGNED.sub(lambda m: f"{m[1]}={_covered(m[1], m[2])}", text)
+    if "-" in text:
+        text = _OPTION.sub(lambda m: f"{m[0][: -len(m[2])]}{_covered(m[1], m[2])}", text)
+    if ":" in text:
+        text = _HEADER.sub(lambda m: f"{m[1]}{m[2]}{MASK}", text)
     return _SCHEME.sub(lambda m: f"{m[1]} {MASK}", text)
 
 
