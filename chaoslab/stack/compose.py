@@ -192,7 +192,9 @@ class ComposeStack:
         return found
 
     def trouble(self) -> str | None:
-        """Why the runtime can no longer be trusted: the engine is gone, or a part of the WAN."""
+        """Why the runtime can no longer be trusted: the engine is gone, or a part of the WAN, once that was up."""
+        if self._links is None or self._down:
+            return None
         try:
             ended = [one.replica for one in self._containers.seen() if one.role in ("wan", "gate") and one.state != "running"]
         except ChaoslabError as failed:
