@@ -113,6 +113,7 @@ class Engine:
         self._stop_reason: str | None = None
         self._ending = False
         self._broken = False
+        self._told: Exception | None = None
         self._said: SimpleQueue[str] = SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
         self._work: list[Future[None]] = []
@@ -391,17 +392,8 @@ class Engine:
         """Whatever goes wrong in these steps is noted; later steps, above all healing, still happen."""
         try:
             yield from steps
-        except _EndsEarly:
-            pass
-        except Interrupted as signal:
-            self._note("interrupted", str(signal))
-        except ChaoslabError as failed:
-            self._broken = True
-            self._note("error", str(failed))
-        except Exception as bug:
-            self._broken = True
-            write_whole(self._job.folder.logs / "harness.log", traceback.format_exc().encode(errors="replace"))
-            self._note("error", f"the harness broke: {type(bug).__name__}: {bug} (see logs/harness.log)")
+        except Exception as ended:
+            self._tell_why(ended)
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase, planned_s: float | None = None) -> Iterator[None]:
@@ -409,8 +401,27 @@ class Engine:
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase=phase, event="begin", detail=detail))
         try:
             yield
+        except Exception as ended:
+            self._tell_why(ended)  # before the phase's end, so that the judge sees a phase that was cut
+            raise
         finally:
             self._write(PhaseRow(t_ns=self._clock.now_ns(), phase=phase, event="end"))
+
+    def _tell_why(self, ended: Exception) -> None:
+        """One note for whatever ended the run early."""
+        if ended is self._told or isinstance(ended, _EndsEarly):
+            return
+        self._told = ended
+        if isinstance(ended, Interrupted):
+            self._note("interrupted", str(ended))
+            return
+        self._broken = True
+        if isinstance(ended, ChaoslabError):
+            self._note("error", str(ended))
+            return
+        story = "".join(traceback.format_exception(ended))
+        write_whole(self._job.folder.logs / "harness.log", story.encode(errors="replace"))
+        self._note("error", f"the harness broke: {type(ended).__name__}: {ended} (see logs/harness.log)")
 
     def _anchor(self) -> Anchor:
         return Anchor(
