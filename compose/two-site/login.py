@@ -10,7 +10,7 @@ import time
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from yarl import URL
 
-from postgres import NotTried
+from connections import NotTried
 
 ASK_S = 0.5
 WATCH_S = 0.5

@@ -10,8 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
+from connections import NotTried, Unknown
 from pay import TRANSFER_COLUMNS, pay
-from postgres import Database, NotTried, Unknown
+from postgres import Database
 from records import Ledger, Record
 from web_service import serve
 

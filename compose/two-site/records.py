@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from postgres import Database, Unknown
+from connections import Unknown
+from postgres import Database
 
 TEXT_MAX = 4096
 SEQ_MAX = 2**63 - 1

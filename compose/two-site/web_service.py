@@ -10,7 +10,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from postgres import Database, Node, NotTried, Unknown
+from connections import NotTried, Pool, Unknown
+from postgres import Database, Node
 
 Ready = Callable[[str], bool]  # "read" or "write" -> whether this replica can serve it now
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -31,7 +32,7 @@ def database() -> Database:
     """DATABASE: host:port of each node by commas, the own site's first. DATABASE_PASSWORD: of the role `app`."""
     password = os.environ["DATABASE_PASSWORD"]
     addresses = os.environ["DATABASE"].split(",")
-    return Database([Node(address, user="app", password=password, database="app") for address in addresses])
+    return Database([Node(Pool(address, user="app", password=password, database="app")) for address in addresses])
 
 
 def json_answer(body: bytes, status: int = 200) -> web.Response:

@@ -1,0 +1,128 @@
+"""Connections to one database node: statements that always end in time, with an honest outcome.
+
+Two failures are told apart, because a ledger depends on it:
+    NotTried   the statement was certainly not executed: it may be repeated, nothing happened
+    Unknown    it may have been executed: the answer did not come, or not whole
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+CONNECT_S = 2.0  # several round trips: over a slow link more than any request would wait
+CONNECTIONS = 10
+WARM = 3  # of these, open before a node that came back is used
+
+Row = Any  # asyncpg.Record, which has no types
+
+
+class NotTried(Exception):
+    """The statement was certainly not executed."""
+
+
+class Unknown(Exception):
+    """The statement may or may not have been executed."""
+
+
+async def answer_of(connection: Any, sql: str, arguments: Sequence[Any], timeout_s: float) -> Row | None:
+    """The first row of one statement. Raises NotTried or Unknown; a connection that fails in any way is cut."""
+    try:
+        return await _in_time(connection, sql, arguments, timeout_s)
+    except Unknown:
+        raise
+    except asyncpg.ReadOnlySQLTransactionError as standby:
+        connection.terminate()
+        raise NotTried("this node is a standby") from standby
+    except Exception as broken:  # whatever it was: it does not prove that nothing happened
+        connection.terminate()
+        raise Unknown(repr(broken)) from broken
+
+
+async def _in_time(connection: Any, sql: str, arguments: Sequence[Any], timeout_s: float) -> Row | None:
+    """A connection that does not answer in time is cut, not asked to cancel.
+
+    A cancel would travel over a connection of its own, hang with the first, and arrive when the link heals.
+    """
+    answer = asyncio.ensure_future(connection.fetchrow(sql, *arguments))
+    answer.add_done_callback(_observe)
+    try:
+        done, _ = await asyncio.wait({answer}, timeout=timeout_s)
+        if done:
+            return answer.result()
+    finally:
+        if not answer.done():
+            connection.terminate()
+    raise Unknown(f"no answer within {timeout_s:.1f} s")
+
+
+def _observe(done: asyncio.Future[Any]) -> None:
+    """Look at the outcome, so that one nobody waits for any more is not reported as forgotten."""
+    if not done.cancelled():
+        done.exception()
+
+
+class Pool:
+    """A few connections, opened in the background when they are missed, so that no request waits for all of that."""
+
+    def __init__(self, address: str, *, user: str, password: str, database: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._login = {"host": host, "port": int(port), "user": user, "password": password, "database": database}
+        self._idle: asyncio.LifoQueue[Any] = asyncio.LifoQueue()
+        self._used = 0
+        self._opening: set[asyncio.Task[None]] = set()
+
+    async def open_one(self) -> Any:
+        """A new connection, outside the pool. Raises NotTried."""
+        try:
+            return await asyncpg.connect(**self._login, timeout=CONNECT_S, ssl=False)
+        except Exception as failed:  # whatever it was: there is no connection
+            raise NotTried(repr(failed)) from failed
+
+    async def warm_up(self) -> None:
+        """Have a few connections ready. Raises NotTried."""
+        while self._idle.qsize() < WARM:
+            self._idle.put_nowait(await self.open_one())
+
+    async def fetch(self, sql: str, arguments: Sequence[Any], *, take_s: float, statement_s: float) -> Row | None:
+        """The first row of one statement, within `take_s + statement_s`. Raises NotTried or Unknown."""
+        connection = await self._take(take_s)
+        self._used += 1
+        try:
+            return await answer_of(connection, sql, arguments, statement_s)
+        finally:
+            self._used -= 1
+            if not connection.is_closed():
+                self._idle.put_nowait(connection)
+
+    async def _take(self, take_s: float) -> Any:
+        try:
+            async with asyncio.timeout(take_s):
+                while True:
+                    if self._idle.empty():
+                        self._open_more()
+                    connection = await self._idle.get()
+                    if not connection.is_closed():
+                        return connection
+        except TimeoutError:
+            raise NotTried("no connection was free in time") from None
+
+    def _open_more(self) -> None:
+        if self._used + len(self._opening) < CONNECTIONS:
+            task = asyncio.create_task(self._open_into_pool())
+            task.add_done_callback(_observe)
+            task.add_done_callback(self._opening.discard)
+            self._opening.add(task)
+
+    async def _open_into_pool(self) -> None:
+        self._idle.put_nowait(await self.open_one())
+
+    def close(self) -> None:
+        """Cut every connection that nobody uses."""
+        for task in self._opening:
+            task.cancel()
+        while not self._idle.empty():
+            self._idle.get_nowait().terminate()
