@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
-from chaoslab.errors import ChaoslabError, EnvironmentFault, NotReady, StackError
+from chaoslab.errors import ChaoslabError, NotReady, StackError
 from chaoslab.links.docker_links import Crossing, DockerLinks
 from chaoslab.spec.compose import ComposeFile
 from chaoslab.spec.model import OUTSIDE
@@ -22,7 +22,7 @@ from chaoslab.stack.docker_engine import connect, require_compose
 from chaoslab.stack.docker_isolation import require_isolation
 from chaoslab.stack.docker_kill import kill_all
 from chaoslab.stack.docker_project import SOCKS_PORT, gate_name
-from chaoslab.stack.docker_watch import Watch
+from chaoslab.stack.docker_watch import Customs, Watch
 from chaoslab.stack.embedded import answers
 from chaoslab.stack.ports import PortBlock
 from chaoslab.stack.protocol import KillReport, Links, State, Tell
@@ -63,6 +63,7 @@ class ComposeStack:
         self._building = ComposeCommand(self._files, logs / "build.log")
         self._known: Containers | None = None
         self._config: dict[str, Any] = {}
+        self._customs = Customs({}, {}, frozenset())
         self._addresses: dict[tuple[str, int], Address] = {}
         self._gates: dict[str, Address] = {}
         self._links: DockerLinks | None = None
@@ -105,18 +106,14 @@ class ComposeStack:
         )
         self._topology = boot.with_ports(self._topology, plan.reach)
         tell(f"starting {len(self._topology.replicas)} containers, and {len(plan.wans)} Toxiproxies between them")
-        self._start_all(deadline)
+        self._starting.run("create", "--no-build", deadline=deadline)
+        equipment = [one.id for one in self._known.seen() if one.role != "replica"]
+        self._known.at_once(self._known.start, equipment)
         self._connect(plan)
+        self._customs = boot.customs_of(engine, self._config)
+        self._watch.start(self._topology.replicas, deadline)
+        self._find_entries()
         require_isolation(self._known, self._topology, plan.reach, self._gates)
-        self._watch.start(self._topology.replicas, deadline, started=[one.name for one in self._topology.replicas])
-
-    def _start_all(self, deadline: Deadline) -> None:
-        try:
-            self._starting.run("up", "--detach", "--no-build", deadline=deadline)
-        except EnvironmentFault as failed:
-            self._check_wanted()
-            unwell = self._watch.unwell(self._topology.replicas, deadline)
-            raise NotReady(f"{unwell}\n{failed}" if unwell else str(failed)) from failed
 
     def _connect(self, plan: boot.Plan) -> None:
         """Learn where everything is published, and drive the WAN."""
@@ -125,9 +122,6 @@ class ComposeStack:
             ports = self._containers.published(wan.name)
             crossings.append(Crossing(wan, str(self._must_be_published(ports, plan.reach.api_port, wan.name))))
             self._addresses |= {(replica, port): ports[own] for replica, port, own in wan.published}
-        for replica in self._topology.in_site(OUTSIDE):
-            ports = self._containers.published(replica.name)
-            self._addresses |= {(replica.name, port): address for port, address in ports.items()}
         for place in self._topology.places:
             if place != OUTSIDE:
                 ports = self._containers.published(gate_name(place))
@@ -135,6 +129,12 @@ class ComposeStack:
         links = DockerLinks(crossings, plan.reach, self._containers, [gate_name(place) for place in self._gates])
         wait_until("the WAN's proxies", lambda: _none_missing(links), Deadline.after(_LINKS_S, self._clock))
         self._links = links
+
+    def _find_entries(self) -> None:
+        """Learn where the replicas outside are published, which is known once they run."""
+        for replica in self._topology.in_site(OUTSIDE):
+            ports = self._containers.published(replica.name)
+            self._addresses |= {(replica.name, port): address for port, address in ports.items()}
 
     def _must_be_published(self, ports: Mapping[int, Address], port: int, name: str) -> Address:
         if port not in ports:
@@ -240,7 +240,7 @@ class ComposeStack:
 
     @property
     def _watch(self) -> Watch:
-        return Watch(self._containers, boot.jobs(self._config), boot.revived(self._config), self._check_wanted)
+        return Watch(self._containers, self._customs, self._check_wanted)
 
 
 def project_name(stack: str, run_id: str) -> str:

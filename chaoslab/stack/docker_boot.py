@@ -15,7 +15,9 @@ from chaoslab.stack import docker_images as images
 from chaoslab.stack.docker_cli import ComposeCommand
 from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import LOOPBACK, Engine, engine_errors
+from chaoslab.stack.docker_health import checks_of
 from chaoslab.stack.docker_project import Renderer, image_of, names_of, ports_of
+from chaoslab.stack.docker_watch import Customs, needs_of, revived
 from chaoslab.stack.ports import PortBlock
 from chaoslab.stack.protocol import Tell
 from chaoslab.stack.topology import Topology
@@ -28,22 +30,6 @@ class Plan:
 
     reach: Reach
     wans: tuple[Wan, ...]
-
-
-def revived(config: Mapping[str, Any]) -> set[str]:
-    """The services whose restart policy brings them back when they fail."""
-    return {name for name, service in config["services"].items() if _policy(service) not in ("", "no", "none")}
-
-
-def jobs(config: Mapping[str, Any]) -> set[str]:
-    """The services that somebody waits for to complete."""
-    needs = [need for service in config["services"].values() for need in (service.get("depends_on") or {}).items()]
-    return {name for name, how in needs if how.get("condition") == "service_completed_successfully"}
-
-
-def _policy(service: Mapping[str, Any]) -> str:
-    deployed = (service.get("deploy") or {}).get("restart_policy") or {}
-    return str(service.get("restart") or deployed.get("condition") or "").partition(":")[0]
 
 
 def check_config(config: Mapping[str, Any], topology: Topology) -> None:
@@ -93,7 +79,7 @@ def make_project(
     file: Path,
 ) -> Plan:
     """Create the places' networks and write the project that stands on them."""
-    declared = ports_of(config, exposed_by_images(engine, config))
+    declared = ports_of(config, _exposed(engine, config))
     ports_by_name = {one.name: tuple(dict.fromkeys([*one.ports, *declared[one.name]])) for one in topology.replicas}
     reach = Reach(ports_by_name, names_of(config), _networks(containers, topology))
     wans = plan_wans(topology, reach)
@@ -116,16 +102,28 @@ def with_ports(topology: Topology, reach: Reach) -> Topology:
     return dataclasses.replace(topology, replicas=replicas)
 
 
-def exposed_by_images(engine: Engine, config: Mapping[str, Any]) -> dict[str, list[int]]:
+def customs_of(engine: Engine, config: Mapping[str, Any]) -> Customs:
+    """How the services of the file live: whom they wait for, when they are well, who is brought back."""
+    of_images = {name: _image(engine, image_of(config, name)).get("Healthcheck") for name in config["services"]}
+    return Customs(needs_of(config), checks_of(config, of_images), revived(config))
+
+
+def _exposed(engine: Engine, config: Mapping[str, Any]) -> dict[str, list[int]]:
     """The TCP ports that each image of the stack says it listens on."""
-    found: dict[str, list[int]] = {}
-    for image in {image_of(config, name) for name in config["services"]}:
-        with engine_errors(f"inspecting image {image}"):
-            if images.has(engine, image):
-                details = engine.client.api.inspect_image(image)  # type: ignore[no-untyped-call]
-                exposed = details["Config"].get("ExposedPorts") or {}
-                found[image] = [int(port.partition("/")[0]) for port in exposed if not port.endswith("/udp")]
-    return found
+    wanted = {image_of(config, name) for name in config["services"]}
+    exposed = {image: _image(engine, image).get("ExposedPorts") or {} for image in wanted}
+    return {
+        image: [int(port.partition("/")[0]) for port in ports if not port.endswith("/udp")] for image, ports in exposed.items()
+    }
+
+
+def _image(engine: Engine, image: str) -> dict[str, Any]:
+    """How an image's containers are configured; nothing for one that is not here."""
+    if not images.has(engine, image):
+        return {}
+    with engine_errors(f"inspecting image {image}"):
+        details = engine.client.api.inspect_image(image)  # type: ignore[no-untyped-call]
+    return dict(details["Config"])
 
 
 def _networks(containers: Containers, topology: Topology) -> dict[str, Network]:

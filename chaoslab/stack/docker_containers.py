@@ -34,11 +34,6 @@ class Seen:
     status: str
 
     @property
-    def healthy(self) -> bool:
-        """Running, and its health check (where it has one) has passed."""
-        return self.state == "running" and "(health: starting)" not in self.status and "(unhealthy)" not in self.status
-
-    @property
     def finished(self) -> bool:
         """Ended by itself and well, as a job does."""
         return self.status.startswith("Exited (0)")
@@ -114,12 +109,17 @@ class Containers:
 
     def execute(self, container: str, command: Sequence[str]) -> str:
         """Run a command in a container of the run, named as in the project; returns what it said."""
-        with engine_errors(f"running {command[0]} in {container}"):
-            job = self._api.exec_create(self._id(container), list(command))["Id"]
+        return self.execute_in(self._id(container), command, container)
+
+    def execute_in(self, container: str, command: Sequence[str], name: str = "") -> str:
+        """The same by a container's id; `name` is for the error."""
+        with engine_errors(f"running {command[0]} in {name or container[:12]}"):
+            job = self._api.exec_create(container, list(command))["Id"]
             said: str = self._api.exec_start(job).decode(errors="replace")
             status = self._api.exec_inspect(job)["ExitCode"]
         if status:
-            raise StackError(f"{container}: {' '.join(command)}: exit status {status}: {said.strip()[-500:]}")
+            where = f"{name}: " if name else ""
+            raise StackError(f"{where}{' '.join(command)}: exit status {status}: {said.strip()[-500:]}")
         return said
 
     def _id(self, name: str) -> str:

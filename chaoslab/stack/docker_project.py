@@ -30,6 +30,7 @@ _REPLACED = (
     "build",
     "profiles",
     "scale",
+    "depends_on",
 )
 SOCKS_PORT = 1080  # of the gates
 _NOT_SPEECH = ("volumes", "image", "build", "labels")  # `name:digits` in there is no address
@@ -128,7 +129,6 @@ class Renderer:
     def _replica(self, replica: Replica) -> dict[str, Any]:
         service: Mapping[str, Any] = self.config["services"][replica.name]
         links = [wan for wan in self.wans if wan.flow.source == replica.site]
-        started = {wan.name: {"condition": "service_started", "required": True} for wan in links}
         rendered = {key: value for key, value in service.items() if key not in _REPLACED and value is not None}
         rendered |= {
             "image": image_of(self.config, replica.name),
@@ -136,7 +136,7 @@ class Renderer:
             "labels": {**_labels(service), RUN: self.run_id, SITE: replica.site, REPLICA: replica.name, ROLE: "replica"},
             "restart": "no",  # or the engine would undo a kill
             "deploy": {key: value for key, value in (service.get("deploy") or {}).items() if key != "restart_policy"},
-            "depends_on": {**(service.get("depends_on") or {}), **started},
+            "healthcheck": {"disable": True},  # run by the harness, and only while it waits
         }
         return rendered | self._attachment(replica, service, links)
 

@@ -2,85 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import NotReady
 from chaoslab.stack.docker_containers import Containers, Seen
+from chaoslab.stack.docker_health import Rounds
 from chaoslab.stack.topology import Replica
 
 _POLL_S = 0.2
 _LOG_LINES = 6
+_COMPLETED = "service_completed_successfully"
+_STARTED = "service_started"
+
+
+@dataclass(frozen=True)
+class Customs:
+    """How the services of a file live, as Docker would have it.
+
+    `needs`: for each service, whom it waits for and until what. `checks`: the commands of health checks. `revived`: services
+    whose restart policy brings them back when they fail.
+    """
+
+    needs: Mapping[str, Mapping[str, str]]
+    checks: Mapping[str, Sequence[str]]
+    revived: frozenset[str]
+
+    @property
+    def jobs(self) -> frozenset[str]:
+        """Services that somebody waits for to complete: they are well when they have ended well."""
+        return frozenset(name for needs in self.needs.values() for name, until in needs.items() if until == _COMPLETED)
+
+
+def needs_of(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Whom each service waits for, and until what: the conditions of `depends_on`, and the owner of a shared network."""
+    found: dict[str, dict[str, str]] = {}
+    for name, service in config["services"].items():
+        needs = {other: how.get("condition", _STARTED) for other, how in (service.get("depends_on") or {}).items()}
+        kind, _, owner = str(service.get("network_mode") or "").partition(":")
+        found[name] = {owner: _STARTED, **needs} if kind == "service" else needs
+    return found
+
+
+def revived(config: Mapping[str, Any]) -> frozenset[str]:
+    """The services whose restart policy brings them back when they fail."""
+    return frozenset(name for name, service in config["services"].items() if _policy(service) not in ("", "no", "none"))
+
+
+def _policy(service: Mapping[str, Any]) -> str:
+    deployed = (service.get("deploy") or {}).get("restart_policy") or {}
+    return str(service.get("restart") or deployed.get("condition") or "").partition(":")[0]
 
 
 class Watch:
     """Looks after the containers of replicas while they come up.
 
-    `jobs`: replicas that are well when they have ended well. `revived`: replicas whose restart policy brings them back when
-    they fail. The containers that are started have none, or the engine would undo a kill; so here, and only while waiting, they
-    are brought back as the policy says. `check_wanted` raises when nobody waits any more.
+    The containers have neither health checks nor restart policies of their own: Docker's checks cost more than the stack
+    itself, and its restarts would undo a kill. Both are kept here, and only while waiting. `check_wanted` raises when nobody
+    waits any more.
     """
 
-    def __init__(
-        self, containers: Containers, jobs: Iterable[str], revived: Iterable[str], check_wanted: Callable[[], None]
-    ) -> None:
+    def __init__(self, containers: Containers, customs: Customs, check_wanted: Callable[[], None]) -> None:
         self._containers = containers
-        self._jobs = frozenset(jobs)
-        self._revived = frozenset(revived)
+        self._customs = customs
         self._check_wanted = check_wanted
 
-    def start(self, replicas: Sequence[Replica], deadline: Deadline, *, started: Iterable[str] = ()) -> None:
-        """Start what is dead of these and wait until all are well. Raises NotReady, naming those that are not.
+    def start(self, replicas: Sequence[Replica], deadline: Deadline) -> None:
+        """Start what is dead of these and wait until all are well. Raises NotReady, naming those that are not."""
+        rounds = Rounds(self._containers, self._customs.checks)
+        try:
+            self._bring_up([replica.name for replica in replicas], rounds, deadline)
+        finally:
+            rounds.end()
 
-        `started`: those that were started already, so that one that ended since has failed.
-        """
-        begun = set(started)
+    def _bring_up(self, names: Sequence[str], rounds: Rounds, deadline: Deadline) -> None:
+        begun: set[str] = set()
         while True:
             self._check_wanted()
-            seen = self._look(replicas)
-            ready = {name for name, containers in seen.items() if self._is_ready(name, containers)}
-            waiting = [replica for replica in replicas if replica.name not in ready]
-            if not waiting:
+            seen = self._look(names)
+            well = {name for name in names if self._is_well(seen[name], rounds)}
+            if len(well) == len(names):
                 return
-            failed = [r.name for r in waiting if r.name in begun - self._revived and is_dead(seen[r.name])]
+            dead = [name for name in names if name not in well and is_dead(seen[name])]
+            failed = [name for name in dead if name in begun - self._customs.revived]
             if failed or deadline.passed:
-                raise self.complaint([r.name for r in waiting if not failed or r.name in failed], seen, deadline)
-            due = [replica.name for replica in startable(waiting, ready) if is_dead(seen[replica.name])]
+                raise self._complaint(failed or [name for name in names if name not in well], seen, rounds, deadline)
+            due = [name for name in dead if self._may_start(name, seen, well)]
             self._containers.at_once(self._containers.start, [one.id for name in due for one in seen[name]])
             begun.update(due)
             deadline.clock.sleep(min(_POLL_S, deadline.left_s))
 
-    def complaint(self, names: Sequence[str], seen: Mapping[str, Sequence[Seen]], deadline: Deadline) -> NotReady:
-        """The error that says who is not well, in what state, and what they wrote last."""
-        lines = [f"not healthy after waiting up to {deadline.timeout_s:.0f} s: {', '.join(names)}"]
-        for name in names:
-            states = ", ".join(one.status or one.state for one in seen.get(name, ())) or "no container"
-            lines.append(f"  {name}: {states}")
-            lines.extend(f"    | {line}" for line in self._containers.logs(name, _LOG_LINES))
-        return NotReady("\n".join(lines))
-
-    def unwell(self, replicas: Sequence[Replica], deadline: Deadline) -> NotReady | None:
-        """The complaint about those that are not well now, if any."""
-        seen = self._look(replicas)
-        names = [name for name, containers in seen.items() if not self._is_ready(name, containers)]
-        blamed = [name for name in names if any(one.status for one in seen[name] if not one.status.startswith("Created"))]
-        return self.complaint(blamed or names, seen, deadline) if names else None
-
-    def _look(self, replicas: Sequence[Replica]) -> dict[str, list[Seen]]:
-        found: dict[str, list[Seen]] = {replica.name: [] for replica in replicas}
+    def _look(self, names: Sequence[str]) -> dict[str, list[Seen]]:
+        found: dict[str, list[Seen]] = {name: [] for name in names}
         for one in self._containers.of(found):
             found[one.replica].append(one)
         return found
 
-    def _is_ready(self, name: str, containers: Sequence[Seen]) -> bool:
-        return bool(containers) and all(one.healthy or (name in self._jobs and one.finished) for one in containers)
+    def _is_well(self, containers: Sequence[Seen], rounds: Rounds) -> bool:
+        done = [(one.finished and one.replica in self._customs.jobs) or rounds.well(one) for one in containers]
+        return bool(done) and all(done)
+
+    def _may_start(self, name: str, seen: Mapping[str, Sequence[Seen]], well: set[str]) -> bool:
+        """Whether everybody that it waits for has come far enough. Those that are not being started do not count."""
+        return all(
+            other in well or (until == _STARTED and any(one.state == "running" for one in seen[other]))
+            for other, until in self._customs.needs[name].items()
+            if other in seen
+        )
+
+    def _complaint(
+        self, names: Sequence[str], seen: Mapping[str, Sequence[Seen]], rounds: Rounds, deadline: Deadline
+    ) -> NotReady:
+        """Who is not well, in what state, what its check said and what it wrote last."""
+        lines = [f"not healthy after waiting up to {deadline.timeout_s:.0f} s: {', '.join(names)}"]
+        for name in names:
+            states = ", ".join(one.status for one in seen[name]) or "no container"
+            lines.append(f"  {name}: {states}")
+            lines.extend(f"    its health check: {line}" for line in rounds.said.get(name, "").splitlines()[-2:])
+            lines.extend(f"    | {line}" for line in self._containers.logs(name, _LOG_LINES))
+        return NotReady("\n".join(lines))
 
 
 def is_dead(containers: Sequence[Seen]) -> bool:
     return bool(containers) and all(one.state == "dead" for one in containers)
-
-
-def startable(waiting: Sequence[Replica], ready: Iterable[str]) -> list[Replica]:
-    """Those of the waiting that wait for none of the waiting."""
-    unready = {replica.name for replica in waiting} - set(ready)
-    return [replica for replica in waiting if unready.isdisjoint(replica.depends_on)]

@@ -63,8 +63,8 @@ def test_a_dependency_that_is_never_healthy_is_blamed(make_stack, write_stack):
     sick = {"image": IMAGE, "command": ["sh", "-c", "echo dough is late; sleep 60"]}
     sick["healthcheck"] = {"test": ["CMD", "false"], "interval": "1s", "retries": 2}
     shop = {"image": IMAGE, "depends_on": {"bakery": {"condition": "service_healthy"}}, "command": ["sleep", "60"]}
-    with pytest.raises(NotReady, match=r"bakery: [\s\S]*\| dough is late"):
-        up(make_stack, write_stack({"bakery": sick, "shop": shop}))
+    with pytest.raises(NotReady, match=r"bakery: [\s\S]*health check: false: exit status 1[\s\S]*\| dough is late"):
+        up(make_stack, write_stack({"bakery": sick, "shop": shop}), timeout_s=10.0)
 
 
 def test_what_fails_first_and_comes_back_by_its_policy_is_well(make_stack, write_stack):

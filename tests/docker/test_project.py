@@ -65,10 +65,9 @@ def test_a_volume_is_no_speech():
 
 
 def test_what_belongs_to_the_application_is_kept():
-    """Environment (dollars and all), dependencies, limits, extra hosts, labels."""
+    """Environment (dollars and all), limits, extra hosts, labels."""
     web = rendered()["services"]["web-a"]
     assert web["environment"] == {"DB": "tcp://db-b:5432/x", "PRICE": "$$5"}
-    assert web["depends_on"]["db-b"] == {"condition": "service_healthy", "required": True}
     assert web["deploy"] == {"resources": {"limits": {"cpus": "0.5"}}}
     assert "mail=10.1.1.1" in web["extra_hosts"]
     assert web["labels"]["team"] == "shop"
