@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 CONNECT_S = 2.0  # several round trips: over a slow link more than any request would wait
-CONNECTIONS = 10
+CONNECTIONS = 16
 WARM = 3  # of these, open before a node that came back is used
 
 Row = Any  # asyncpg.Record, which has no types

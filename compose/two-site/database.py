@@ -122,7 +122,7 @@ def _cluster() -> dict[str, Any]:
 
 def _shared_parameters() -> dict[str, Any]:
     return {
-        "max_connections": 100,
+        "max_connections": 150,
         "max_worker_processes": 4,
         "max_wal_senders": 5,
         "max_replication_slots": 5,
