@@ -16,7 +16,7 @@ from typing import Any
 from chaoslab import reaper, registry
 from chaoslab.clock import SYSTEM
 from chaoslab.engine import Engine, Finished, Job, Said, Tick
-from chaoslab.errors import ChaoslabError, ExitCode
+from chaoslab.errors import ChaoslabError, EnvironmentFault, ExitCode
 from chaoslab.events import PhaseRow
 from chaoslab.judging import judge_stored
 from chaoslab.masking import Secrets
@@ -29,12 +29,16 @@ from chaoslab.result import Result
 from chaoslab.scrub import scrub, secrets_of
 from chaoslab.spec.load import Loaded, dump_resolved
 from chaoslab.spec.resolved import load_resolved
+from chaoslab.stack import docker_sweep
+from chaoslab.stack.compose import ComposeStack
+from chaoslab.stack.docker_ready import readiness
 from chaoslab.stack.embedded import RUN, EmbeddedStack
 from chaoslab.stack.protocol import Stack
 from chaoslab.store import ROOT, HistoryWriter, RunFolder, write_whole
 from chaoslab.trust import require_permission
-from chaoslab.undo import EndProcesses, RemoveFolder, UndoJournal, undo_journal
+from chaoslab.undo import AnyStep, EndProcesses, RemoveFolder, RunCommand, UndoJournal, undo_journal
 
+_SWEEP_TIMEOUT_S = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -51,6 +55,7 @@ class Options:
     root: Path = ROOT
     facts: dict[str, Any] | None = None
     command: str = ""
+    allow_remote: bool = False
     allow_exec: bool = False
 
 
@@ -85,11 +90,11 @@ def _run(loaded: Loaded, options: Options, view: View, run_id: str, place: regis
     journal = UndoJournal(undo_journal(folder.path))
     place.has_journal(journal.path)
     data = Path(tempfile.gettempdir()) / f"chaoslab-{run_id}"
-    for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), EndProcesses(RUN, run_id)):
+    for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), *_undo_of_runtime(options, run_id)):
         journal.plan(step)
     watcher = reaper.start(journal.path)
     data.mkdir(mode=0o700)
-    stack: Stack = EmbeddedStack(loaded.compose, run_id, data, folder.logs)
+    stack = _make_stack(loaded, options, run_id, data, folder)
     facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
     job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets)
     threading.Thread(target=html.warm_up, daemon=True).start()
@@ -98,6 +103,33 @@ def _run(loaded: Loaded, options: Options, view: View, run_id: str, place: regis
     if not options.keep:
         scrub(folder.logs, secrets)
     return _conclude(folder, secrets, left, finished.interrupted)
+
+
+def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folder: RunFolder) -> Stack:
+    if options.runtime == "compose":
+        return ComposeStack(loaded.compose, run_id, data, folder.logs, allow_remote=options.allow_remote)
+    return EmbeddedStack(loaded.compose, run_id, data, folder.logs)
+
+
+def _undo_of_runtime(options: Options, run_id: str) -> list[AnyStep]:
+    if options.runtime == "compose":
+        sweep = docker_sweep.command(run_id, allow_remote=options.allow_remote)
+        return [RunCommand(sweep, tempfile.gettempdir(), _SWEEP_TIMEOUT_S)]
+    return [EndProcesses(RUN, run_id)]
+
+
+def pick_runtime(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[str, str]:
+    """The runtime for a run and, in words, why: `auto` takes Compose where an engine answers and has the images.
+
+    Raises EnvironmentFault when Compose is wanted and cannot be had.
+    """
+    if wanted == "embedded":
+        return "embedded", "asked for"
+    names = [replica.name for replica in loaded.compose.topology().replicas]
+    found = readiness(loaded.compose.files, names, allow_remote=allow_remote)
+    if wanted == "compose" and not found.ready:
+        raise EnvironmentFault(f"the compose runtime cannot be used: {found.why}", cure=found.cure)
+    return ("compose" if found.ready else "embedded"), found.why
 
 
 def _again(command: str, seed: int) -> str:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=None, help="Seed of the load, to run the same again.")
 @click.option("--keep", is_flag=True, help="Leave the stack up at the end; `chaoslab heal NAME` takes it down.")
 @click.option("--allow-exec", is_flag=True, help="Let `exec` faults of a spec run that is not this project's own.")
+@click.option("--allow-remote", is_flag=True, help="Let the compose runtime use a Docker Engine on another machine.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved targets and times; start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the result, as JSON.")
 def run_command(
@@ -52,6 +53,7 @@ def run_command(
     seed: int | None,
     keep: bool,
     allow_exec: bool,
+    allow_remote: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -64,10 +66,11 @@ def run_command(
 
     Everything is written to runs/<experiment>/<time>/; report.html there tells the whole story.
     """
+    from chaoslab.runner import pick_runtime
     from chaoslab.spec.load import find_experiment, load_experiment
 
     loaded = load_experiment(find_experiment(experiment, Path.cwd()), _pairs(overrides))
-    runtime, why = _pick_runtime(runtime)
+    runtime, why = pick_runtime(runtime, loaded, allow_remote=allow_remote)
     if dry_run:
         from chaoslab.plan import describe
         from chaoslab.trust import foreign_commands, is_own
@@ -80,16 +83,17 @@ def run_command(
     from chaoslab.runner import Options
 
     facts = {**host_facts(), "git": git_state(Path.cwd())}
-    command = _command(experiment, runtime, overrides, keep=keep, allow_exec=allow_exec)
-    options = Options(runtime, keep, seed, facts=facts, command=command, allow_exec=allow_exec)
+    flags = {"--keep": keep, "--allow-exec": allow_exec, "--allow-remote": allow_remote}
+    command = _command(experiment, runtime, overrides, [flag for flag, given in flags.items() if given])
+    options = Options(runtime, keep, seed, facts=facts, command=command, allow_exec=allow_exec, allow_remote=allow_remote)
     return _run(loaded, options, why, repeat, as_json)
 
 
-def _command(experiment: str, runtime: str, overrides: tuple[str, ...], *, keep: bool, allow_exec: bool) -> str:
+def _command(experiment: str, runtime: str, overrides: tuple[str, ...], flags: list[str]) -> str:
     """What runs one of these runs again, but for its seed."""
     words = ["chaoslab", "run", experiment, "--runtime", runtime]
     words += [word for override in overrides for word in ("--set", override)]
-    return shlex.join(words + ["--keep"] * keep + ["--allow-exec"] * allow_exec)
+    return shlex.join(words + flags)
 
 
 def _run(loaded: Loaded, options: Options, why: str, repeat: int, as_json: bool) -> int:
@@ -143,7 +147,3 @@ def _pairs(overrides: tuple[str, ...]) -> dict[str, str]:
         if not (key and equals):
             raise click.BadParameter(f"{key!r} is not KEY=VALUE, such as load.users=5", param_hint="--set")
     return {key: value for key, _, value in pairs}
-
-
-def _pick_runtime(wanted: str) -> tuple[str, str]:
-    return "embedded", "asked for" if wanted == "embedded" else "no Docker Engine answers"
