@@ -1,7 +1,6 @@
 """End containers all at once: by SIGKILL to the host's PIDs where they are this machine's, else through Docker's API.
 
-The death of a container's first process takes all others with it, but only as fast as the kernel tears a PID namespace down.
-So every process is signalled by itself, and the first ones last.
+Killing the first process of a container ends all of it: the kernel kills the others, and that one is dead only when they are.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-
-import psutil
 
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import StackError
@@ -32,7 +29,7 @@ def kill_all(pids: Mapping[str, int], by_api: Callable[[str], None], clock: Cloc
     if not pids:
         return KillReport(targets=0, skew_ms=0.0, means="pids")
     if all(is_here(container, pid) for container, pid in pids.items()):
-        deaths = kill_pids(with_descendants(pids.values()), clock)
+        deaths = kill_pids(list(pids.values()), clock)
         return KillReport(targets=len(pids), skew_ms=_skew_ms(deaths), means="pids")
     return KillReport(targets=len(pids), skew_ms=_skew_ms(kill_by_api(list(pids), by_api, clock)), means="engine's API")
 
@@ -48,17 +45,6 @@ def is_here(container: str, pid: int) -> bool:
     except OSError:
         return False
     return pid > 1 and container in group
-
-
-def with_descendants(roots: Iterable[int]) -> list[int]:
-    """These processes and all that came from them, the youngest generation first."""
-    children: dict[int, list[int]] = {}
-    for process in psutil.process_iter(["ppid"]):
-        children.setdefault(process.info["ppid"] or 0, []).append(process.pid)
-    ordered = list(roots)
-    for pid in ordered:  # grows while it is walked
-        ordered += children.get(pid, [])
-    return ordered[::-1]
 
 
 def kill_pids(pids: Sequence[int], clock: Clock = SYSTEM) -> list[int]:
