@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from chaoslab import process
@@ -338,11 +339,24 @@ def _program(words: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _unprivileged(raw: Mapping[str, object]) -> tuple[str, ...]:
-    """PostgreSQL refuses to run as root: map root to the `user:` of the Compose file in a user namespace of its own."""
+    """Run as the `user:` of the Compose file, in a user namespace of its own: PostgreSQL refuses to run as root.
+
+    With an IPC namespace beside it, the shared memory that a killed server leaves behind goes when its last process goes.
+    Where there are no such namespaces an ordinary user does without; root gets them or the program's own complaint.
+    """
     user, _, group = str(raw.get("user", "")).partition(":")
-    if os.geteuid() != 0 or user in ("", "0", "root"):
+    if user in ("", "0", "root"):
         return ()
-    return ("unshare", "--user", f"--map-user={user}", f"--map-group={group or user}", "--")
+    wrapper = ("unshare", "--user", f"--map-user={user}", f"--map-group={group or user}", "--ipc", "--")
+    return wrapper if os.geteuid() == 0 or _works(wrapper) else ()
+
+
+@cache
+def _works(wrapper: tuple[str, ...]) -> bool:
+    try:
+        return process.run([*wrapper, "true"], timeout_s=5.0).returncode == 0
+    except EnvironmentFault:
+        return False
 
 
 def _as_list(value: object) -> list[str]:
