@@ -216,7 +216,12 @@ class LoadProcess:
         lifeline, self._lifeline = os.pipe()  # the read end is Locust's; ours closes when we are gone, however
         try:
             self._child = spawn(
-                command(self._spec, self._base_url), log=self._log, env=self._env, cwd=self._folder, stdin=lifeline
+                command(self._spec, self._base_url),
+                log=self._log,
+                env=self._env,
+                cwd=self._folder,
+                stdin=lifeline,
+                gives_way=True,
             )
         except EnvironmentFault:
             os.close(self._lifeline)

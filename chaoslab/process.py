@@ -12,11 +12,12 @@ from typing import IO
 
 import psutil
 
-from chaoslab.clock import Deadline
+from chaoslab.clock import SYSTEM, Deadline
 from chaoslab.errors import EnvironmentFault
 
 Completed = subprocess.CompletedProcess[str]
 Found = psutil.Process
+_NICENESS = 10  # a tenth of the usual weight
 
 
 def spawn(
@@ -26,19 +27,42 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: int = subprocess.DEVNULL,
+    gives_way: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own; both outputs are appended to `log`.
 
+    `gives_way`: it gets the processor after the harness, so that a busy stack does not make the instrument stall.
     Raises EnvironmentFault when the program is not there or may not run.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with _private_log(log) as sink:
         try:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 list(command), stdin=stdin, stdout=sink, stderr=sink, env=env, cwd=cwd, start_new_session=True
             )
         except OSError as broken:
             raise EnvironmentFault(f"cannot start {command[0]}: {broken}") from broken
+    if gives_way:
+        _give_way(child.pid)
+    return child
+
+
+def _give_way(pid: int) -> None:
+    """Lower a priority, as well as this machine can: a nicety, so nothing here is an error.
+
+    Linux may weigh whole sessions against each other (autogroups); within them alone the usual priority counts. Ordinary
+    users may change only one session in a tenth of a second.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
+    for _ in range(3):
+        try:
+            Path(f"/proc/{pid}/autogroup").write_text(str(_NICENESS))
+            return
+        except BlockingIOError:
+            SYSTEM.sleep(0.1)
+        except OSError:
+            return
 
 
 def _private_log(path: Path) -> IO[bytes]:
@@ -150,6 +174,14 @@ def deaths_ns(pids: Iterable[int], deadline: Deadline) -> dict[int, int]:
                 seen[pid] = deadline.clock.now_ns()
                 del waiting[pid]
     return seen
+
+
+def name_of(process: Found) -> str:
+    """A process for people: what it runs, and its pid."""
+    try:
+        return f"{process.name()} ({process.pid})"
+    except psutil.Error:
+        return f"process {process.pid}"
 
 
 def is_stopped(pid: int) -> bool:

@@ -75,9 +75,9 @@ def start_chaoslab(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def finish(child: subprocess.Popen[str], cwd: Path, name: str = "mini") -> Ran:
+def finish(child: subprocess.Popen[str], cwd: Path, name: str = "mini", timeout_s: float = 90) -> Ran:
     """Wait for the end, and prove that nothing of the run is left."""
-    out, err = child.communicate(timeout=90)
+    out, err = child.communicate(timeout=timeout_s)
     folder = (cwd / "runs" / name / "latest").resolve()
     if folder.exists():
         assert_nothing_left(folder)

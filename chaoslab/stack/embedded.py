@@ -271,7 +271,9 @@ class EmbeddedStack:
     def _spawn(self, name: str) -> None:
         self._check_wanted()
         launch = self._launches[name]
-        self._children[name] = process.spawn(launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd)
+        self._children[name] = process.spawn(
+            launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd, gives_way=True
+        )
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

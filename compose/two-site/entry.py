@@ -41,7 +41,8 @@ def configuration(env: Mapping[str, str]) -> Json:
     }
     return {
         "admin": {"disabled": True, "config": {"persist": False}},
-        "logging": {"logs": {"default": {"level": "WARN"}}},
+        # What every failed request would say is seen better from outside; thousands of lines an outage help nobody.
+        "logging": {"logs": {"default": {"level": "WARN", "exclude": ["http.log.error"]}}},
         "apps": {"http": {"servers": {"entry": server}, "grace_period": "1s"}},
     }
 

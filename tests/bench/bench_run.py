@@ -7,6 +7,7 @@ Figures, not a test. The harness's own processes are all that the program starte
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -74,7 +75,8 @@ def main(experiment: str) -> None:
     while child.poll() is None:
         processes = harness(child.pid)
         cpu, peak_mb = cpu_s(processes, cpu), max(peak_mb, resident_mb(processes))
-        time.sleep(0.5)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.5)
     wall_s = time.monotonic() - began
     result = json.loads((folder / "runs" / experiment / "latest" / "result.json").read_text())
     skews = [fault["skew_ms"] for fault in result["faults"] if fault["skew_ms"] is not None]
