@@ -42,8 +42,7 @@ class KillFault(_ReplicaFault):
     """SIGKILL; the network stays, so peers see FIN at once."""
 
     def inject(self) -> dict[str, Any]:
-        report = self._stack.kill(self._names)
-        return {"skew_ms": report.skew_ms, "killed": report.targets, "means": report.means}
+        return self._stack.kill(self._names).detail()
 
     def verify(self) -> Evidence:
         return self._prove("dead")

@@ -55,12 +55,7 @@ class PowerLossFault:
         report = self._stack.kill(self._names)
         if self._spec.disks == "destroy" and isinstance(self._stack, CanDestroyDisks):
             self._stack.destroy_disks(self._names)
-        return {
-            "fence_ms": (fenced_ns - began_ns) / 1e6,
-            "skew_ms": report.skew_ms,
-            "killed": report.targets,
-            "means": report.means,
-        }
+        return {"fence_ms": (fenced_ns - began_ns) / 1e6, **report.detail()}
 
     def verify(self) -> Evidence:
         states = self._stack.states()

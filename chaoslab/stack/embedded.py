@@ -222,16 +222,19 @@ class EmbeddedStack:
     def kill(self, replicas: Sequence[str]) -> KillReport:
         """SIGKILL every process of these replicas at once, then again whatever was being born meanwhile."""
         pids = self._pids(replicas)
+        first_ns = self._clock.now_ns()
         process.send(pids, signal.SIGKILL)
+        last_ns = self._clock.now_ns()
         deaths = process.deaths_ns(pids, Deadline.after(_KILL_TIMEOUT_S, self._clock))
         while late := self._pids(replicas):
             process.send(late, signal.SIGKILL)
+            last_ns = self._clock.now_ns()
             again = process.deaths_ns(late, Deadline.after(_KILL_TIMEOUT_S, self._clock))
             if not again:
                 raise StackError(f"processes {late} of {', '.join(replicas)} survive SIGKILL")
             deaths |= again
-        skew_ns = max(deaths.values(), default=0) - min(deaths.values(), default=0)
-        return KillReport(targets=len(deaths), skew_ms=skew_ns / 1e6, means="pids")
+        gone_ms = (max(deaths.values(), default=first_ns) - first_ns) / 1e6
+        return KillReport(targets=len(deaths), skew_ms=(last_ns - first_ns) / 1e6, means="pids", gone_ms=gone_ms)
 
     def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
         for name in replicas:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from chaoslab.clock import Deadline
 from chaoslab.spec.model import OUTSIDE
@@ -20,11 +20,21 @@ Tell = Callable[[str], None]  # one line of progress for people
 
 @dataclass(frozen=True)
 class KillReport:
-    """How a kill went. `skew_ms`: from the first death to the last. `means`: pids, or the engine's API."""
+    """How a kill went. `means`: pids, or the engine's API.
+
+    `skew_ms`: from the first death to the last. With `pids` that is from the first SIGKILL to the last: a process that has
+    one pending runs no instruction of its own any more. `gone_ms`: until the last one was seen gone, its memory released.
+    """
 
     targets: int
     skew_ms: float
     means: str
+    gone_ms: float | None = None
+
+    def detail(self) -> dict[str, Any]:
+        """What a fault's row says of it."""
+        gone = {} if self.gone_ms is None else {"gone_ms": self.gone_ms}
+        return {"skew_ms": self.skew_ms, **gone, "killed": self.targets, "means": self.means}
 
 
 @dataclass(frozen=True)
