@@ -8,8 +8,9 @@ run early, a signal, an abort condition or a failure, leads through the same hea
 from __future__ import annotations
 
 import contextlib
+import threading
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -61,10 +62,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Finished:
-    """The one terminal event. `left_behind`: what could not be cleaned up, in words."""
+    """The one terminal event. `left_behind`: what could not be cleaned up, in words.
+
+    `unrecorded`: why the history stops before the end, in words; such a run cannot be judged.
+    """
 
     interrupted: bool
     left_behind: tuple[str, ...]
+    unrecorded: str | None = None
 
 
 Event = AnyRow | Said | Tick | Finished
@@ -73,7 +78,7 @@ Steps = Generator[Event, None, T]
 
 @dataclass(frozen=True)
 class Job:
-    """One run to do. `keep` leaves the stack up at the end."""
+    """One run to do. `keep` leaves the stack up at the end; `mark` is in the environment of what the run starts beside it."""
 
     loaded: Loaded
     stack: Stack
@@ -84,6 +89,7 @@ class Job:
     seed: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=Secrets)
+    mark: Mapping[str, str] = field(default_factory=dict)
 
 
 class _EndsEarly(Exception):
@@ -92,7 +98,7 @@ class _EndsEarly(Exception):
 
 @dataclass
 class _Active:
-    """A fault of the timeline and how far it got."""
+    """A fault of the timeline and how far it got. `settled`: its injection is over; `complete`: and did all it should."""
 
     id: str
     fault: Fault
@@ -101,6 +107,9 @@ class _Active:
     injected: bool = False
     healed: bool = False
     epoch: str = ""
+    settled: threading.Event = field(default_factory=threading.Event)
+    complete: bool = False
+    undo_steps: list[int] = field(default_factory=list)
 
 
 class Engine:
@@ -114,6 +123,7 @@ class Engine:
         self._ending = False
         self._broken = False
         self._told: Exception | None = None
+        self._unrecorded: str | None = None
         self._said: SimpleQueue[str] = SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
         self._work: list[Future[None]] = []
@@ -142,7 +152,7 @@ class Engine:
         yield from self._guarded(self._take_down())
         yield from self._new_rows()
         self._close()
-        yield Finished(self._stop_reason is not None, tuple(self._left))
+        yield Finished(self._stop_reason is not None, tuple(self._left), self._unrecorded)
 
     # --- the phases -------------------------------------------------------------------------------------------
 
@@ -176,9 +186,10 @@ class Engine:
         name, port = self._job.stack.topology.entry
         base_url = f"http://{self._job.stack.address(name, port)}"
         if self._experiment.load is not None:
-            self._load = LoadProcess(self._experiment.load, base_url, self._job.folder.logs, seed=self._job.seed).start()
+            logs, seed, mark = self._job.folder.logs, self._job.seed, self._job.mark
+            self._load = LoadProcess(self._experiment.load, base_url, logs, seed=seed, env=mark).start()
         plan = plan_for(self._job.loaded.compose.spec, self._experiment, base_url, self._job.folder.history, self._writer)
-        self._prober = ProberProcess(plan, self._job.folder.logs, self._job.folder.private)
+        self._prober = ProberProcess(plan, self._job.folder.logs, self._job.folder.private, self._job.mark)
         self._prober.start()
 
     @property
@@ -220,7 +231,14 @@ class Engine:
         for active in self._faults.values():
             if active.injected and not active.healed:
                 yield Said(f"healing {active.name} {active.target}")
+                yield from self._settle(active)
                 yield from self._await(lambda active=active: self._heal(active, HASTY_HEAL_TIMEOUT_S))  # type: ignore[misc]
+
+    def _settle(self, active: _Active) -> Steps[None]:
+        """Let an injection end that is under way, or it would go on behind the heal; one that hangs is left to the reaper."""
+        deadline = Deadline.after(HASTY_HEAL_TIMEOUT_S, self._clock)
+        while not active.settled.is_set() and not deadline.passed:
+            yield from self._tick()
 
     def _drain(self) -> Steps[None]:
         with self._phase("drain"):
@@ -297,12 +315,17 @@ class Engine:
         self._work.append(self._pool.submit(work))
 
     def _inject(self, active: _Active) -> None:
-        for step in active.fault.undo_steps():
-            self._job.journal.plan(step)
+        if self._ending:
+            return
+        active.undo_steps = [self._job.journal.plan(step) for step in active.fault.undo_steps()]
         active.injected = True
-        active.epoch = self._job.stack.links.epoch()
-        self._fault_row(active, "inject")
-        detail = active.fault.inject()
+        try:
+            active.epoch = self._job.stack.links.epoch()
+            self._fault_row(active, "inject")
+            detail = active.fault.inject()
+            active.complete = True
+        finally:
+            active.settled.set()
         try:
             evidence = active.fault.verify()
         except FaultNotEffective as toothless:
@@ -323,6 +346,9 @@ class Engine:
         finally:
             active.healed = True  # one attempt: what it could not do, taking the stack down will
         self._fault_row(active, "healed", detail | evidence.detail, at_ns=evidence.since_ns)
+        if active.complete:  # else something of it may still be at work: the reaper ends that and heals once more
+            for number in active.undo_steps:
+                self._job.journal.done(number)
 
     def _fault_row(self, active: _Active, event: Any, detail: dict[str, Any] | None = None, at_ns: int | None = None) -> None:
         t_ns = self._clock.now_ns() if at_ns is None else at_ns
@@ -434,11 +460,22 @@ class Engine:
         )
 
     def _note(self, level: Any, text: str) -> None:
-        with contextlib.suppress(ChaoslabError):  # a full disk must not keep the rest from being healed
+        with contextlib.suppress(EnvironmentFault):  # what it says is told in the end
             self._write(Note(t_ns=self._clock.now_ns(), level=level, text=text))
 
     def _write(self, row: Row) -> None:
-        self._history.append(row)
+        """After a row that could not be written there are no more: what is on the disk is all true, up to a point.
+
+        Raises EnvironmentFault, but not once the run is ending: a full disk must not keep the rest from being undone.
+        """
+        try:
+            if self._unrecorded is not None:
+                raise EnvironmentFault(self._unrecorded)
+            self._history.append(row)
+        except EnvironmentFault as failed:
+            self._unrecorded = str(failed)
+            if not self._ending:
+                raise
 
     def _close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from chaoslab.probe.plan import ProbePlan, encode_plan
@@ -17,18 +19,24 @@ _MARGIN_S = 3.0
 class ProberProcess:
     """One prober. It ends with its standard input, so it does not outlive the harness."""
 
-    def __init__(self, plan: ProbePlan, folder: Path, private: Path | None = None) -> None:
-        """`folder` takes the log; `private` the plan, which holds the headers as they are, and goes at the end."""
+    def __init__(
+        self, plan: ProbePlan, folder: Path, private: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        """`folder` takes the log; `private` the plan, which holds the headers as they are, and goes at the end.
+
+        `env` is added to the environment.
+        """
         self._plan = plan
         self._plan_file = (private or folder) / "probe-plan.json"
         self._folder = folder
+        self._env = {**os.environ, **(env or {})}
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Write the plan and start the prober on it. Raises EnvironmentFault."""
         write_whole(self._plan_file, encode_plan(self._plan))
         command = [sys.executable, "-m", "chaoslab.probe", str(self._plan_file)]
-        self._child = spawn(command, log=self._folder / "probe.log", stdin=subprocess.PIPE)
+        self._child = spawn(command, log=self._folder / "probe.log", env=self._env, stdin=subprocess.PIPE)
 
     def poll(self) -> str | None:
         """None while it runs (or has not been started), else why it does not."""

@@ -1,11 +1,13 @@
-"""The process that cleans up when the harness cannot: `python -m chaoslab.reaper JOURNAL`.
+"""The process that cleans up when the harness cannot: `python -m chaoslab.reaper JOURNAL RUN`.
 
 It stands in a session of its own and waits for the end of its standard input, which the harness holds open for as long as
-it lives, whatever kills it. Then it undoes what the journal still has open.
+it lives, whatever kills it. Then it undoes what the journal still has open,
+and once nothing is left strikes the run off the registry.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -15,10 +17,12 @@ from chaoslab import registry
 from chaoslab.process import spawn
 from chaoslab.undo import undo
 
+_DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
-def start(journal: Path) -> subprocess.Popen[bytes]:
+
+def start(journal: Path, run_id: str) -> subprocess.Popen[bytes]:
     """Start the reaper of a run. Keep the returned process: closing its standard input tells it to look."""
-    command = [sys.executable, "-m", "chaoslab.reaper", str(journal)]
+    command = [sys.executable, "-m", "chaoslab.reaper", str(journal), run_id]
     return spawn(command, log=journal.with_name("reaper.log"), stdin=subprocess.PIPE)
 
 
@@ -30,15 +34,23 @@ def dismiss(reaper: subprocess.Popen[bytes]) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _DEAF_TO:
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
-    journal = Path(arguments[0])
-    left = undo(journal)
+    journal, run_id = arguments
+    left = undo(Path(journal), _log)
     if not left:
-        registry.forget_journal(journal)
-    sys.stderr.write("".join(f"left: {line}\n" for line in left))
+        registry.strike_off(run_id)
+    for line in left:
+        _log(f"left: {line}")
     return 1 if left else 0
+
+
+def _log(line: str) -> None:
+    """On a full disk the log is what we do without."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

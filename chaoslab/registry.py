@@ -24,7 +24,7 @@ _SUFFIX = ".run"
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One run. `journal` is empty until there is one."""
+    """One run, and where its undo journal lies."""
 
     run_id: str
     pid: int
@@ -35,16 +35,10 @@ class Registered:
     """The place of this process's run in the registry. `leave` it in the end, saying whether something is left to undo."""
 
     def __init__(self, path: Path, entry: Entry) -> None:
-        self.journal = ""
-        self._path, self._entry = path, entry
+        self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        self._write(entry)
-
-    def has_journal(self, journal: Path) -> None:
-        """Say where the undo journal lies."""
-        self.journal = str(journal)
-        self._write(msgspec.structs.replace(self._entry, journal=str(journal)))
+        os.pwrite(self._descriptor, msgspec.json.encode(entry), 0)
 
     def leave(self, *, done: bool) -> None:
         """The run has ended; with `done` nothing of it is left. A second call does nothing."""
@@ -54,12 +48,6 @@ class Registered:
             self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = -1
-
-    def _write(self, entry: Entry) -> None:
-        """In place: the lock is on this very file."""
-        raw = msgspec.json.encode(entry)
-        os.pwrite(self._descriptor, raw, 0)
-        os.ftruncate(self._descriptor, len(raw))
 
 
 def folder() -> Path:
@@ -79,19 +67,31 @@ def folder() -> Path:
     return path
 
 
-def enter(run_id: str) -> Registered:
+def enter(run_id: str, journal: Path | None = None) -> Registered:
     """Take a place for a run. Raises SpecError while new runs are blocked.
 
     The place is taken before the block is looked at: whoever blocks and then looks for runs misses none.
     """
-    place = Registered(folder() / f"{run_id}{_SUFFIX}", Entry(run_id, os.getpid()))
+    place = Registered(_place(run_id), Entry(run_id, os.getpid(), str(journal or "")))
+    try:
+        require_open()
+    except SpecError:
+        place.leave(done=True)
+        raise
+    return place
+
+
+def require_open() -> None:
+    """Raises SpecError while new runs are blocked."""
     since = blocked()
     if since is not None:
-        place.leave(done=True)
         raise SpecError(
             f"new runs are blocked since {since}, by chaoslab stop --all; nothing was started", cure="chaoslab resume"
         )
-    return place
+
+
+def _place(run_id: str) -> Path:
+    return folder() / f"{run_id}{_SUFFIX}"
 
 
 def entries() -> list[tuple[Entry, bool]]:
@@ -105,21 +105,19 @@ def entries() -> list[tuple[Entry, bool]]:
 
 def forget(run_id: str) -> None:
     """Nothing is left of a run; a living one keeps its place."""
-    path = folder() / f"{run_id}{_SUFFIX}"
+    path = _place(run_id)
     if path.exists() and not _is_locked(path):
         path.unlink(missing_ok=True)
 
 
-def forget_journal(journal: Path) -> None:
-    """As `forget`, for the run whose undo journal this is."""
-    for entry, living in entries():
-        if entry.journal == str(journal) and not living:
-            forget(entry.run_id)
+def strike_off(run_id: str) -> None:
+    """As `forget`, even while its harness lives: for the run's own reaper, which knows that nothing is left to end."""
+    _place(run_id).unlink(missing_ok=True)
 
 
 def alive(run_id: str) -> bool:
     """Whether the harness of a run is at work."""
-    path = folder() / f"{run_id}{_SUFFIX}"
+    path = _place(run_id)
     return path.exists() and _is_locked(path)
 
 

@@ -71,38 +71,66 @@ class Outcome:
 def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     """Run an experiment and leave a complete run folder. Raises ChaoslabError only before anything was started."""
     require_permission(loaded, Path.cwd(), allowed=options.allow_exec)
+    registry.require_open()
     run_id = token_hex(4)
-    place = registry.enter(run_id)
-    clean = False
-    try:
-        outcome = _run(loaded, options, view, run_id, place)
-        clean = outcome.result.cleanup == "complete"
-        return outcome
-    finally:
-        place.leave(done=clean or not place.journal)
-
-
-def _run(loaded: Loaded, options: Options, view: View, run_id: str, place: registry.Registered) -> Outcome:
-    seed = randbits(32) if options.seed is None else options.seed
     secrets = secrets_of(loaded, os.environ)
     folder = RunFolder.create(options.root.resolve(), loaded.experiment.name)
     write_whole(folder.experiment, dump_resolved(loaded, secrets).encode())
-    journal = UndoJournal(undo_journal(folder.path))
-    place.has_journal(journal.path)
     data = Path(tempfile.gettempdir()) / f"chaoslab-{run_id}"
-    for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), *_undo_of_runtime(options, run_id)):
-        journal.plan(step)
-    watcher = reaper.start(journal.path)
-    data.mkdir(mode=0o700)
-    stack = _make_stack(loaded, options, run_id, data, folder)
-    facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
-    job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets)
-    threading.Thread(target=html.warm_up, daemon=True).start()
-    finished = _listen(Engine(job), view, secrets)
-    left = [*finished.left_behind, *_dismiss(watcher, options.keep)]
+    journal = UndoJournal(undo_journal(folder.path))
+    with _undone_in_the_end(journal, run_id, options.keep) as left:
+        for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), *_undo_of_runtime(options, run_id)):
+            journal.plan(step)
+        for private in (data, folder.private):
+            private.mkdir(mode=0o700)
+        finished = _run(loaded, options, view, secrets, run_id, folder, journal, data)
+    left[:0] = finished.left_behind
+    if finished.unrecorded is not None:
+        raise EnvironmentFault(finished.unrecorded)
     if not options.keep:
         scrub(folder.logs, secrets)
     return _conclude(folder, secrets, left, finished.interrupted)
+
+
+@contextlib.contextmanager
+def _undone_in_the_end(journal: UndoJournal, run_id: str, keep: bool) -> Iterator[list[str]]:
+    """First the reaper is there, then the run is known; in the end the reaper looks once more and goes.
+
+    What it could not undo is in the list when the block is over. An error in the block is never a reason to keep anything.
+    Nothing goes into the journal before the run is known to be alive: whoever heals by hand would undo it at once.
+    """
+    left: list[str] = []
+    watcher = reaper.start(journal.path, run_id)
+    try:
+        place = registry.enter(run_id, journal.path)
+    except BaseException:
+        _dismiss(watcher, keep=False)
+        raise
+    kept = False
+    try:
+        yield left
+        kept = keep
+    finally:
+        left += _dismiss(watcher, kept)
+        place.leave(done=not left and not kept)
+
+
+def _run(
+    loaded: Loaded,
+    options: Options,
+    view: View,
+    secrets: Secrets,
+    run_id: str,
+    folder: RunFolder,
+    journal: UndoJournal,
+    data: Path,
+) -> Finished:
+    seed = randbits(32) if options.seed is None else options.seed
+    stack = _make_stack(loaded, options, run_id, data, folder)
+    facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
+    job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets, {RUN: run_id})
+    threading.Thread(target=html.warm_up, daemon=True).start()
+    return _listen(Engine(job), view, secrets)
 
 
 def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folder: RunFolder) -> Stack:
@@ -112,10 +140,11 @@ def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folde
 
 
 def _undo_of_runtime(options: Options, run_id: str) -> list[AnyStep]:
+    steps: list[AnyStep] = [EndProcesses(RUN, run_id)]
     if options.runtime == "compose":
         sweep = docker_sweep.command(run_id, allow_remote=options.allow_remote)
-        return [RunCommand(sweep, tempfile.gettempdir(), _SWEEP_TIMEOUT_S)]
-    return [EndProcesses(RUN, run_id)]
+        steps.append(RunCommand(sweep, tempfile.gettempdir(), _SWEEP_TIMEOUT_S))
+    return steps
 
 
 def pick_runtime(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[str, str]:
@@ -178,7 +207,7 @@ def _dismiss(watcher: Any, keep: bool) -> Sequence[str]:
         watcher.kill()
         watcher.wait()
         return []
-    return [] if reaper.dismiss(watcher) == 0 else [f"see {watcher.args[-1]} and reaper.log beside it"]
+    return [] if reaper.dismiss(watcher) == 0 else [f"see {watcher.args[-2]} and reaper.log beside it"]
 
 
 def _conclude(folder: RunFolder, secrets: Secrets, left: Sequence[str], interrupted: bool) -> Outcome:

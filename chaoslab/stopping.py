@@ -9,7 +9,7 @@ from pathlib import Path
 from chaoslab import process, registry
 from chaoslab.clock import SYSTEM, Deadline
 from chaoslab.registry import Entry
-from chaoslab.undo import open_steps, undo
+from chaoslab.undo import undo
 
 GRACE_S = 45.0  # healing in a hurry takes 10 s, and the drain the longest timeout of a journey
 _POLL_S = 0.1
@@ -42,8 +42,7 @@ def _end(entry: Entry, living: bool, deadline: Deadline) -> tuple[str, list[str]
 
 def heal(entry: Entry) -> list[str]:
     """Undo what a run that is not at work any more left behind; returns what could not be undone, in words."""
-    journal = Path(entry.journal)
-    left = undo(journal) if entry.journal and open_steps(journal) else []
+    left = undo(Path(entry.journal)) if entry.journal else []
     if not left:
         registry.forget(entry.run_id)
     return left

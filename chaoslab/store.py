@@ -55,8 +55,7 @@ class RunFolder:
         with _explained(root / experiment):
             (root / experiment).mkdir(parents=True, exist_ok=True)
             path = _make_unique(root / experiment, stamp)
-            for name in ("logs", "private"):
-                (path / name).mkdir(mode=_PRIVATE_FOLDER)
+            (path / "logs").mkdir(mode=_PRIVATE_FOLDER)
             _point_latest_at(path)
         return cls(path)
 
@@ -91,7 +90,7 @@ class RunFolder:
 
     @property
     def private(self) -> Path:
-        """What the run keeps to itself while it goes; it is gone at the end."""
+        """What the run keeps to itself while it goes; made once its removal is planned, gone at the end."""
         return self.path / "private"
 
     def write_result(self, result: Result) -> None:

@@ -1,24 +1,31 @@
 """How everything that a run changes is undone: written to disk before the change is made, so that it survives the run.
 
 The journal is append-only, one JSON object a line, flushed to the disk before `plan` returns. Undoing goes backwards,
-is idempotent, and needs nothing but the journal.
+is idempotent, and needs nothing but the journal; what could not be undone stays open, for `chaoslab heal`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shlex
 import shutil
 import signal
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from chaoslab import process
 from chaoslab.clock import Deadline
-from chaoslab.errors import ChaoslabError
+from chaoslab.errors import ChaoslabError, EnvironmentFault
 
 _DEATHS_S = 5.0
+_NAMED_MAX = 3  # processes that are named when they were killed; of the others the number is enough
+
+Tell = Callable[[str], None]
 
 
 class Step(msgspec.Struct, frozen=True, tag_field="undo"):
@@ -57,26 +64,51 @@ _DECODER = msgspec.json.Decoder(AnyStep)
 
 
 class UndoJournal:
-    """The undo journal of one run."""
+    """The undo journal of one run. Safe for several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._count = 0
+        self._lock = threading.Lock()
 
     def plan(self, step: AnyStep) -> int:
-        """Write how to undo what is about to be done; returns its number. On return it is on the disk."""
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        """Write how to undo what is about to be done; returns its number, that of its line. On return it is on the disk.
+
+        Raises EnvironmentFault when it cannot be written: then the change must not be made.
+        """
         try:
-            os.write(descriptor, msgspec.json.encode(step) + b"\n")
+            with self._lock:
+                return self._append(step)
+        except OSError as broken:
+            raise EnvironmentFault(f"cannot write {self.path}, so nothing may be changed: {broken.strerror}") from broken
+
+    def _append(self, step: AnyStep) -> int:
+        is_new = not self.path.exists()
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as journal:
+            before = journal.read()
+            line = msgspec.json.encode(step) + b"\n"
+            if before and not before.endswith(b"\n"):  # a crash or a full disk cut a line short: leave it to itself
+                line = b"\n" + line
+            if journal.write(line) != len(line):
+                raise OSError(0, "a line was cut short")
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self._count += 1
-        return self._count - 1
+        if is_new:
+            _sync_folder(self.path.parent)
+        return len((before + line).splitlines()) - 1
 
     def done(self, number: int) -> None:
-        """Note that a planned step has been undone."""
-        self.plan(Done(number))
+        """Note that a planned step has been undone. Where that cannot be written, it will be undone once more: no harm."""
+        with contextlib.suppress(EnvironmentFault):
+            self.plan(Done(number))
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file survives a power loss once its folder is on the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def undo_journal(folder: Path) -> Path:
@@ -85,49 +117,86 @@ def undo_journal(folder: Path) -> Path:
 
 
 def open_steps(path: Path) -> list[tuple[int, AnyStep]]:
-    """The steps of a journal that are not undone yet, latest first. A last line that a crash cut short counts as absent."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    steps = [_DECODER.decode(line) for line in lines]
-    done = {step.number for step in steps if isinstance(step, Done)}
-    return [(n, step) for n, step in reversed(list(enumerate(steps))) if n not in done and not isinstance(step, Done)]
+    """The steps of a journal that are not undone yet, latest first. A line that was cut short counts as absent."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    steps = [(number, step) for number, line in enumerate(lines) if (step := _decoded(line)) is not None]
+    done = {step.number for _, step in steps if isinstance(step, Done)}
+    return [(n, step) for n, step in reversed(steps) if n not in done and not isinstance(step, Done)]
 
 
-def undo(path: Path) -> list[str]:
-    """Undo all open steps of a journal, latest first, and note each; returns what could not be undone, in words."""
+def _decoded(line: bytes) -> AnyStep | None:
+    step: AnyStep | None = None
+    with contextlib.suppress(msgspec.MsgspecError):
+        step = _DECODER.decode(line)
+    return step
+
+
+def _silent(_: str) -> None:
+    """Nobody wants to know."""
+
+
+def undo(path: Path, tell: Tell = _silent) -> list[str]:
+    """Undo all open steps of a journal, latest first, and note each; returns what could not be undone, in words.
+
+    `tell` hears what was done. One process at a time: a second one waits for the first and finds the rest.
+    """
+    if not path.exists():
+        return []
     journal, left = UndoJournal(path), list[str]()
-    for number, step in open_steps(path):
-        try:
-            left += perform(step)
-            journal.done(number)
-        except (ChaoslabError, OSError) as failed:
-            left.append(f"{type(step).__name__}: {failed}")
+    with _alone(path):
+        for number, step in open_steps(path):
+            try:
+                found = perform(step, tell)
+            except (ChaoslabError, OSError) as failed:
+                found = [f"{type(step).__name__}: {failed}"]
+            if not found:
+                journal.done(number)
+            left += found
     return left
 
 
-def perform(step: AnyStep) -> list[str]:
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.open("rb") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        yield
+
+
+def perform(step: AnyStep, tell: Tell = _silent) -> list[str]:
     """Undo one step; returns what is left of it, in words. Undoing what is undone already does nothing."""
     match step:
         case EndProcesses(key, value):
-            return _end_processes(key, value)
+            return _end_processes(key, value, tell)
         case RemoveFolder(path):
-            shutil.rmtree(path, ignore_errors=True)
-            return [f"folder {path}"] if Path(path).exists() else []
+            return _remove_folder(Path(path), tell)
         case RunCommand(command, cwd, timeout_s):
             done = process.run(command, timeout_s=timeout_s, cwd=Path(cwd))
-            return [f"{' '.join(command)}: exit status {done.returncode}"] if done.returncode else []
+            tell(f"ran {shlex.join(command)}: exit status {done.returncode}")
+            return [f"{shlex.join(command)}: exit status {done.returncode}"] if done.returncode else []
         case Done():
             return []
 
 
-def _end_processes(key: str, value: str) -> list[str]:
-    deadline = Deadline.after(_DEATHS_S)
-    while pids := _pids(process.marked(key, value)):
-        process.send(pids, signal.SIGKILL)
-        process.deaths_ns(pids, Deadline.after(1.0))
-        if deadline.passed:
-            return [f"process {pid}" for pid in pids]
+def _remove_folder(path: Path, tell: Tell) -> list[str]:
+    if not path.exists():
+        return []
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        return [f"folder {path}"]
+    tell(f"removed the folder {path}")
     return []
 
 
-def _pids(found: Iterable[process.Found]) -> list[int]:
-    return [one.pid for one in found if one.pid != os.getpid()]
+def _end_processes(key: str, value: str, tell: Tell) -> list[str]:
+    deadline, killed = Deadline.after(_DEATHS_S), dict[int, str]()
+    while found := [one for one in process.marked(key, value) if one.pid != os.getpid()]:
+        pids = [one.pid for one in found]
+        if deadline.passed:
+            return [f"process {pid}" for pid in pids]
+        killed |= {one.pid: process.name_of(one) for one in found}
+        process.send(pids, signal.SIGKILL)
+        process.deaths_ns(pids, Deadline.after(1.0))
+    if killed:
+        more = f", and {len(killed) - _NAMED_MAX} more" if len(killed) > _NAMED_MAX else ""
+        tell(f"killed {', '.join([*killed.values()][:_NAMED_MAX])}{more}")
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container
 from pathlib import Path
 
@@ -27,19 +28,25 @@ def heal_command(run: str | None, everything: bool) -> int:
         raise SpecError("say which run, or --all", cure="chaoslab heal idc-fire")
     known = {Path(entry.journal).resolve(): (entry.run_id, alive) for entry, alive in registry.entries() if entry.journal}
     journals = {*ROOT.resolve().glob("*/*/undo.jsonl"), *known} if everything else {_journal_of(run or "", known)}
-    unclean = False
-    for journal in sorted({path.resolve() for path in journals}):
-        run_id, alive = known.get(journal, ("", False))
-        if alive:
-            click.echo(f"{journal.parent}: still going; end it with Ctrl-C, or: chaoslab stop --all")
-            continue
-        left = undo(journal) if (something := open_steps(journal)) else []
-        unclean |= bool(left)
-        if something:
-            click.echo(f"{journal.parent}: " + (f"left: {', '.join(left)}" if left else "healed"))
-        if run_id and not left:
-            registry.forget(run_id)
-    return ExitCode.UNCLEAN if unclean else ExitCode.PASS
+    healed = [_heal(journal, *known.get(journal, ("", False))) for journal in sorted(path.resolve() for path in journals)]
+    if not any(something for something, _ in healed):
+        click.echo("there was nothing to heal")
+    return ExitCode.PASS if all(clean for _, clean in healed) else ExitCode.UNCLEAN
+
+
+def _heal(journal: Path, run_id: str, alive: bool) -> tuple[bool, bool]:
+    """Undo one run and say what was done: whether there was something to say, and whether nothing is left."""
+    folder = os.path.relpath(journal.parent)
+    if alive:
+        click.echo(f"{folder}: still going; end it with Ctrl-C, or: chaoslab stop --all")
+        return True, True
+    something = bool(open_steps(journal))
+    left = undo(journal, lambda did: click.echo(f"{folder}: {did}"))
+    if something:
+        click.echo(f"{folder}: " + (f"left: {', '.join(left)}" if left else "healed"))
+    if run_id and not left:
+        registry.forget(run_id)
+    return something, not left
 
 
 def _journal_of(run: str, known: Container[Path]) -> Path:

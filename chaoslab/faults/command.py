@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from chaoslab import process
@@ -12,7 +14,9 @@ from chaoslab.errors import FaultNotEffective, NotReady, StackError
 from chaoslab.faults.base import Evidence
 from chaoslab.spec.model import Exec
 from chaoslab.stack.protocol import Stack
-from chaoslab.undo import AnyStep, RunCommand
+from chaoslab.undo import AnyStep, EndProcesses, RunCommand
+
+MARK = "CHAOSLAB_EXEC"  # in the environment of each command: one that is cut short must not go on behind the last heal
 
 
 class ExecFault:
@@ -22,6 +26,7 @@ class ExecFault:
         self._spec = spec
         self._stack = stack
         self._folder = Path.cwd()
+        self._token = token_hex(8)
         self._clock = clock
 
     def prepare(self) -> None:
@@ -31,7 +36,8 @@ class ExecFault:
             )
 
     def undo_steps(self) -> list[AnyStep]:
-        return [RunCommand(list(self._spec.heal), str(self._folder), self._spec.timeout)]
+        """Undone backwards: what the commands started ends first, then their heal has the last word."""
+        return [RunCommand(list(self._spec.heal), str(self._folder), self._spec.timeout), EndProcesses(MARK, self._token)]
 
     def inject(self) -> dict[str, Any]:
         self._must(self._spec.inject)
@@ -59,7 +65,8 @@ class ExecFault:
             raise StackError(f"{' '.join(command)}: exit status {done.returncode}: {_last(done.stderr)}")
 
     def _run(self, command: Sequence[str]) -> process.Completed:
-        return process.run(command, timeout_s=self._spec.timeout, cwd=self._folder)
+        environment = {**os.environ, MARK: self._token}
+        return process.run(command, timeout_s=self._spec.timeout, cwd=self._folder, env=environment)
 
 
 def _last(output: str) -> str:

@@ -92,7 +92,7 @@ def test_the_reaper_cleans_up_after_a_harness_that_was_killed(sleeper, tmp_path:
     journal.plan(EndProcesses("CHAOSLAB_TEST", str(tmp_path)))
     script = (
         "import sys,time; from pathlib import Path; from chaoslab import reaper;"
-        f"reaper.start(Path({str(journal.path)!r})); print('up', flush=True); time.sleep(300)"
+        f"reaper.start(Path({str(journal.path)!r}), 'a-run'); print('up', flush=True); time.sleep(300)"
     )
     harness = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True)
     assert harness.stdout is not None
@@ -106,6 +106,6 @@ def test_the_reaper_cleans_up_after_a_harness_that_was_killed(sleeper, tmp_path:
 def test_a_dismissed_reaper_says_whether_anything_is_left(tmp_path: Path) -> None:
     """0 when all is undone, 1 when not."""
     journal = UndoJournal(tmp_path / "undo.jsonl")
-    assert reaper.dismiss(reaper.start(journal.path)) == 0
+    assert reaper.dismiss(reaper.start(journal.path, "a-run")) == 0
     journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
-    assert reaper.dismiss(reaper.start(journal.path)) == 1
+    assert reaper.dismiss(reaper.start(journal.path, "a-run")) == 1

@@ -34,6 +34,7 @@ def run(tmp_path: Path) -> RunFolder:
         )
     folder.experiment.write_text("format: x\n")
     (folder.logs / "app.log").write_text("connected to postgres://u:planted-pw@db\n")
+    folder.private.mkdir()
     folder.private.joinpath("probe-plan.json").write_text("planted-header")
     figures = {"duration_s": 1.0, "boot_s": 1.0, "overhead_s": 0.0, "faults": [], "services": {}, "journeys": {}, "ledger": {}}
     folder.write_result(

@@ -52,9 +52,7 @@ def test_stop_blocks_ends_and_heals(own: Path, tmp_path: Path) -> None:
     data.mkdir()
     journal = UndoJournal(tmp_path / "undo.jsonl")
     journal.plan(RemoveFolder(str(data)))
-    dead = registry.enter("dead")
-    dead.has_journal(journal.path)
-    dead.leave(done=False)
+    registry.enter("dead", journal.path).leave(done=False)
     with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
