@@ -12,10 +12,10 @@ READY_DEV := $(VENV)/.ready-dev
 export NAME RUNTIME
 NAMES = $(sort $(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help setup experiment test lint bench images clean
+.PHONY: help setup experiment test kill-test lint bench images clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "  experiments: $(NAMES)"
 
 setup: $(READY) ## the virtual environment, with everything that an experiment needs
@@ -30,6 +30,9 @@ experiment: $(if $(NAME),$(READY)) ## run one: NAME=idc-fire [RUNTIME=auto|embed
 
 test: $(READY_DEV) ## the tests [ARGS="-m 'not e2e'"]
 	@$(VENV)/bin/pytest $(ARGS)
+
+kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and look for what is left [ARGS="--kills 10 --seed 1"]
+	@$(VENV)/bin/python tests/kill/kill_harness.py $(ARGS)
 
 lint: $(READY_DEV) ## style, format and types
 	@$(VENV)/bin/ruff check .

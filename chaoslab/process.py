@@ -177,11 +177,11 @@ def deaths_ns(pids: Iterable[int], deadline: Deadline) -> dict[int, int]:
 
 
 def name_of(process: Found) -> str:
-    """A process for people: what it runs, and its pid."""
-    try:
-        return f"{process.name()} ({process.pid})"
-    except psutil.Error:
-        return f"process {process.pid}"
+    """A process for people: the first words of its command, and its pid."""
+    with contextlib.suppress(psutil.Error):
+        program, *words = process.cmdline()[:3] or [process.name()]
+        return f"{' '.join([Path(program).name, *words])} ({process.pid})"
+    return f"process {process.pid}"
 
 
 def is_stopped(pid: int) -> bool:

@@ -1,0 +1,365 @@
+"""Proof by killing: SIGKILL the harness at random moments of a run, and look for whatever is left of it.
+
+    python tests/kill/kill_harness.py --kills 50 [--seed N]
+
+Each run is one of the mini stack with load, a power loss and a command of its own, in a workspace with its own folder for
+temporary files; that folder stands in the environment of every process of the run, so what is left is found without asking
+chaoslab's own marks. Within 10 s of the kill no process, port, temporary folder, registry entry, effect of the command or
+open step of the undo journal may be left. The control kills the reaper, too: then things must be left, or the looking is
+worth nothing, and `chaoslab heal --all` must clear them. Exit status 1 when any of this is not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from mini_stack import write_experiment
+
+from chaoslab.process import marked
+from chaoslab.undo import open_steps, undo_journal
+
+WITHIN_S = 10.0
+RUN_S = 14.0  # about how long an undisturbed run takes
+_TRIGGER_TIMEOUT_S = 60.0
+_STAYS_CLEAN_S = 0.7  # longer than the command takes: one that goes on behind its heal shows itself meanwhile
+_TRIES = 4
+_IS_UP = '"phase":"steady"'
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: some time up to `spread_s` after the history speaks of `trigger` (after the start where that is empty)."""
+
+    name: str
+    trigger: str
+    spread_s: float
+
+
+def _phase(name: str, spread_s: float) -> Moment:
+    return Moment(name, f'"phase":"{name}"', spread_s)
+
+
+def _event(name: str, fault: str, spread_s: float) -> Moment:
+    return Moment(f"{name} {fault}", f'"id":"{fault}".*"event":"{name}"', spread_s)
+
+
+MOMENTS = (
+    Moment("start", "", 1.5),
+    _phase("boot", 1.0),
+    _phase("steady", 2.5),
+    _event("inject", "fire", 0.15),
+    _event("effective", "fire", 0.4),
+    _event("inject", "bite", 0.5),
+    _event("effective", "bite", 0.5),
+    _event("heal", "fire", 0.3),
+    _event("heal", "bite", 0.3),
+    _phase("failback", 1.0),
+    _phase("drain", 0.3),
+    _phase("verify", 0.2),
+    _phase("down", 0.6),
+    Moment("any time", "", RUN_S),
+)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where one run takes place; nothing of it is anybody else's."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, parent: Path, number: int) -> Workspace:
+        made = cls(parent / f"kill-{number}")
+        for folder in (made.folder, made.temporary, made.runtime):
+            folder.mkdir(mode=0o700)
+        write_experiment(
+            made.folder,
+            load={"locustfile": str(Path(__file__).with_name("small_load.py")), "users": 3, "spawn_rate": 10},
+            timeline=[
+                {"id": "fire", "fault": "site.power-loss", "site": "east", "at": "0s", "heal_after": "3s"},
+                {"id": "bite", "fault": "exec", "at": "500ms", "heal_after": "2s", **made._commands()},
+            ],
+            probe={"rate": 10},
+            failback={"within": "20s", "hold": "500ms"},
+        )
+        return made
+
+    def _commands(self) -> dict[str, list[str]]:
+        """An injection that takes its time before it bites, and a heal that takes some, too."""
+        touch = f"import time, pathlib; time.sleep(0.4); pathlib.Path({str(self.bitten)!r}).touch()"
+        remove = f"import time, pathlib; time.sleep(0.2); pathlib.Path({str(self.bitten)!r}).unlink(missing_ok=True)"
+        return {
+            "inject": [sys.executable, "-c", touch],
+            "heal": [sys.executable, "-c", remove],
+            "verify": ["test", "-e", str(self.bitten)],
+        }
+
+    @property
+    def temporary(self) -> Path:
+        return self.folder / "temporary"
+
+    @property
+    def runtime(self) -> Path:
+        return self.folder / "runtime"
+
+    @property
+    def bitten(self) -> Path:
+        """What the command of the experiment leaves while it bites."""
+        return self.folder / "bitten"
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "TMPDIR": str(self.temporary), "XDG_RUNTIME_DIR": str(self.runtime)}
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`chaoslab` as a person starts it."""
+        command = [sys.executable, "-m", "chaoslab", *arguments]
+        with (self.folder / "said").open("ab") as said:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.env, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def start_run(self) -> subprocess.Popen[bytes]:
+        return self.start("run", "mini.yaml", "--runtime", "embedded", "--allow-exec")
+
+    def run_folders(self) -> list[Path]:
+        return [path for path in self.folder.glob("runs/mini/*") if not path.is_symlink()]
+
+    def history(self) -> list[str]:
+        """The lines of the run's history so far; a last one that is not whole yet is left out."""
+        for folder in self.run_folders():
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / "history.jsonl").read_text(errors="replace").split("\n")[:-1]
+        return []
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process of the run, whoever started it."""
+        return marked("TMPDIR", str(self.temporary))
+
+    def left(self, ports: set[int]) -> list[str]:
+        """Everything that is left of the run, in words. `ports`: those that it listened on."""
+        processes = self.processes()
+        found = [f"process {_words(process)}" for process in processes]
+        found += [f"port {port}" for port in _listening(ports, {process.pid for process in processes})]
+        found += [f"temporary {path.name}" for path in self.temporary.iterdir()]
+        found += [f"private folder {run / 'private'}" for run in self.run_folders() if (run / "private").exists()]
+        found += [f"registry entry {path.name}" for path in self.runtime.glob("chaoslab/*")]
+        found += ["the command's effect"] if self.bitten.exists() else []
+        found += [f"open step {step}" for run in self.run_folders() for _, step in open_steps(undo_journal(run))]
+        return found
+
+
+def _words(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} ({' '.join(process.cmdline())[:120]})"
+    return str(process.pid)
+
+
+def _ports(processes: list[psutil.Process]) -> set[int]:
+    """What these processes listen on now."""
+    found: set[int] = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            listening = [one for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+            found |= {one.laddr.port for one in listening}
+    return found
+
+
+def _listening(ports: set[int], ours: set[int]) -> list[int]:
+    """Of these ports, those that somebody listens on who is not known to be another run's process."""
+    held = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.laddr.port in ports]
+    return sorted({one.laddr.port for one in held if one.pid is None or one.pid in ours})
+
+
+@dataclass(frozen=True)
+class Killed:
+    """One kill: when it was meant, what the run was doing, how long the clean-up took (None: not clean), what was left."""
+
+    moment: Moment
+    where: str
+    clean_s: float | None
+    left: list[str] = field(default_factory=list)
+
+
+def kill_at(workspace: Workspace, moment: Moment, delay_s: float, *, reaper: bool = False) -> tuple[str, set[int]] | None:
+    """Run, and kill the harness at that moment; what the run was doing, and the ports it had. None when it had ended.
+
+    With `reaper` that is killed first, so that nobody heals.
+    """
+    child = workspace.start_run()
+    ports = _wait_for(child, workspace, moment.trigger)
+    time.sleep(delay_s)
+    ports = ports or _ports(workspace.processes())
+    if reaper:
+        for process in workspace.processes():
+            if "chaoslab.reaper" in process.cmdline():
+                process.kill()
+    os.kill(child.pid, signal.SIGKILL)
+    where = where_in(workspace.history())
+    return (where, ports) if child.wait() == -signal.SIGKILL else None
+
+
+def _wait_for(child: subprocess.Popen[bytes], workspace: Workspace, trigger: str) -> set[int]:
+    """Until the history speaks of it. Returns the ports, looked for once all are there: it takes longer than some steps."""
+    until, wanted, ports = time.monotonic() + _TRIGGER_TIMEOUT_S, re.compile(trigger), set[int]()
+    while trigger and child.poll() is None and time.monotonic() < until:
+        history = workspace.history()
+        if not ports and any(_IS_UP in line for line in history):
+            ports = _ports(workspace.processes())
+        if any(wanted.search(line) for line in history):
+            break
+        time.sleep(0.01)
+    return ports
+
+
+def where_in(history: list[str]) -> str:
+    """What a run was doing when its history ended: a phase, and within the faults the step of the last one."""
+    doing = "start"
+    for line in history:
+        row: dict[str, Any] = json.loads(line)
+        if row["kind"] == "phase":
+            after = "conclude" if row["phase"] == "down" else doing
+            doing = row["phase"] if row["event"] == "begin" else after
+        elif row["kind"] == "fault":
+            doing = row["event"]
+    return doing
+
+
+def wait_until_clean(workspace: Workspace, ports: set[int]) -> tuple[float | None, list[str]]:
+    """How long it takes until nothing is left, and stays so; None and what is left when that is too long."""
+    began = time.monotonic()
+    while left := workspace.left(ports):
+        if time.monotonic() - began > WITHIN_S:
+            return None, left
+        time.sleep(0.05)
+    took_s = time.monotonic() - began
+    time.sleep(_STAYS_CLEAN_S)
+    left = workspace.left(ports)
+    return (None if left else took_s), left
+
+
+def kills(count: int, seed: int, parent: Path) -> Iterator[Killed]:
+    """So many kills, spread evenly over the moments."""
+    chance = random.Random(seed)  # noqa: S311  a choice of moments, no secret
+    order = list(MOMENTS)
+    chance.shuffle(order)
+    for number in range(count):
+        yield _kill_once(order[number % len(order)], chance, parent, number)
+
+
+def _kill_once(moment: Moment, chance: random.Random, parent: Path, number: int) -> Killed:
+    """A run that ended before it could be killed proves nothing, and is done again, sooner."""
+    for attempt in range(_TRIES):
+        with _workspace(parent, number) as workspace:
+            hit = kill_at(workspace, moment, chance.uniform(0.0, moment.spread_s / (attempt + 1)))
+            if hit is not None:
+                clean_s, left = wait_until_clean(workspace, hit[1])
+                return Killed(moment, hit[0], clean_s, left)
+    return Killed(moment, "ended", None, [f"{_TRIES} runs ended before they could be killed"])
+
+
+@contextlib.contextmanager
+def _workspace(parent: Path, number: int) -> Iterator[Workspace]:
+    """Whatever a run leaves in its workspace is ended at last: the next one is to start on a quiet machine."""
+    workspace = Workspace.make(parent, number)
+    try:
+        yield workspace
+    finally:
+        while processes := workspace.processes():
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(0.05)
+        shutil.rmtree(workspace.folder)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The known-bad case: what was left without the reaper, what healing by hand said, twice, and what it left."""
+
+    left: list[str]
+    said: str
+    said_again: str
+    statuses: tuple[int, int]
+    left_after: list[str]
+
+    @property
+    def proves(self) -> bool:
+        kinds = ("process", "port", "temporary", "registry entry", "the command's effect", "open step")
+        seen = all(any(what.startswith(kind) for what in self.left) for kind in kinds)
+        return seen and self.statuses == (0, 0) and not self.left_after and "nothing to heal" in self.said_again
+
+
+def control(parent: Path) -> Control:
+    """Kill reaper and harness while both faults bite, look, then heal by hand."""
+    with _workspace(parent, -1) as workspace:
+        hit = kill_at(workspace, _event("effective", "bite", 0.0), 0.1, reaper=True)
+        ports = hit[1] if hit else set()
+        time.sleep(1.0)
+        left = workspace.left(ports)
+        first, second = _heal(workspace), _heal(workspace)
+        _, left_after = wait_until_clean(workspace, ports)
+        return Control(left, first[1], second[1], (first[0], second[0]), left_after)
+
+
+def _heal(workspace: Workspace) -> tuple[int, str]:
+    command = [sys.executable, "-m", "chaoslab", "heal", "--all"]
+    done = subprocess.run(
+        command, cwd=workspace.folder, env=workspace.env, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def tally(found: list[Killed]) -> str:
+    """The lines that people read."""
+    clean = [one.clean_s for one in found if one.clean_s is not None]
+    where = Counter(one.where for one in found)
+    lines = [f"  {name:<12} {sum(o.clean_s is not None for o in found if o.where == name)} of {n}" for name, n in where.items()]
+    slowest = f"; slowest clean after {max(clean):.1f} s" if clean else ""
+    return "\n".join([f"{len(clean)} of {len(found)} kills left nothing behind{slowest}", *lines])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=None, help="repeats the choice of moments")
+    asked = parser.parse_args()
+    seed = secrets.randbits(32) if asked.seed is None else asked.seed
+    print(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="chaoslab-kill-") as parent:
+        found = []
+        for one in kills(asked.kills, seed, Path(parent)):
+            found.append(one)
+            how = "NOT CLEAN: " + "; ".join(one.left) if one.clean_s is None else f"clean after {one.clean_s:.1f} s"
+            print(f"{len(found):3} meant {one.moment.name:<15} hit {one.where:<10} {how}", flush=True)
+        bad = control(Path(parent))
+    print(tally(found))
+    verdict = "seen, and healed by hand" if bad.proves else "NOT AS EXPECTED"
+    print(f"control, without the reaper: {len(bad.left)} things left, {verdict}\n{bad.said}{bad.said_again}", end="")
+    if not bad.proves:
+        print(f"left: {bad.left}\nleft after healing: {bad.left_after}, exit status {bad.statuses}")
+    return 0 if bad.proves and all(one.clean_s is not None for one in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
