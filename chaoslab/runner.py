@@ -129,7 +129,7 @@ def _run(
     stack = _make_stack(loaded, options, run_id, data, folder)
     facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
     job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets, {RUN: run_id})
-    threading.Thread(target=html.warm_up, daemon=True).start()
+    threading.Thread(target=html.warm_up).start()  # no daemon: at exit, one inside a C++ library would abort the process
     return _listen(Engine(job), view, secrets)
 
 

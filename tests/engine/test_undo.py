@@ -5,13 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from chaoslab import reaper
+from chaoslab import reaper, registry
 from chaoslab.clock import Deadline, wait_until
+from chaoslab.errors import EnvironmentFault
+from chaoslab.faults.command import ExecFault
 from chaoslab.process import marked, spawn
+from chaoslab.spec.model import Exec
 from chaoslab.undo import EndProcesses, RemoveFolder, RunCommand, UndoJournal, open_steps, undo
 
 
@@ -55,6 +60,79 @@ def test_a_line_cut_short_by_a_crash_counts_as_absent(tmp_path: Path) -> None:
     with journal.path.open("a") as torn:
         torn.write('{"undo": "remove-fol')
     assert len(open_steps(journal.path)) == 1
+
+
+def test_a_heal_that_fails_stays_open_until_it_works(tmp_path: Path) -> None:
+    """Its exit status says so; what could be undone is not undone again."""
+    journal, hindrance, order = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "hindrance", tmp_path / "order"
+    hindrance.touch()
+    for name, works in (("fussy", f"not pathlib.Path({str(hindrance)!r}).exists()"), ("easy", "True")):
+        script = f"import pathlib; open({str(order)!r}, 'a').write('{name} '); raise SystemExit(not ({works}))"
+        journal.plan(RunCommand([sys.executable, "-c", script], str(tmp_path), 10.0))
+    assert "exit status 1" in undo(journal.path)[0]
+    hindrance.unlink()
+    assert undo(journal.path) == []
+    assert order.read_text() == "easy fussy fussy "
+
+
+def test_a_journal_that_was_cut_short_is_written_on(tmp_path: Path) -> None:
+    """The torn line stays by itself, and the numbers of later steps are those of their lines."""
+    journal, folder = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data"
+    folder.mkdir()
+    journal.plan(RemoveFolder("/nowhere"))
+    with journal.path.open("a") as torn:
+        torn.write('{"undo": "remove-fol')
+    assert journal.plan(RemoveFolder(str(folder))) == 2
+    assert undo(journal.path) == []
+    assert not folder.exists()
+    assert open_steps(journal.path) == []
+
+
+def test_what_cannot_be_planned_must_not_be_done(tmp_path: Path) -> None:
+    """Known bad: the journal cannot be written. A note of what is done already may be lost: undoing twice is no harm."""
+    journal = UndoJournal(tmp_path / "no such folder" / "undo.jsonl")
+    with pytest.raises(EnvironmentFault, match="nothing may be changed"):
+        journal.plan(RemoveFolder("/nowhere"))
+    journal.done(0)
+
+
+def test_undoing_says_what_it_did(sleeper, tmp_path: Path) -> None:
+    """Each thing that was there, and nothing that was not."""
+    journal, folder, said = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data", list[str]()
+    folder.mkdir()
+    for step in (RemoveFolder(str(folder)), RemoveFolder("/nowhere"), EndProcesses("CHAOSLAB_TEST", str(tmp_path))):
+        journal.plan(step)
+    assert undo(journal.path, said.append) == []
+    assert len(said) == 2
+    assert "sleep 300" in said[0]
+    assert said[1] == f"removed the folder {folder}"
+
+
+def test_one_undoes_at_a_time(tmp_path: Path) -> None:
+    """Who heals by hand beside the reaper waits for it, and finds nothing left to do."""
+    journal, order = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "order"
+    script = f"import time; open({str(order)!r}, 'a').write('begin '); time.sleep(0.3); open({str(order)!r}, 'a').write('end ')"
+    journal.plan(RunCommand([sys.executable, "-c", script], str(tmp_path), 10.0))
+    with ThreadPoolExecutor(2) as both:
+        assert [*both.map(undo, [journal.path] * 2)] == [[], []]
+    assert order.read_text() == "begin end "
+
+
+def test_an_injection_under_way_ends_before_its_heal(tmp_path: Path) -> None:
+    """Known bad: a command that bites only after it has been healed."""
+    bitten, begun = tmp_path / "bitten", tmp_path / "begun"
+    slow = f"import time, pathlib; pathlib.Path({str(begun)!r}).touch(); time.sleep(1); pathlib.Path({str(bitten)!r}).touch()"
+    inject = [sys.executable, "-c", slow]
+    spec = Exec(id="bite", fault="exec", inject=inject, heal=["rm", "-f", str(bitten)], verify=["test", "-e", str(bitten)])
+    fault, journal = ExecFault(spec, cast("Any", None)), UndoJournal(tmp_path / "undo.jsonl")
+    for step in fault.undo_steps():
+        journal.plan(step)
+    with ThreadPoolExecutor(1) as other:
+        injecting = other.submit(fault.inject)
+        wait_until("the command", lambda: (begun.exists(), None), Deadline.after(10))
+        assert undo(journal.path) == []
+        assert injecting.exception() is not None
+    assert not bitten.exists()
 
 
 @pytest.fixture
@@ -109,3 +187,33 @@ def test_a_dismissed_reaper_says_whether_anything_is_left(tmp_path: Path) -> Non
     assert reaper.dismiss(reaper.start(journal.path, "a-run")) == 0
     journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
     assert reaper.dismiss(reaper.start(journal.path, "a-run")) == 1
+
+
+def test_a_reaper_that_leaves_nothing_strikes_the_run_off(tmp_path: Path) -> None:
+    """Even while the harness still writes its report: a kill then would leave the entry. One that leaves something keeps it."""
+    journal = UndoJournal(tmp_path / "undo.jsonl")
+    place = registry.enter("struck", journal.path)
+    journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
+    assert reaper.dismiss(reaper.start(journal.path, "struck")) == 1
+    assert registry.alive("struck")
+    journal.done(0)
+    assert reaper.dismiss(reaper.start(journal.path, "struck")) == 0
+    assert not registry.alive("struck")
+    place.leave(done=True)
+
+
+def test_a_reaper_is_deaf_to_what_ends_a_harness(tmp_path: Path) -> None:
+    """A polite kill of everything that is called python leaves it at its post."""
+    journal = UndoJournal(tmp_path / "undo.jsonl")
+    watcher = reaper.start(journal.path, "a-run")
+    wait_until("its post", lambda: (_ignores(watcher.pid, signal.SIGTERM), None), Deadline.after(10))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(watcher.pid, number)
+    assert os.getsid(watcher.pid) == watcher.pid
+    assert reaper.dismiss(watcher) == 0
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn"))
+    return bool(mask >> (number - 1) & 1)
