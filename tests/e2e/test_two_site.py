@@ -15,11 +15,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(700)]
 
 
 def told(cwd: Path, name: str) -> Ran:
-    """Run until it can be told: a harness that stalled on a busy machine says so, and to ask again is the cure."""
+    """Run until it can be told: inconclusive is no verdict on the stack, and to ask again is its cure."""
     for _ in range(TRIES):
         child = start_chaoslab(cwd, "run", str(EXPERIMENTS / f"{name}.yaml"), "--runtime", "embedded")
         ran = finish(child, cwd, name, timeout_s=220)
-        if ran.code != 3 or ran.objective("instrument")["verdict"] == "pass":
+        if ran.code != 3:
             break
     return ran
 
