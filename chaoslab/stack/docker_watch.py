@@ -79,12 +79,15 @@ class Watch:
 
     def _bring_up(self, names: Sequence[str], rounds: Rounds, deadline: Deadline) -> None:
         begun: set[str] = set()
+        well_before = False
         while True:
             self._check_wanted()
             seen = self._look(names)
             well = {name for name in names if self._is_well(seen[name], rounds)}
-            if len(well) == len(names):
-                return
+            all_well = len(well) == len(names)
+            if all_well and well_before:
+                return  # twice in a row: a container without a health check may be running and about to end
+            well_before = all_well
             dead = [name for name in names if name not in well and is_dead(seen[name])]
             failed = [name for name in dead if name in begun - self._customs.revived]
             if failed or deadline.passed:
