@@ -184,6 +184,11 @@ def name_of(process: Found) -> str:
     return f"process {process.pid}"
 
 
+def is_dead(child: subprocess.Popen[bytes]) -> bool:
+    """Whether a child runs no more. One with several threads may be a zombie for a moment before it can be waited for."""
+    return child.poll() is not None or not _alive(psutil.Process(child.pid))
+
+
 def is_stopped(pid: int) -> bool:
     """Whether a process is frozen (SIGSTOP)."""
     try:

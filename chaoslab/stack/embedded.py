@@ -206,7 +206,7 @@ class EmbeddedStack:
         child = self._children.get(name)
         if child is None:
             return "absent"
-        if child.poll() is not None:
+        if process.is_dead(child):
             return "dead"
         return "paused" if process.is_stopped(child.pid) else "running"
 
