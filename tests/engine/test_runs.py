@@ -11,14 +11,14 @@ from typing import Any
 
 import psutil
 import pytest
-from mini_stack import Ran, assert_nothing_left, finish, run_chaoslab, start_chaoslab, write_experiment
+from mini_stack import Ran, assert_nothing_left, finish, run_chaoslab, run_until_told, start_chaoslab, write_experiment
 
 QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
 
 
 def test_a_good_stack_passes(tmp_path: Path) -> None:
     """East burns silently, west goes on, nothing acknowledged is lost; the run folder is complete."""
-    ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path)))
+    ran = run_until_told(tmp_path, str(write_experiment(tmp_path)))
     assert (ran.code, ran.result["verdict"]) == (0, "pass"), ran.out + ran.err
     assert ran.out.splitlines()[-1] == "verdict: pass (exit 0)"
     for name in ("experiment.yaml", "history.jsonl", "result.json", "report.html", "junit.xml", "logs"):
@@ -37,6 +37,10 @@ def test_analyze_gives_the_same_result(tmp_path: Path) -> None:
     assert again.returncode == ran.code
 
 
+def told(tmp_path: Path, **changes: Any) -> Ran:
+    return run_until_told(tmp_path, str(write_experiment(tmp_path, **changes)))
+
+
 def failing(tmp_path: Path, **changes: Any) -> Ran:
     return run_chaoslab(tmp_path, str(write_experiment(tmp_path, **changes)))
 
@@ -47,7 +51,7 @@ def environment(replica: str, **values: str) -> dict[str, Any]:
 
 def test_a_store_that_forgets_fails_the_rpo(tmp_path: Path) -> None:
     """Known bad: every twentieth write is acknowledged and dropped."""
-    ran = failing(tmp_path, overlay=environment("store", LOSE="20"), timeline=[QUICK])
+    ran = told(tmp_path, overlay=environment("store", LOSE="20"), timeline=[QUICK])
     assert (ran.code, ran.result["verdict"]) == (1, "fail"), ran.out
     assert ran.objective("app.rpo")["verdict"] == "fail"
     assert ran.result["ledger"]["app"]["lost"] > 0
@@ -55,7 +59,7 @@ def test_a_store_that_forgets_fails_the_rpo(tmp_path: Path) -> None:
 
 def test_an_entry_that_knows_one_site_fails_the_rto(tmp_path: Path) -> None:
     """Known bad: nobody takes over; back only after the heal is a fail, not a recovery."""
-    ran = failing(tmp_path, overlay=environment("entry", UPSTREAMS="${EAST:-app-east:8000}"))
+    ran = told(tmp_path, overlay=environment("entry", UPSTREAMS="${EAST:-app-east:8000}"))
     assert (ran.code, ran.objective("app.rto")["verdict"]) == (1, "fail"), ran.out
 
 
