@@ -43,6 +43,7 @@ RUN_S = 14.0  # about how long an undisturbed run takes
 _TRIGGER_TIMEOUT_S = 60.0
 _STAYS_CLEAN_S = 0.7  # longer than the command takes: one that goes on behind its heal shows itself meanwhile
 _TRIES = 4
+_IN_ORDER = "start boot steady faults inject effective heal healed failback drain verify down conclude".split()
 _IS_UP = '"phase":"steady"'
 
 
@@ -64,7 +65,7 @@ def _event(name: str, fault: str, spread_s: float) -> Moment:
 
 
 MOMENTS = (
-    Moment("start", "", 1.5),
+    Moment("start", "", 0.9),
     _phase("boot", 1.0),
     _phase("steady", 2.5),
     _event("inject", "fire", 0.15),
@@ -334,7 +335,9 @@ def tally(found: list[Killed]) -> str:
     """The lines that people read."""
     clean = [one.clean_s for one in found if one.clean_s is not None]
     where = Counter(one.where for one in found)
-    lines = [f"  {name:<12} {sum(o.clean_s is not None for o in found if o.where == name)} of {n}" for name, n in where.items()]
+    cleanly = Counter(one.where for one in found if one.clean_s is not None)
+    known = [name for name in _IN_ORDER if name in where]
+    lines = [f"  {name:<12} {cleanly[name]} of {where[name]}" for name in [*known, *sorted(where.keys() - set(known))]]
     slowest = f"; slowest clean after {max(clean):.1f} s" if clean else ""
     return "\n".join([f"{len(clean)} of {len(found)} kills left nothing behind{slowest}", *lines])
 
