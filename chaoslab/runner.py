@@ -18,6 +18,7 @@ from chaoslab.clock import SYSTEM
 from chaoslab.engine import Engine, Finished, Job, Said, Tick
 from chaoslab.errors import ChaoslabError, EnvironmentFault, ExitCode
 from chaoslab.events import PhaseRow
+from chaoslab.faults.abilities import refuse_impossible, relayed_services
 from chaoslab.judging import judge_stored
 from chaoslab.masking import Secrets
 from chaoslab.report import html
@@ -33,7 +34,7 @@ from chaoslab.stack import docker_sweep
 from chaoslab.stack.compose import ComposeStack
 from chaoslab.stack.docker_ready import readiness
 from chaoslab.stack.embedded import RUN, EmbeddedStack
-from chaoslab.stack.protocol import Stack
+from chaoslab.stack.protocol import CanBarNeighbours, Stack
 from chaoslab.store import ROOT, HistoryWriter, RunFolder, write_whole
 from chaoslab.trust import require_permission
 from chaoslab.undo import AnyStep, EndProcesses, RemoveFolder, RunCommand, UndoJournal, undo_journal
@@ -71,6 +72,7 @@ class Outcome:
 def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     """Run an experiment and leave a complete run folder. Raises ChaoslabError only before anything was started."""
     require_permission(loaded, Path.cwd(), allowed=options.allow_exec)
+    require_possible(loaded, options.runtime)
     registry.require_open()
     run_id = token_hex(4)
     secrets = secrets_of(loaded, os.environ)
@@ -127,6 +129,8 @@ def _run(
 ) -> Finished:
     seed = randbits(32) if options.seed is None else options.seed
     stack = _make_stack(loaded, options, run_id, data, folder)
+    if isinstance(stack, CanBarNeighbours):
+        stack.relay_neighbours(relayed_services(loaded.experiment.timeline))
     facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
     job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets, {RUN: run_id})
     threading.Thread(target=html.warm_up).start()  # no daemon: at exit, one inside a C++ library would abort the process
@@ -137,6 +141,12 @@ def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folde
     if options.runtime == "compose":
         return ComposeStack(loaded.compose, run_id, data, folder.logs, allow_remote=options.allow_remote)
     return EmbeddedStack(loaded.compose, run_id, data, folder.logs)
+
+
+def require_possible(loaded: Loaded, runtime: str) -> None:
+    """Raises SpecError when the timeline has a fault that this runtime cannot do."""
+    kind = ComposeStack if runtime == "compose" else EmbeddedStack
+    refuse_impossible(loaded.experiment.timeline, loaded.compose.topology(), kind, runtime)
 
 
 def _undo_of_runtime(options: Options, run_id: str) -> list[AnyStep]:

@@ -66,11 +66,12 @@ def run_command(
 
     Everything is written to runs/<experiment>/<time>/; report.html there tells the whole story.
     """
-    from chaoslab.runner import pick_runtime
+    from chaoslab.runner import pick_runtime, require_possible
     from chaoslab.spec.load import find_experiment, load_experiment
 
     loaded = load_experiment(find_experiment(experiment, Path.cwd()), _pairs(overrides))
     runtime, why = pick_runtime(runtime, loaded, allow_remote=allow_remote)
+    require_possible(loaded, runtime)
     if dry_run:
         from chaoslab.plan import describe
         from chaoslab.trust import foreign_commands, is_own

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from chaoslab.faults.base import Evidence, Fault
 from chaoslab.faults.command import ExecFault
-from chaoslab.faults.link import CutFault, DegradeFault
-from chaoslab.faults.service import KillFault, PauseFault
+from chaoslab.faults.dependency import DependencyFault
+from chaoslab.faults.link import CutFault, DegradeFault, FlapFault
+from chaoslab.faults.service import KillFault, PauseFault, RestartFault, StopFault, ThrottleFault
 from chaoslab.faults.site import IsolateFault, PowerLossFault
 from chaoslab.spec import model
 from chaoslab.stack.protocol import Stack
@@ -21,7 +22,12 @@ _MADE_BY: dict[type[model.FaultBase], Callable[..., Fault]] = {
     model.LinkCut: CutFault,
     model.LinkDegrade: DegradeFault,
     model.ServiceKill: KillFault,
+    model.LinkFlap: FlapFault,
     model.ServicePause: PauseFault,
+    model.ServiceStop: StopFault,
+    model.ServiceRestart: RestartFault,
+    model.ServiceThrottle: ThrottleFault,
+    model.DependencyDown: DependencyFault,
     model.Exec: ExecFault,
 }
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from statistics import median
 from typing import Any
 
@@ -10,7 +13,7 @@ from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective
 from chaoslab.faults.base import Evidence
 from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
-from chaoslab.spec.model import LinkCut, LinkDegrade
+from chaoslab.spec.model import LinkCut, LinkDegrade, LinkFlap
 from chaoslab.stack.protocol import Degradation, Stack
 from chaoslab.stack.topology import Flow
 from chaoslab.undo import AnyStep
@@ -22,7 +25,7 @@ _STALL_S = 0.1  # half of the least time after which TCP sends a lost segment ag
 _MISS_CHANCE = 0.01  # of a lossy link looking whole in the sample
 
 
-def flows_of(spec: LinkCut | LinkDegrade) -> tuple[Flow, ...]:
+def flows_of(spec: LinkCut | LinkDegrade | LinkFlap) -> tuple[Flow, ...]:
     """The ways that a link fault is about."""
     there, back = Flow(spec.source, spec.to), Flow(spec.to, spec.source)
     return {"both": (there, back), "from-to": (there,), "to-from": (back,)}[spec.direction]
@@ -66,6 +69,84 @@ class CutFault:
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         return prove_return(self._stack, self._witnesses, deadline)
+
+
+class FlapFault:
+    """Silent cuts of both or one of the ways, again and again, by a thread that holds the link for half of each period."""
+
+    def __init__(self, spec: LinkFlap, stack: Stack, clock: Clock = SYSTEM) -> None:
+        self._spec = spec
+        self._stack = stack
+        self._clock = clock
+        self._flows = flows_of(spec)
+        self._witnesses: tuple[Witness, ...] = ()
+        self._looked = threading.Event()  # the first cut waits for it
+        self._over = threading.Event()
+        self._cuts = 0
+        self._flapping: Future[None] | None = None
+
+    def prepare(self) -> None:
+        there_and_back = (Flow(self._spec.source, self._spec.to), Flow(self._spec.to, self._spec.source))
+        self._witnesses = _callers(self._stack, there_and_back)
+
+    def undo_steps(self) -> list[AnyStep]:
+        return []
+
+    def inject(self) -> dict[str, Any]:
+        self._stack.links.fence(self._flows)
+        self._cuts = 1
+        self._flapping = _in_a_thread(self._flap)
+        return {"period_s": self._spec.period, "count": self._spec.count}
+
+    def _flap(self) -> None:
+        half_s = self._spec.period / 2
+        while not self._over.wait(half_s):
+            self._wait_until_seen()
+            self._stack.links.lift(self._flows)
+            if self._cuts == self._spec.count or self._over.wait(half_s):
+                return
+            self._stack.links.fence(self._flows)
+            self._cuts += 1
+
+    def _wait_until_seen(self) -> None:
+        while not (self._looked.wait(_STALL_S) or self._over.is_set()):
+            pass
+
+    def verify(self) -> Evidence:
+        """Of the first cut, from outside; the links themselves read back each later one."""
+        try:
+            return prove_silence(self._stack, self._witnesses, self._clock)
+        finally:
+            self._looked.set()
+
+    def heal(self, deadline: Deadline) -> dict[str, Any]:
+        """Raises what went wrong with a later cut, once the link is whole."""
+        self._over.set()
+        if self._flapping is not None:
+            wait([self._flapping], deadline.left_s)
+        self._stack.links.lift(self._flows)
+        if self._flapping is not None:
+            self._flapping.result(timeout=0)
+        return {"cuts": self._cuts, "wanted": self._spec.count}
+
+    def verify_heal(self, deadline: Deadline) -> Evidence:
+        return prove_return(self._stack, self._witnesses, deadline)
+
+
+def _in_a_thread(work: Callable[[], None]) -> Future[None]:
+    """A thread that never keeps the harness from ending."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as failed:
+            outcome.set_exception(failed)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, name="flap", daemon=True).start()
+    return outcome
 
 
 class DegradeFault:
@@ -126,7 +207,7 @@ class DegradeFault:
 
     def _see_loss(self) -> int:
         tries = math.ceil(math.log(_MISS_CHANCE) / math.log(1 - self._spec.loss)) if self._spec.loss < 1 else 1
-        usual_s = self._latency_s()
+        usual_s = self._before_s + len(self._flows) * (self._spec.latency + self._spec.jitter)  # now it stalls already
         stalled = sum(not answered or took_s - usual_s > _STALL_S for answered, took_s in (self._ask() for _ in range(tries)))
         if not stalled:
             raise FaultNotEffective(f"none of {tries} requests across the link stalled for {_STALL_S} s")

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from chaoslab.clock import SYSTEM, Clock, Deadline
+from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
 from chaoslab.errors import FaultNotEffective
+from chaoslab.faults import witness
 from chaoslab.faults.base import Evidence
 from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
-from chaoslab.spec.model import ServiceKill, ServicePause
-from chaoslab.stack.protocol import Stack
+from chaoslab.spec import model
+from chaoslab.stack.protocol import CanStop, CanThrottle, Stack
 from chaoslab.undo import AnyStep
 
 
+class StoppingStack(Stack, CanStop, Protocol):
+    """A stack that can ask a replica to end."""
+
+
+class ThrottlingStack(Stack, CanThrottle, Protocol):
+    """A stack that can keep replicas from the processor."""
+
+
 class _ReplicaFault:
-    def __init__(self, spec: ServiceKill | ServicePause, stack: Stack, clock: Clock = SYSTEM) -> None:
+    def __init__(self, spec: model.ReplicaFault, stack: Stack, clock: Clock = SYSTEM) -> None:
         self._stack = stack
         self._clock = clock
         self._replicas = stack.topology.of_service(spec.service, spec.site)
@@ -27,12 +37,13 @@ class _ReplicaFault:
     def undo_steps(self) -> list[AnyStep]:
         return []
 
-    def _prove(self, state: str) -> Evidence:
-        states = self._stack.states()
-        wrong = [f"{name} is {states[name]}" for name in self._names if states[name] != state]
+    def _prove(self, state: str, names: Sequence[str] | None = None) -> Evidence:
+        """These replicas, or all, are in this state, and none of their ports answers."""
+        states, about = self._stack.states(), self._names if names is None else names
+        wrong = [f"{name} is {states[name]}" for name in about if states[name] != state]
         if wrong:
             raise FaultNotEffective(f"not {state}: {', '.join(wrong)}")
-        return prove_silence(self._stack, self._witnesses, self._clock)
+        return prove_silence(self._stack, [path for path in self._witnesses if path.replica in about], self._clock)
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         return prove_return(self._stack, self._witnesses, deadline)
@@ -65,3 +76,101 @@ class PauseFault(_ReplicaFault):
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         self._stack.resume(self._names)
         return {}
+
+
+class StopFault(_ReplicaFault):
+    """Ended as by an operator. A replica that had to be killed is down as well; the report names it."""
+
+    def __init__(self, spec: model.ServiceStop, stack: StoppingStack, clock: Clock = SYSTEM) -> None:
+        super().__init__(spec, stack, clock)
+        self._stopping, self._grace_s = stack, spec.grace
+
+    def inject(self) -> dict[str, Any]:
+        return self._stopping.stop(self._names, self._grace_s).detail()
+
+    def verify(self) -> Evidence:
+        return self._prove("dead")
+
+    def heal(self, deadline: Deadline) -> dict[str, Any]:
+        self._stack.start(self._names, deadline)
+        return {}
+
+
+class RestartFault(_ReplicaFault):
+    """One replica after the other, each healthy before the next; what was seen of each while it was down is the evidence."""
+
+    def __init__(self, spec: model.ServiceRestart, stack: StoppingStack, clock: Clock = SYSTEM) -> None:
+        super().__init__(spec, stack, clock)
+        self._stopping, self._spec = stack, spec
+        self._seen_down: dict[str, Evidence] = {}
+        self._doubts: dict[str, str] = {}
+
+    def inject(self) -> dict[str, Any]:
+        """Raises NotReady, and touches no further replica, when one does not get healthy again."""
+        killed: list[str] = []
+        for name in self._names:
+            killed += self._stopping.stop([name], self._spec.grace).killed
+            self._look(name)
+            self._stack.start([name], Deadline.after(self._spec.within, self._clock))
+        return {"rolled": list(self._names), "had_to_be_killed": killed}
+
+    def _look(self, name: str) -> None:
+        """That a replica is down, before it is started again; doubts are for `verify` to tell."""
+        try:
+            self._seen_down[name] = self._prove("dead", [name])
+        except FaultNotEffective as doubt:
+            self._doubts[name] = str(doubt)
+
+    def verify(self) -> Evidence:
+        unseen = [self._doubts.get(name, f"{name} was not seen down") for name in self._names if name not in self._seen_down]
+        if unseen:
+            raise FaultNotEffective("; ".join(unseen))
+        first = min(self._seen_down.values(), key=lambda seen: seen.since_ns)
+        return Evidence(first.since_ns, {"seen_down": list(self._seen_down)})
+
+    def heal(self, deadline: Deadline) -> dict[str, Any]:
+        """Start what a roll that was cut short left down."""
+        self._stack.start(self._names, deadline)
+        return {}
+
+
+class ThrottleFault(_ReplicaFault):
+    """Kept from the processor. The share is looked at from outside; how much is lost to it is for the journeys to show."""
+
+    def __init__(self, spec: model.ServiceThrottle, stack: ThrottlingStack, clock: Clock = SYSTEM) -> None:
+        super().__init__(spec, stack, clock)
+        self._throttling, self._share = stack, spec.cpu
+        self._before: dict[str, float] = {}
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._before = {name: self._throttling.observed_share(name) for name in self._names}
+
+    def inject(self) -> dict[str, Any]:
+        self._throttling.throttle(self._names, self._share)
+        return {"share": self._share}
+
+    def verify(self) -> Evidence:
+        """At least half of what was to be taken away has to be seen gone, of each replica."""
+        deadline, most = Deadline.after(witness.BITE_TIMEOUT_S, self._clock), (1 + self._share) / 2
+        while True:
+            since_ns = self._clock.now_ns()
+            seen = {name: self._throttling.observed_share(name) for name in self._names}
+            free = [f"{name} has {share:.0%}" for name, share in seen.items() if share > most]
+            if not free:
+                return Evidence(since_ns, {"observed_share": seen})
+            if deadline.passed:
+                raise FaultNotEffective(f"{self._share:.0%} of the processor were to be left: {', '.join(free)}")
+
+    def heal(self, deadline: Deadline) -> dict[str, Any]:
+        self._throttling.unthrottle(self._names)
+        return {}
+
+    def verify_heal(self, deadline: Deadline) -> Evidence:
+        wait_until("the throttle to be off", self._free, deadline)
+        return super().verify_heal(deadline)
+
+    def _free(self) -> tuple[bool, str]:
+        seen = {name: self._throttling.observed_share(name) for name in self._names}
+        held = [f"{name} has {share:.0%}" for name, share in seen.items() if share < self._before[name]]
+        return not held, ", ".join(held) or "all free"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from chaoslab.errors import LinkError
 from chaoslab.links.driver import ToxiproxyDriver
 from chaoslab.links.toxic_verbs import ToxicVerbs
-from chaoslab.stack.protocol import Degradation
+from chaoslab.stack.protocol import BarMode, Degradation
 from chaoslab.stack.topology import Flow
 from chaoslab.stack.wan import Reach, Wan, fence_rules, held_by
 
@@ -57,7 +57,7 @@ class DockerLinks:
     def _verbs_of(self, crossing: Crossing) -> ToxicVerbs:
         verbs = ToxicVerbs(self._drivers[crossing.wan.name])
         for proxy in crossing.wan.proxies:
-            verbs.carry(proxy.name, crossing.wan.flow)
+            verbs.carry(proxy.name, crossing.wan.flow, proxy.replica)
         return verbs
 
     def missing(self) -> list[str]:
@@ -127,6 +127,14 @@ class DockerLinks:
     def restore(self, flows: Sequence[Flow]) -> None:
         """Undo refuse, reset and degrade for these flows."""
         self._all_verbs(flows, lambda verbs: verbs.restore(flows))
+
+    def bar(self, replicas: Collection[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
+        """Make these unreachable from other places; see ToxicVerbs.bar."""
+        self._each_name(self._verbs, lambda name: self._verbs[name].bar(replicas, mode, spare=spare))
+
+    def unbar(self, replicas: Collection[str]) -> None:
+        """Undo every bar of these."""
+        self._each_name(self._verbs, lambda name: self._verbs[name].unbar(replicas))
 
     def epoch(self) -> str:
         """Changes when a container of the WAN ended or restarted, which silently heals every fault."""

@@ -24,10 +24,10 @@ class RelayLinks(ToxicVerbs):
 
     # --- wiring
 
-    def add_proxy(self, name: str, flow: Flow, listen: Address, upstream: Address) -> Address:
+    def add_proxy(self, name: str, flow: Flow, listen: Address, upstream: Address, replica: str = "") -> Address:
         """Carry connections opened `flow`'s way from `listen` to `upstream`; returns where it listens (port 0: a free one)."""
         made = self._driver.create(name, str(listen), str(upstream), link=msgspec.to_builtins(Link(*flow)))
-        self.carry(name, flow)
+        self.carry(name, flow, replica)
         return _address(made.listen)
 
     def add_front(self, name: str, listen: Address, upstream: Address, routes: Mapping[str, str]) -> Address:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from chaoslab.links.driver import ToxiproxyDriver, toxic
 from chaoslab.links.wire import Direction, ToxicView
-from chaoslab.stack.protocol import Degradation
+from chaoslab.stack.protocol import BarMode, Degradation
 from chaoslab.stack.topology import Flow
 
 _RESET = "chaoslab_reset"
 _DEGRADE = "chaoslab_degrade"
+_BAR = "chaoslab_bar"
+_LINK = "link"  # why a proxy is closed: its whole link is, or its replica is barred
 # Linux waits at least this long, on top of the round trip, before it sends a lost segment again.
 _RETRANSMIT_MS = 200
 _STREAMS: tuple[Direction, Direction] = ("upstream", "downstream")
@@ -26,16 +28,18 @@ class ToxicVerbs:
     def __init__(self, driver: ToxiproxyDriver) -> None:
         self._driver = driver
         self._flows: dict[str, Flow] = {}  # proxy → the way its connections are opened
+        self._replicas: dict[str, str] = {}  # proxy → the replica that it leads to
+        self._closed: dict[str, set[str]] = {}  # proxy → why it is closed
         self._lock = threading.RLock()
 
-    def carry(self, name: str, flow: Flow) -> None:
-        """Note that a proxy of the server carries connections that are opened `flow`'s way."""
+    def carry(self, name: str, flow: Flow, replica: str = "") -> None:
+        """Note that a proxy of the server carries connections that are opened `flow`'s way, to this replica."""
         with self._lock:
-            self._flows[name] = flow
+            self._flows[name], self._replicas[name] = flow, replica
 
     def refuse(self, flows: Sequence[Flow]) -> None:
         """Close the links whose connections are opened these ways: established ones end with FIN, new ones are refused."""
-        self._driver.disable(*self._opened(flows))
+        self._close(self._opened(flows), _LINK)
 
     def reset(self, flows: Sequence[Flow]) -> None:
         """Reset connections that are opened these ways, by Toxiproxy's reset_peer on both streams.
@@ -64,7 +68,43 @@ class ToxicVerbs:
             self._driver.set_toxics({name: [] for name in self._carrying(flows, stream)}, ours=_degrades(stream))
         opened = self._opened(flows)
         self._driver.set_toxics({name: [] for name in opened}, ours=_resets)
-        self._driver.enable(*opened)
+        self._open(opened, _LINK)
+
+    def bar(self, replicas: Collection[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
+        """Make these unreachable through every proxy but those of the flows to spare.
+
+        refuse: established connections end with FIN, new ones are refused. silent: what is sent either way is lost; when the
+        bar is lifted, connections that lost something end.
+        """
+        names = [name for name in self._leading_to(replicas) if self._flows[name] not in spare]
+        if mode == "refuse":
+            self._close(names, _BAR)
+        else:
+            both = [toxic("timeout", stream=stream, name=f"{_BAR}_{stream}", timeout=0) for stream in _STREAMS]
+            self._driver.set_toxics(dict.fromkeys(names, both), ours=_bars)
+
+    def unbar(self, replicas: Collection[str]) -> None:
+        """Undo every bar of these."""
+        names = self._leading_to(replicas)
+        self._driver.set_toxics({name: [] for name in names}, ours=_bars)
+        self._open(names, _BAR)
+
+    def _close(self, names: Sequence[str], why: str) -> None:
+        with self._lock:
+            for name in names:
+                self._closed.setdefault(name, set()).add(why)
+            self._driver.disable(*names)
+
+    def _open(self, names: Sequence[str], why: str) -> None:
+        """Enable those that nothing else keeps closed."""
+        with self._lock:
+            for name in names:
+                self._closed.get(name, set()).discard(why)
+            self._driver.enable(*(name for name in names if not self._closed.get(name)))
+
+    def _leading_to(self, replicas: Collection[str]) -> list[str]:
+        with self._lock:
+            return [name for name, replica in self._replicas.items() if replica in replicas]
 
     def _opened(self, flows: Sequence[Flow]) -> list[str]:
         with self._lock:
@@ -91,6 +131,10 @@ def _toxics(how: Degradation, stream: Direction) -> list[ToxicView]:
 
 def _resets(seen: ToxicView) -> bool:
     return seen.name.startswith(_RESET)
+
+
+def _bars(seen: ToxicView) -> bool:
+    return seen.name.startswith(_BAR)
 
 
 def _degrades(stream: Direction) -> Callable[[ToxicView], bool]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from chaoslab.spec.compose import ComposeFile
-from chaoslab.spec.model import OUTSIDE, Experiment, FaultBase, SitePowerLoss
+from chaoslab.spec.model import OUTSIDE, Experiment, FaultBase, LinkFlap, SitePowerLoss
 from chaoslab.spec.objectives import measured_services, objectives_for
 from chaoslab.spec.problems import suggest
 from chaoslab.spec.source import KeyPath
@@ -56,6 +56,9 @@ class _Times:
                     (name,), f"{name} cannot hold for {phase.hold:g}s within {phase.within:g}s; raise within, or lower hold"
                 )
         for number, fault in self.faults:
+            if isinstance(fault, LinkFlap) and fault.heal_after is not None and fault.period * fault.count > fault.heal_after:
+                message = f"{fault.count} cycles of {fault.period:g}s do not fit into {fault.heal_after:g}s; raise heal_after"
+                self.tell(("timeline", number, "count"), message)
             if fault.heal_after == 0:
                 message = f"fault {fault.id!r} heals at once; say how long it lasts, such as heal_after: 30s"
                 self.tell(("timeline", number, "heal_after"), message)
@@ -94,11 +97,32 @@ def _end_s(fault: FaultBase) -> float:
 
 
 def _same_hurt(one: FaultBase, other: FaultBase) -> bool:
+    """Whether the heal of one would undo the other."""
+    if {one.fault, other.fault} == {"service.pause", "service.throttle"}:
+        return _share_replicas(one, other)
+    if "link.flap" in (one.fault, other.fault):
+        return _hold_one_link(one, other)
     if (one.fault, one.target) != (other.fault, other.target) or one.fault == "exec":
         return False
     if isinstance(one, SitePowerLoss) and isinstance(other, SitePowerLoss) and one.services and other.services:
         return not set(one.services).isdisjoint(other.services)
     return True
+
+
+def _share_replicas(one: Any, other: Any) -> bool:
+    return one.service == other.service and (one.site == other.site or None in (one.site, other.site))
+
+
+def _hold_one_link(one: Any, other: Any) -> bool:
+    """Whether a flapping link is one that the other fault holds too."""
+    flap, by = (one, other) if isinstance(one, LinkFlap) else (other, one)
+    ends = {flap.source, flap.to}
+    match by.fault:
+        case "site.isolate" | "site.power-loss":
+            return by.site in ends
+        case "link.cut" | "link.flap":
+            return {by.source, by.to} == ends
+    return False
 
 
 class _Names:
@@ -167,8 +191,13 @@ class _Names:
             "site.isolate": self._isolate,
             "link.cut": self._link,
             "link.degrade": self._link,
+            "link.flap": self._link,
             "service.kill": self._service,
+            "service.stop": self._service,
             "service.pause": self._service,
+            "service.restart": self._service,
+            "service.throttle": self._service,
+            "dependency.down": self._dependency,
         }.get(fault.fault)
         if check is not None:
             check(fault, path)
@@ -211,15 +240,26 @@ class _Names:
         if fault.source == fault.to:
             self.tell((*path, "to"), f"a link leads from one place to another, not from {fault.to!r} to itself")
 
+    def _dependency(self, fault: Any, path: KeyPath) -> None:
+        entry = self.topology.replica(self.topology.entry[0])
+        if fault.service == entry.service:
+            message = f"{fault.service} is the entry, through which everything is measured; name a service behind it"
+            self.tell((*path, "service"), message)
+        elif fault.service not in self.services:
+            self._service_unknown(fault.service, path)
+
     def _service(self, fault: Any, path: KeyPath) -> None:
         if fault.service not in self.services:
-            replica = next((one for one in self.topology.replicas if one.name == fault.service), None)
-            hint = suggest(fault.service, self.services)
-            if replica is not None:
-                hint = f": it is a replica; write service: {replica.service}, site: {replica.site}"
-            self.tell((*path, "service"), f"unknown service {fault.service!r}{hint}")
+            self._service_unknown(fault.service, path, site=True)
         elif fault.site is not None and fault.site not in self.topology.places:
             self.tell((*path, "site"), f"unknown site {fault.site!r}{suggest(fault.site, self.topology.places)}")
         elif fault.site is not None and not self.topology.of_service(fault.service, fault.site):
             places = ", ".join(dict.fromkeys(replica.site for replica in self.topology.of_service(fault.service)))
             self.tell((*path, "site"), f"service {fault.service!r} has no replica in {fault.site}; it stands in {places}")
+
+    def _service_unknown(self, service: str, path: KeyPath, *, site: bool = False) -> None:
+        replica = next((one for one in self.topology.replicas if one.name == service), None)
+        hint = suggest(service, self.services)
+        if replica is not None:
+            hint = f": it is a replica; write service: {replica.service}{f', site: {replica.site}' if site else ''}"
+        self.tell((*path, "service"), f"unknown service {service!r}{hint}")

@@ -128,7 +128,10 @@ class FaultBase(Model):
 
 
 class SitePowerLoss(FaultBase):
-    """Silent fence, then everything in the site dies at once. `disks: destroy` also loses its volumes."""
+    """Silent fence, then everything in the site dies at once. `disks: destroy` also loses its volumes.
+
+    For a loss in stages write several of these, each with its own time; all but the last name their share in `services`.
+    """
 
     fault: Literal["site.power-loss"]
     site: str
@@ -170,22 +173,82 @@ class LinkDegrade(_LinkFault):
     loss: Ratio = 0.0
 
 
-class _ReplicaFault(FaultBase):
+class LinkFlap(_LinkFault):
+    """The link is cut silently and let go again, `count` times; of each `period` it is cut for the first half.
+
+    The first cut may last longer, until it is proven. When all cycles are over, the link stays whole.
+    """
+
+    fault: Literal["link.flap"]
+    period: Annotated[Seconds, Field(ge=1.0, description="One cycle: half of it cut, half of it whole; 1s or more.")]
+    count: Annotated[Whole, Field(ge=1, le=1000, description="How many cycles.")]
+
+
+class ReplicaFault(FaultBase):
+    """Of a service's replicas, in one site or in all."""
+
     service: str
     site: str | None = None  # None: in every site
     target_fields: ClassVar[tuple[str, ...]] = ("service", "site")
 
 
-class ServiceKill(_ReplicaFault):
+class ServiceKill(ReplicaFault):
     """SIGKILL; the network stays, so peers see FIN at once."""
 
     fault: Literal["service.kill"]
 
 
-class ServicePause(_ReplicaFault):
+class ServicePause(ReplicaFault):
     """Frozen: connections are taken and then hang."""
 
     fault: Literal["service.pause"]
+
+
+class ServiceStop(ReplicaFault):
+    """Asked to end (SIGTERM, or the `stop_signal` of its Compose entry), and killed when it has not done so within `grace`.
+
+    Who had to be killed is reported; the service is down either way.
+    """
+
+    fault: Literal["service.stop"]
+    grace: Seconds = 10.0
+
+
+class ServiceRestart(ReplicaFault):
+    """A rolling restart: one replica after the other is stopped and started, each healthy `within` before the next is touched.
+
+    It is in effect from the moment the first replica is seen down, and proven when each has been. It starts everything
+    again by itself; its heal waits for the end of the roll, and is verified when all replicas answer again.
+    """
+
+    fault: Literal["service.restart"]
+    grace: Annotated[Seconds, Field(description="How long a replica may take to end before it is killed.")] = 10.0
+    within: Annotated[Seconds, Field(description="How long a replica may take to get healthy again.")] = 60.0
+
+
+class ServiceThrottle(ReplicaFault):
+    """The service gets the processor for the share `cpu` of each tenth of a second.
+
+    embedded: all its processes are frozen for the rest, whether they compute or not, so its answers wait for that, too.
+    compose: a quota of that share of one processor, which only who computes will feel.
+    """
+
+    fault: Literal["service.throttle"]
+    cpu: Annotated[Ratio, Field(ge=0.05, le=0.9, description="From 5% to 90%.")]
+
+
+class DependencyDown(FaultBase):
+    """A service is unreachable for its callers, and lives. `refuse`: calls are refused; `silent`: taken and never answered.
+
+    Callers are all who reach it through an address of the stack: other services and the users, and its own replicas in
+    other places. `callers: elsewhere` leaves alone those that stand in the same place as the replica they call.
+    """
+
+    fault: Literal["dependency.down"]
+    service: str
+    mode: Literal["refuse", "silent"] = "refuse"
+    callers: Literal["all", "elsewhere"] = "all"
+    target_fields: ClassVar[tuple[str, ...]] = ("service",)
 
 
 class Exec(FaultBase):
@@ -200,7 +263,18 @@ class Exec(FaultBase):
 
 
 FaultSpec = Annotated[
-    SitePowerLoss | SiteIsolate | LinkCut | LinkDegrade | ServiceKill | ServicePause | Exec,
+    SitePowerLoss
+    | SiteIsolate
+    | LinkCut
+    | LinkDegrade
+    | LinkFlap
+    | ServiceKill
+    | ServiceStop
+    | ServicePause
+    | ServiceRestart
+    | ServiceThrottle
+    | DependencyDown
+    | Exec,
     Field(discriminator="fault"),
 ]
 

@@ -98,8 +98,9 @@ def _unknown_key(error: _Error) -> str:
 
 
 def _unknown_fault(error: _Error) -> str:
-    tag = error.context["tag"]
-    return f"unknown fault {shorten(tag)}{suggest(str(tag), _quoted(error.context['expected_tags']))}"
+    tag, known = error.context["tag"], sorted(_quoted(error.context["expected_tags"]))
+    hint = suggest(str(tag), known) or f"; known: {', '.join(known)}"
+    return f"unknown fault {shorten(tag)}{hint}"
 
 
 def _unknown_word(error: _Error) -> str:

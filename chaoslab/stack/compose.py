@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,15 @@ from chaoslab.stack.docker_project import SOCKS_PORT, gate_name
 from chaoslab.stack.docker_watch import Customs, Watch
 from chaoslab.stack.embedded import answers
 from chaoslab.stack.ports import PortBlock
-from chaoslab.stack.protocol import KillReport, Links, State, Tell
+from chaoslab.stack.protocol import BarMode, KillReport, Links, State, StopReport, Tell
 from chaoslab.stack.socks import call_through
-from chaoslab.stack.topology import Address, Topology
+from chaoslab.stack.topology import Address, Flow, Topology
 from chaoslab.stack.wiring import require_replica
 
 _DEATHS_S = 5.0
 _LINKS_S = 10.0
+_KILLED = 128 + 9
+_CPU_PERIOD_US, _NO_QUOTA = 100_000, -1
 _STACK_NAME_MAX = 30
 _ORDER: tuple[State, ...] = ("running", "paused", "dead")  # of several containers of one replica, the liveliest counts
 
@@ -67,6 +69,7 @@ class ComposeStack:
         self._addresses: dict[tuple[str, int], Address] = {}
         self._gates: dict[str, Address] = {}
         self._links: DockerLinks | None = None
+        self._quotas: dict[str, tuple[int, int]] = {}  # of containers that are throttled: CPU quota and period before
         self._down = False
 
     @property
@@ -75,6 +78,10 @@ class ComposeStack:
 
     @property
     def links(self) -> Links:
+        return self._docker_links
+
+    @property
+    def _docker_links(self) -> DockerLinks:
         if self._links is None:
             raise StackError("the links of this stack are not up yet")
         return self._links
@@ -234,6 +241,41 @@ class ComposeStack:
         """
         disks.destroy(self._containers, self._named(replicas))
         self._starting.run("create", "--no-build", *replicas, deadline=Deadline.after(30.0, self._clock))
+
+    def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
+        """`docker stop`, with the stop signal of each container. Who ended with status 137 counts as killed."""
+        began_ns = self._clock.now_ns()
+        running = [one for one in self._containers.of(self._named(replicas)) if one.state in ("running", "paused")]
+        self._containers.at_once(lambda one: self._containers.stop(one.id, grace_s), running)
+        took_ms = (self._clock.now_ns() - began_ns) / 1e6
+        killed = (one.replica for one in running if self._containers.inspect(one.id)["State"]["ExitCode"] == _KILLED)
+        return StopReport(targets=len(running), took_ms=took_ms, killed=tuple(dict.fromkeys(killed)))
+
+    def throttle(self, replicas: Sequence[str], share: float) -> None:
+        """A CPU quota: this share of one processor. Raises StackError for a container whose file gives it `cpus` of its own."""
+        for one in self._containers.of(self._named(replicas)):
+            limits = self._containers.inspect(one.id)["HostConfig"]
+            self._quotas.setdefault(one.id, (limits["CpuQuota"], limits["CpuPeriod"]))
+            self._containers.set_quota(one.id, round(share * _CPU_PERIOD_US), _CPU_PERIOD_US)
+
+    def unthrottle(self, replicas: Sequence[str]) -> None:
+        for one in self._containers.of(self._named(replicas)):
+            quota, period = self._quotas.pop(one.id, (None, None))
+            if quota is not None:
+                self._containers.set_quota(one.id, quota or _NO_QUOTA, period or _CPU_PERIOD_US)
+
+    def observed_share(self, replica: str) -> float:
+        """The quota as the engine has it, in processors; 1 where there is none."""
+        limits = [self._containers.inspect(one.id)["HostConfig"] for one in self._containers.of(self._named([replica]))]
+        return max(
+            (one["CpuQuota"] / (one["CpuPeriod"] or _CPU_PERIOD_US) for one in limits if one["CpuQuota"] > 0), default=1.0
+        )
+
+    def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
+        self._docker_links.bar(replicas, mode, spare=spare)
+
+    def unbar(self, replicas: Sequence[str]) -> None:
+        self._docker_links.unbar(replicas)
 
     def _named(self, replicas: Sequence[str]) -> list[str]:
         return [require_replica(self._topology, name).name for name in replicas]

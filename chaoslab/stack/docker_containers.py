@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -132,6 +133,15 @@ class Containers:
     def kill(self, container: str) -> None:
         """SIGKILL through the API; a container that is dead already stays so."""
         self._tolerant(lambda: self._api.kill(container, signal="SIGKILL"), f"killing {container}")
+
+    def stop(self, container: str, grace_s: float) -> None:
+        """Ask a container to end; the engine kills it after the grace, rounded up to whole seconds."""
+        self._tolerant(lambda: self._api.stop(container, timeout=math.ceil(grace_s)), f"stopping {container}")
+
+    def set_quota(self, container: str, quota_us: int, period_us: int) -> None:
+        """Give a container so much processor time in each period; -1 for all it wants."""
+        with engine_errors(f"limiting the processor time of {container}"):
+            self._api.update_container(container, cpu_quota=quota_us, cpu_period=period_us)
 
     def start(self, container: str) -> None:
         with engine_errors(f"starting {container}"):

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,12 +27,14 @@ from chaoslab.spec.model import OUTSIDE
 from chaoslab.stack.health import Check, wait_healthy
 from chaoslab.stack.interpolate import interpolate
 from chaoslab.stack.ports import PortBlock
-from chaoslab.stack.protocol import KillReport, Links, State, Tell
-from chaoslab.stack.topology import Address, Replica, Topology
+from chaoslab.stack.protocol import BarMode, KillReport, Links, State, StopReport, Tell
+from chaoslab.stack.throttle import Throttles, running_share
+from chaoslab.stack.topology import Address, Flow, Replica, Topology
 from chaoslab.stack.wiring import LOOPBACK, Wiring, require_replica
 
 RUN, SITE, REPLICA = "CHAOSLAB_RUN", "CHAOSLAB_SITE", "CHAOSLAB_REPLICA"
 _KILL_TIMEOUT_S = 5.0
+_STOP_POLL_S = 0.02
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "DYLD_LIBRARY_PATH", "LD_LIBRARY_PATH")
 
 
@@ -59,6 +61,7 @@ class EmbeddedStack:
         self._wiring = Wiring(self._topology, self._ports.take)
         self._launches: dict[str, Launch] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._throttles = Throttles(self._own_environment("throttle"), REPLICA, logs / "throttle.log")
         self._relay: subprocess.Popen[bytes] | None = None
         self._links: RelayLinks | None = None
         self._connected: set[str] = set()  # proxies and fronts that the relay has
@@ -70,11 +73,19 @@ class EmbeddedStack:
 
     @property
     def links(self) -> Links:
+        return self._relay_links
+
+    @property
+    def _relay_links(self) -> RelayLinks:
         if self._links is None:
             raise StackError("the links of this stack are not up yet")
         return self._links
 
     # --- up and down ------------------------------------------------------------------------------------------
+
+    def relay_neighbours(self, services: Collection[str]) -> None:
+        """Callers of these services reach them through the relay, from their own place too. To be said before `up`."""
+        self._wiring.relayed = frozenset(services)
 
     def up(self, deadline: Deadline, tell: Tell) -> None:
         """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
@@ -104,6 +115,7 @@ class EmbeddedStack:
             process.deaths_ns(pids, Deadline.after(1.0, self._clock))
             if deadline.passed:
                 return [f"process {pid}" for pid in pids]
+        self._throttles.lift_all()
         for child in [*self._children.values(), *([self._relay] if self._relay else [])]:
             child.wait()
         return []
@@ -115,12 +127,15 @@ class EmbeddedStack:
     def _start_relay(self, deadline: Deadline) -> None:
         api = Address(LOOPBACK, self._ports.take())
         command = [sys.executable, "-m", "chaoslab.links.relay", "--api", str(api), "--run", self._run_id]
-        env = {**_base_environment(), RUN: self._run_id, SITE: OUTSIDE, REPLICA: f"{self._run_id}/relay"}
-        self._relay = process.spawn(command, log=self._logs / "relay.log", env=env)
+        self._relay = process.spawn(command, log=self._logs / "relay.log", env=self._own_environment("relay"))
         links = RelayLinks(str(api))
         wait_until("the relay", lambda: self._relay_answers(links), deadline, poll_s=0.02, explain=self._relay_log)
         self._connect(links)
         self._links = links
+
+    def _own_environment(self, name: str) -> dict[str, str]:
+        """Of what the runtime itself starts."""
+        return {**_base_environment(), RUN: self._run_id, SITE: OUTSIDE, REPLICA: f"{self._run_id}/{name}"}
 
     def _relay_answers(self, links: RelayLinks) -> tuple[bool, str]:
         self._check_wanted()
@@ -138,7 +153,7 @@ class EmbeddedStack:
         """Tell the relay of every link that was asked for since the last time."""
         for proxy in self._wiring.proxies:
             if proxy.name not in self._connected:
-                links.add_proxy(proxy.name, flow=proxy.flow, listen=proxy.listen, upstream=proxy.upstream)
+                links.add_proxy(proxy.name, proxy.flow, proxy.listen, proxy.upstream, proxy.replica)
                 self._connected.add(proxy.name)
         for front in self._wiring.fronts:
             if front.name not in self._connected:
@@ -212,7 +227,7 @@ class EmbeddedStack:
 
     def trouble(self) -> str | None:
         if self._relay is None or self._relay.poll() is None:
-            return None
+            return self._throttles.trouble()
         return f"the relay ended by itself with status {self._relay.returncode}, and every link with it:\n{self._relay_log()}"
 
     def logs(self, replica: str, lines: int = 20) -> list[str]:
@@ -236,6 +251,22 @@ class EmbeddedStack:
         gone_ms = (max(deaths.values(), default=first_ns) - first_ns) / 1e6
         return KillReport(targets=len(deaths), skew_ms=(last_ns - first_ns) / 1e6, means="pids", gone_ms=gone_ms)
 
+    def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
+        """Send each replica's own process its `stop_signal`, and kill what is left once that has ended or the grace is over.
+
+        So does Docker: a container lives as long as its first process.
+        """
+        began_ns, grace = self._clock.now_ns(), Deadline.after(grace_s, self._clock)
+        running = [name for name in replicas if self._state(name) in ("running", "paused")]
+        for name in running:
+            process.send([self._children[name].pid], _stop_signal(self._compose.services[name]))
+        late = running
+        while (late := [name for name in late if self._children[name].poll() is None]) and not grace.passed:
+            self._clock.sleep(_STOP_POLL_S)
+        took_ms = (self._clock.now_ns() - began_ns) / 1e6
+        self.kill(running)
+        return StopReport(targets=len(running), took_ms=took_ms, killed=tuple(late))
+
     def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
         for name in replicas:
             if self._state(name) in ("dead", "absent"):
@@ -247,10 +278,34 @@ class EmbeddedStack:
             raise
 
     def pause(self, replicas: Sequence[str]) -> None:
+        """Freeze every process of these. A signal takes effect a moment later, which is waited for."""
         process.send(self._pids(replicas), signal.SIGSTOP)
+        deadline = Deadline.after(_KILL_TIMEOUT_S, self._clock)
+        wait_until(f"{', '.join(replicas)} to freeze", lambda: self._none_runs(replicas), deadline, poll_s=0.01)
+
+    def _none_runs(self, replicas: Sequence[str]) -> tuple[bool, list[str]]:
+        running = [name for name in replicas if self._state(name) == "running"]
+        return not running, running
 
     def resume(self, replicas: Sequence[str]) -> None:
         process.send(self._pids(replicas), signal.SIGCONT)
+
+    def throttle(self, replicas: Sequence[str], share: float) -> None:
+        for name in replicas:
+            self._throttles.set(f"{self._run_id}/{name}", share)
+
+    def unthrottle(self, replicas: Sequence[str]) -> None:
+        self.resume([name for name in replicas if self._throttles.lift(f"{self._run_id}/{name}")])
+
+    def observed_share(self, replica: str) -> float:
+        """The share of a second for which the replica's own process is seen unfrozen."""
+        return running_share(self._children[replica].pid)
+
+    def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
+        self._relay_links.bar(replicas, mode, spare=spare)
+
+    def unbar(self, replicas: Sequence[str]) -> None:
+        self._relay_links.unbar(replicas)
 
     def volume(self, replica: str, target: str) -> Path:
         """The folder that stands for a volume of a replica. Raises StackError when it has no such volume."""
@@ -362,6 +417,15 @@ def _works(wrapper: tuple[str, ...]) -> bool:
         return process.run([*wrapper, "true"], timeout_s=5.0).returncode == 0
     except EnvironmentFault:
         return False
+
+
+def _stop_signal(raw: Mapping[str, object]) -> signal.Signals:
+    """As Compose has it: SIGUSR1, USR1 or 10; SIGTERM when nothing is said. Raises StackError when there is no such signal."""
+    said = str(raw.get("stop_signal") or "SIGTERM")
+    try:
+        return signal.Signals(int(said)) if said.isdigit() else signal.Signals[f"SIG{said.removeprefix('SIG')}"]
+    except (KeyError, ValueError):
+        raise StackError(f"stop_signal {said!r} is no signal of this machine") from None
 
 
 def _as_list(value: object) -> list[str]:

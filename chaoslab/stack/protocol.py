@@ -5,7 +5,7 @@ Nothing here assumes one host: ask for addresses, never build them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from chaoslab.stack.topology import Address, Flow, Topology
 
 State = Literal["running", "paused", "dead", "absent"]
 CutMode = Literal["silent", "refuse", "reset"]
+BarMode = Literal["refuse", "silent"]
 Tell = Callable[[str], None]  # one line of progress for people
 
 
@@ -35,6 +36,19 @@ class KillReport:
         """What a fault's row says of it."""
         gone = {} if self.gone_ms is None else {"gone_ms": self.gone_ms}
         return {"skew_ms": self.skew_ms, **gone, "killed": self.targets, "means": self.means}
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """How a graceful stop went. `killed`: the replicas that did not end by themselves in time."""
+
+    targets: int
+    took_ms: float
+    killed: tuple[str, ...] = ()
+
+    def detail(self) -> dict[str, Any]:
+        """What a fault's row says of it."""
+        return {"stopped": self.targets, "took_ms": self.took_ms, "had_to_be_killed": list(self.killed)}
 
 
 @dataclass(frozen=True)
@@ -123,3 +137,47 @@ class CanDestroyDisks(Protocol):
     """A runtime that can lose the volumes of a replica."""
 
     def destroy_disks(self, replicas: Sequence[str]) -> None: ...
+
+
+@runtime_checkable
+class CanStop(Protocol):
+    """A runtime that can ask a replica to end."""
+
+    def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
+        """Ask all of these to end, wait, and kill what has not ended within the grace. Raises StackError when one survives."""
+
+
+@runtime_checkable
+class CanThrottle(Protocol):
+    """A runtime that can keep replicas from the processor."""
+
+    def throttle(self, replicas: Sequence[str], share: float) -> None:
+        """Let these have the processor for this share (0 to 1) of the time; it replaces an earlier share."""
+
+    def unthrottle(self, replicas: Sequence[str]) -> None:
+        """Let these have all of it again. Idempotent."""
+
+    def observed_share(self, replica: str) -> float:
+        """The share that a replica has now, looked at from outside it; 1 when nothing limits it."""
+
+
+@runtime_checkable
+class CanBar(Protocol):
+    """A runtime that can make replicas unreachable for callers in other places, one by one."""
+
+    def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
+        """Bar every link's end that leads to these, but for these flows.
+
+        refuse: closed and refused; silent: taken and never answered.
+        """
+
+    def unbar(self, replicas: Sequence[str]) -> None:
+        """Open them again. Idempotent."""
+
+
+@runtime_checkable
+class CanBarNeighbours(Protocol):
+    """A runtime that can also bar callers in the same place, when it is told before `up`."""
+
+    def relay_neighbours(self, services: Collection[str]) -> None:
+        """Callers of these services reach them through the relay, from their own place too."""

@@ -30,6 +30,7 @@ class Proxy:
     flow: Flow
     listen: Address
     upstream: Address
+    replica: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Wiring:
 
     topology: Topology
     take_port: Callable[[], int]
+    relayed: frozenset[str] = frozenset()  # services whose neighbours reach them through the relay as well
     _local: dict[Endpoint, Address] = field(default_factory=dict)
     _proxies: dict[tuple[Endpoint, str], Proxy] = field(default_factory=dict)
     _fronts: dict[Endpoint, Front] = field(default_factory=dict)
@@ -65,9 +67,12 @@ class Wiring:
         return self._listen((replica, port))
 
     def seen_from(self, place: str, replica: str, port: int) -> Address:
-        """Where a caller that stands in `place` reaches a replica's port, through the link where there is one."""
+        """Where a caller that stands in `place` reaches a replica's port, through the link where there is one.
+
+        A neighbour of a relayed service goes through a proxy from its place to the same place: no fence ever holds that flow.
+        """
         target = self.topology.replica(replica)
-        if place == target.site:
+        if place == target.site and target.service not in self.relayed:
             return self._listen((replica, port))
         return self._proxy((replica, port), place, target.site).listen
 
@@ -81,9 +86,12 @@ class Wiring:
             return str(self._listen((caller.name, port)))
         if host not in self._names():
             return None
-        advertised = f"{host}:{port}" in self.topology.spec.advertised
-        if advertised and caller.service == self.topology.replica(host).service:
-            return str(self._front((host, port)).listen)
+        target = self.topology.replica(host)
+        if caller.service == target.service:
+            if f"{host}:{port}" in self.topology.spec.advertised:
+                return str(self._front((host, port)).listen)
+            if caller.site == target.site:  # itself, or of its own kind beside it: no caller that a bar is about
+                return str(self._listen((host, port)))
         return str(self.seen_from(caller.site, host, port))
 
     def _names(self) -> set[str]:
@@ -99,7 +107,7 @@ class Wiring:
         if key not in self._proxies:
             name = f"{place}_{site}_{endpoint[0]}_{endpoint[1]}"
             listen = Address(LOOPBACK, self.take_port())
-            self._proxies[key] = Proxy(name, Flow(place, site), listen, self._listen(endpoint))
+            self._proxies[key] = Proxy(name, Flow(place, site), listen, self._listen(endpoint), endpoint[0])
         return self._proxies[key]
 
     def _front(self, endpoint: Endpoint) -> Front:

@@ -15,7 +15,7 @@ from chaoslab.faults.witness import prove_return, prove_silence, witnesses
 from chaoslab.stack.compose import ComposeStack
 from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import Engine
-from chaoslab.stack.protocol import CanDestroyDisks, Degradation
+from chaoslab.stack.protocol import BarMode, CanDestroyDisks, Degradation
 from chaoslab.stack.topology import Flow
 
 pytestmark = pytest.mark.docker
@@ -210,3 +210,42 @@ def test_an_unknown_replica_or_port_is_named(shop: ComposeStack):
         shop.kill(["till"])
     with pytest.raises(StackError, match=r"no port 9 that is known; it has 8000"):
         shop.address("front", 9)
+
+
+def test_a_stop_is_graceful_or_named(shop: ComposeStack):
+    """Python as first process of a container does not hear SIGTERM: it is down after the grace, and that is said."""
+    report = shop.stop(["web-west"], 1.0)
+    assert (report.targets, report.killed) == (1, ("web-west",))
+    assert report.took_ms >= 900
+    assert shop.states()["web-west"] == "dead"
+    assert shop.stop(["web-west"], 1.0).targets == 0
+
+
+def test_a_throttle_is_a_quota_of_the_kernel(shop: ComposeStack, engine: Engine):
+    """The container's own cgroup has it; lifted, it has none."""
+    containers = Containers(engine, shop.topology.project.rpartition("-")[2])
+    (one,) = containers.of(["web-west"])
+    read = ["sh", "-c", "cat /sys/fs/cgroup/cpu.max 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us"]
+    before = containers.execute_in(one.id, read).split()[0]
+    shop.throttle(["web-west"], 0.2)
+    assert shop.observed_share("web-west") == 0.2
+    assert containers.execute_in(one.id, read).split()[0] == "20000"
+    shop.unthrottle(["web-west"])
+    shop.unthrottle(["web-west"])
+    assert shop.observed_share("web-west") == 1.0
+    assert containers.execute_in(one.id, read).split()[0] == before
+
+
+@pytest.mark.parametrize("mode", ["refuse", "silent"])
+def test_a_dependency_is_down_for_callers_elsewhere(shop: ComposeStack, mode: BarMode):
+    """The stock is not answered in the west and outside; its neighbour is, and so is everybody else across the same link."""
+    shop.bar(["stock-east"], mode)
+    try:
+        assert "error" in asks(shop, "web-west", "http://stock.shop.internal:8000/")
+        assert not shop.reaches("stock-east", 8000)
+        assert not shop.reaches("stock-east", 8000, seen_from="west")
+        assert shop.reaches("stock-east", 8000, seen_from="east", timeout_s=2.0)
+        assert "said" in asks(shop, "web-west", "http://web-east:8000/")
+    finally:
+        shop.unbar(["stock-east"])
+    assert "said" in asks(shop, "web-west", "http://stock.shop.internal:8000/")

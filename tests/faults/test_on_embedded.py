@@ -32,6 +32,13 @@ FAULTS: list[dict[str, Any]] = [
     {"fault": "service.kill", "service": "app"},
     {"fault": "service.kill", "service": "app", "site": "west"},
     {"fault": "service.pause", "service": "app", "site": "west"},
+    {"fault": "service.stop", "service": "app", "site": "west"},
+    {"fault": "service.restart", "service": "app"},
+    {"fault": "service.throttle", "service": "app", "site": "west", "cpu": "20%"},
+    {"fault": "link.flap", "from": "east", "to": "west", "period": "2s", "count": 2},
+    {"fault": "dependency.down", "service": "store"},
+    {"fault": "dependency.down", "service": "store", "mode": "silent"},
+    {"fault": "dependency.down", "service": "app", "callers": "elsewhere"},
 ]
 
 
