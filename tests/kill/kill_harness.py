@@ -43,7 +43,21 @@ RUN_S = 14.0  # about how long an undisturbed run takes
 _TRIGGER_TIMEOUT_S = 60.0
 _STAYS_CLEAN_S = 0.7  # longer than the command takes: one that goes on behind its heal shows itself meanwhile
 _TRIES = 4
-_IN_ORDER = "start boot steady faults inject effective heal healed failback drain verify down conclude".split()
+_IN_ORDER = [
+    "start",
+    "boot",
+    "steady",
+    "faults",
+    "inject",
+    "effective",
+    "heal",
+    "healed",
+    "failback",
+    "drain",
+    "verify",
+    "down",
+    "conclude",
+]
 _IS_UP = '"phase":"steady"'
 
 
