@@ -108,6 +108,11 @@ def assert_nothing_left(folder: Path) -> None:
     assert [p.cmdline() for p in psutil.process_iter() if _speaks_of(p, str(folder))] == []
 
 
+def parts_of(harness: int, module: str) -> list[psutil.Process]:
+    """The living processes of a run that run this module; those that are dying, or dead and not waited for, are none."""
+    return [process for process in psutil.Process(harness).children(recursive=True) if _speaks_of(process, module)]
+
+
 def _speaks_of(process: psutil.Process, text: str) -> bool:
     try:
         return any(text in word for word in process.cmdline())

@@ -9,9 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from mini_stack import Ran, assert_nothing_left, finish, run_chaoslab, run_until_told, start_chaoslab, write_experiment
+from mini_stack import (
+    Ran,
+    assert_nothing_left,
+    finish,
+    parts_of,
+    run_chaoslab,
+    run_until_told,
+    start_chaoslab,
+    write_experiment,
+)
 
 QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
 
@@ -175,9 +183,8 @@ def test_the_death_of_a_part_of_the_harness_is_an_error_not_a_verdict(tmp_path: 
 
 
 def kill_part(harness: int, module: str) -> None:
-    for process in psutil.Process(harness).children(recursive=True):
-        if module in process.cmdline():
-            process.kill()
+    for process in parts_of(harness, module):
+        process.kill()
 
 
 def test_two_runs_side_by_side_do_not_collide(tmp_path: Path) -> None:

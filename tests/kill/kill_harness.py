@@ -33,7 +33,7 @@ from typing import Any
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from mini_stack import write_experiment
+from mini_stack import parts_of, write_experiment
 
 from chaoslab.process import marked
 from chaoslab.undo import open_steps, undo_journal
@@ -43,21 +43,8 @@ RUN_S = 14.0  # about how long an undisturbed run takes
 _TRIGGER_TIMEOUT_S = 60.0
 _STAYS_CLEAN_S = 0.7  # longer than the command takes: one that goes on behind its heal shows itself meanwhile
 _TRIES = 4
-_IN_ORDER = [
-    "start",
-    "boot",
-    "steady",
-    "faults",
-    "inject",
-    "effective",
-    "heal",
-    "healed",
-    "failback",
-    "drain",
-    "verify",
-    "down",
-    "conclude",
-]
+_STEPS = ("faults", "inject", "effective", "heal", "healed")
+_IN_ORDER = ("start", "boot", "steady", *_STEPS, "failback", "drain", "verify", "down", "conclude")
 _IS_UP = '"phase":"steady"'
 
 
@@ -226,9 +213,8 @@ def kill_at(workspace: Workspace, moment: Moment, delay_s: float, *, reaper: boo
     time.sleep(delay_s)
     ports = ports or _ports(workspace.processes())
     if reaper:
-        for process in workspace.processes():
-            if "chaoslab.reaper" in process.cmdline():
-                process.kill()
+        for process in parts_of(child.pid, "chaoslab.reaper"):
+            process.kill()
     os.kill(child.pid, signal.SIGKILL)
     where = where_in(workspace.history())
     return (where, ports) if child.wait() == -signal.SIGKILL else None

@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from mini_stack import Ran, finish, run_chaoslab, start_chaoslab, write_experiment
+from mini_stack import Ran, finish, parts_of, run_chaoslab, start_chaoslab, write_experiment
 
 from chaoslab import registry
 from chaoslab.clock import Deadline, wait_until
@@ -50,9 +49,8 @@ def test_locust_killed(tmp_path: Path) -> None:
     """Without load the run says nothing about the stack: an error that names Locust."""
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, load=LOAD)))
     wait_for(child, tmp_path, FIRE)
-    for process in psutil.Process(child.pid).children(recursive=True):
-        if "chaoslab.locust_rows" in process.cmdline():
-            process.kill()
+    for process in parts_of(child.pid, "chaoslab.locust_rows"):
+        process.kill()
     ran = finish(child, tmp_path)
     assert (ran.code, ran.result["verdict"]) == (5, "error"), ran.out
     told(ran, "Locust ended by itself with status -9")

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from mini_stack import Ran, assert_nothing_left, finish, start_chaoslab, write_experiment
+from mini_stack import Ran, assert_nothing_left, finish, parts_of, start_chaoslab, write_experiment
 
 from chaoslab.process import marked
 from chaoslab.stack.embedded import RUN
@@ -211,7 +211,7 @@ def test_heal_finds_a_killed_run_from_anywhere(tmp_path: Path) -> None:
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
     folder = wait_for(tmp_path, '"event":"effective"')
     assert "still going" in ask(elsewhere, "heal", "--all")[1]
-    reapers = [p for p in psutil.Process(child.pid).children() if "chaoslab.reaper" in p.cmdline()]
+    reapers = parts_of(child.pid, "chaoslab.reaper")
     for pid in [*(reaper.pid for reaper in reapers), child.pid]:
         os.kill(pid, signal.SIGKILL)
     child.communicate(timeout=10)
