@@ -248,8 +248,8 @@ class EmbeddedStack:
             if not again:
                 raise StackError(f"processes {late} of {', '.join(replicas)} survive SIGKILL")
             deaths |= again
-        gone_ms = (max(deaths.values(), default=first_ns) - first_ns) / 1e6
-        return KillReport(targets=len(deaths), skew_ms=(last_ns - first_ns) / 1e6, means="pids", gone_ms=gone_ms)
+        skew_ns = max(deaths.values(), default=0) - min(deaths.values(), default=0)
+        return KillReport(len(deaths), skew_ns / 1e6, means="pids", signals_ms=(last_ns - first_ns) / 1e6)
 
     def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
         """Send each replica's own process its `stop_signal`, and kill what is left once that has ended or the grace is over.

@@ -23,19 +23,19 @@ Tell = Callable[[str], None]  # one line of progress for people
 class KillReport:
     """How a kill went. `means`: pids, or the engine's API.
 
-    `skew_ms`: from the first death to the last. With `pids` that is from the first SIGKILL to the last: a process that has
-    one pending runs no instruction of its own any more. `gone_ms`: until the last one was seen gone, its memory released.
+    `skew_ms`: from the first death seen to the last. `signals_ms`, where it is known: from the first SIGKILL to the last; a
+    process that has one pending runs no instruction of its own any more, though its memory is still being released.
     """
 
     targets: int
     skew_ms: float
     means: str
-    gone_ms: float | None = None
+    signals_ms: float | None = None
 
     def detail(self) -> dict[str, Any]:
         """What a fault's row says of it."""
-        gone = {} if self.gone_ms is None else {"gone_ms": self.gone_ms}
-        return {"skew_ms": self.skew_ms, **gone, "killed": self.targets, "means": self.means}
+        signals = {} if self.signals_ms is None else {"signals_ms": self.signals_ms}
+        return {"skew_ms": self.skew_ms, **signals, "killed": self.targets, "means": self.means}
 
 
 @dataclass(frozen=True)
