@@ -22,7 +22,7 @@ from typing import Self
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock
 from chaoslab.errors import EnvironmentFault
 from chaoslab.events import Load
-from chaoslab.process import end_group, spawn
+from chaoslab.process import GIVES_WAY, end_group, spawn
 from chaoslab.spec.model import LoadSpec
 
 STOP_TIMEOUT_S = 5  # above the deadline of a request, or samples in flight are dropped
@@ -221,7 +221,7 @@ class LoadProcess:
                 env=self._env,
                 cwd=self._folder,
                 stdin=lifeline,
-                gives_way=True,
+                niceness=GIVES_WAY,
             )
         except EnvironmentFault:
             os.close(self._lifeline)

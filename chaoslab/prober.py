@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from chaoslab.probe.plan import ProbePlan, encode_plan
-from chaoslab.process import end_group, spawn
+from chaoslab.process import COMES_FIRST, end_group, spawn
 from chaoslab.store import write_whole
 
 # Above the longest deadline of a journey: slots that are open when the prober is told to end still get their answer.
@@ -36,7 +36,7 @@ class ProberProcess:
         """Write the plan and start the prober on it. Raises EnvironmentFault."""
         write_whole(self._plan_file, encode_plan(self._plan))
         command = [sys.executable, "-m", "chaoslab.probe", str(self._plan_file)]
-        self._child = spawn(command, log=self._folder / "probe.log", env=self._env, stdin=subprocess.PIPE)
+        self._child = spawn(command, log=self._folder / "probe.log", env=self._env, stdin=subprocess.PIPE, niceness=COMES_FIRST)
 
     def poll(self) -> str | None:
         """None while it runs (or has not been started), else why it does not."""

@@ -17,7 +17,7 @@ from chaoslab.errors import EnvironmentFault
 
 Completed = subprocess.CompletedProcess[str]
 Found = psutil.Process
-_NICENESS = 10  # a tenth of the usual weight
+GIVES_WAY, COMES_FIRST = 10, -10  # niceness: a tenth of the usual weight, and ten times as much
 
 
 def spawn(
@@ -27,11 +27,11 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: int = subprocess.DEVNULL,
-    gives_way: bool = False,
+    niceness: int = 0,
 ) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own; both outputs are appended to `log`.
 
-    `gives_way`: it gets the processor after the harness, so that a busy stack does not make the instrument stall.
+    `niceness`: who gets the processor first, so that a busy stack does not make the instrument stall.
     Raises EnvironmentFault when the program is not there or may not run.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,22 +42,22 @@ def spawn(
             )
         except OSError as broken:
             raise EnvironmentFault(f"cannot start {command[0]}: {broken}") from broken
-    if gives_way:
-        _give_way(child.pid)
+    if niceness:
+        _weigh(child.pid, niceness)
     return child
 
 
-def _give_way(pid: int) -> None:
-    """Lower a priority, as well as this machine can: a nicety, so nothing here is an error.
+def _weigh(pid: int, niceness: int) -> None:
+    """Set a priority, as well as this machine can: a nicety, so nothing here is an error.
 
     Linux may weigh whole sessions against each other (autogroups); within them alone the usual priority counts. Ordinary
-    users may change only one session in a tenth of a second.
+    users may only lower one, and that for one session in a tenth of a second.
     """
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
     for _ in range(3):
         try:
-            Path(f"/proc/{pid}/autogroup").write_text(str(_NICENESS))
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
             return
         except BlockingIOError:
             SYSTEM.sleep(0.1)
@@ -166,7 +166,10 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 
 def deaths_ns(pids: Iterable[int], deadline: Deadline) -> dict[int, int]:
     """When each of these was seen dead (a zombie counts), until all are or the deadline passes."""
-    waiting = {pid: psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)}
+    waiting: dict[int, psutil.Process] = {}
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone already, and nobody saw when
+            waiting[pid] = psutil.Process(pid)
     seen: dict[int, int] = {}
     while waiting and not deadline.passed:
         for pid, process in list(waiting.items()):

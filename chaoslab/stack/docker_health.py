@@ -11,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaoslab.clock import SYSTEM, Clock, Deadline
 from chaoslab.errors import ChaoslabError
 from chaoslab.stack.docker_containers import Containers, Seen
 
-_AT_ONCE = 8
+_AT_ONCE = 2  # each costs a tenth of a second of a processor, which what is being started needs
+_AGAIN_S = 0.5  # from a check that failed to the next of the same container
 
 
 def checks_of(config: Mapping[str, Any], of_images: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -46,6 +48,8 @@ class Rounds:
     commands: Mapping[str, Sequence[str]]
     passed: set[str] = field(default_factory=set)
     said: dict[str, str] = field(default_factory=dict)  # by replica, what its check said last
+    clock: Clock = SYSTEM
+    _rests: dict[str, Deadline] = field(default_factory=dict)
     _asked: dict[str, Future[str | None]] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="health"))
 
@@ -59,6 +63,8 @@ class Rounds:
             return True
         asked = self._asked.get(one.id)
         if asked is None:
+            if one.id in self._rests and not self._rests[one.id].passed:
+                return False
             self._asked[one.id] = self._pool.submit(self._ask, one)
         elif asked.done():
             self._hear(one, asked.result())
@@ -71,6 +77,7 @@ class Rounds:
             self.said.pop(one.replica, None)
         else:
             self.said[one.replica] = fault
+            self._rests[one.id] = Deadline.after(_AGAIN_S, self.clock)
 
     def _ask(self, one: Seen) -> str | None:
         try:

@@ -330,7 +330,7 @@ class EmbeddedStack:
         self._check_wanted()
         launch = self._launches[name]
         self._children[name] = process.spawn(
-            launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd, gives_way=True
+            launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd, niceness=process.GIVES_WAY
         )
 
     def _log(self, name: str) -> Path:
