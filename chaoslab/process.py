@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from chaoslab.clock import SYSTEM, Deadline
+from chaoslab.clock import NS_PER_S, SYSTEM, Deadline
 from chaoslab.errors import EnvironmentFault
 
 Completed = subprocess.CompletedProcess[str]
@@ -164,18 +167,76 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def deaths_ns(pids: Iterable[int], deadline: Deadline) -> dict[int, int]:
-    """When each of these was seen dead (a zombie counts), until all are or the deadline passes."""
-    waiting: dict[int, psutil.Process] = {}
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):  # gone already, and nobody saw when
-            waiting[pid] = psutil.Process(pid)
-    seen: dict[int, int] = {}
+@dataclass(frozen=True)
+class Killed:
+    """How a kill went, in monotonic ns. `deaths_ns`: when each was seen dead, by its pid; `survivors` were not.
+
+    `signalled_ns`: before the first signal and after the last. A process with a SIGKILL pending runs no instruction of its own
+    any more; it is dead (a zombie counts) when its memory has been released.
+    """
+
+    signalled_ns: tuple[int, int]
+    deaths_ns: Mapping[int, int]
+    survivors: frozenset[int] = frozenset()
+
+    @property
+    def skew_ms(self) -> float:
+        """From the first death to the last; 0 without deaths."""
+        return (max(self.deaths_ns.values(), default=0) - min(self.deaths_ns.values(), default=0)) / NS_PER_S * 1000
+
+    def and_then(self, again: Killed) -> Killed:
+        """Both as one."""
+        return Killed((self.signalled_ns[0], again.signalled_ns[1]), {**self.deaths_ns, **again.deaths_ns}, again.survivors)
+
+    @property
+    def signals_ms(self) -> float:
+        return (self.signalled_ns[1] - self.signalled_ns[0]) / NS_PER_S * 1000
+
+
+def kill(pids: Iterable[int], deadline: Deadline) -> Killed:
+    """SIGKILL to all of these, in this order, and watch them die; those that are gone already are left out."""
+    with contextlib.ExitStack() as handles:
+        there = {pid: found for pid in pids if (found := _watch(pid, handles)) is not None}
+        began_ns = deadline.clock.now_ns()
+        send(there, signal.SIGKILL)
+        signalled_ns = began_ns, deadline.clock.now_ns()
+        watched = {pid: handle for pid, handle in there.items() if isinstance(handle, int)}
+        asked = {pid: process for pid, process in there.items() if isinstance(process, psutil.Process)}
+        deaths_ns = _deaths_ns(watched, deadline) | _deaths_asked_ns(asked, deadline)
+        return Killed(signalled_ns, deaths_ns, frozenset(there) - deaths_ns.keys())
+
+
+def _watch(pid: int, handles: contextlib.ExitStack) -> int | psutil.Process | None:
+    """A handle that is readable once the process is dead, on Linux; None for one that is gone."""
+    try:
+        if sys.platform != "linux":
+            return psutil.Process(pid)
+        handle = os.pidfd_open(pid)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return None
+    handles.callback(os.close, handle)
+    return handle
+
+
+def _deaths_asked_ns(asked: Mapping[int, psutil.Process], deadline: Deadline) -> dict[int, int]:
+    """For systems without such handles."""
+    waiting, seen = dict(asked), dict[int, int]()
     while waiting and not deadline.passed:
-        for pid, process in list(waiting.items()):
-            if not _alive(process):
-                seen[pid] = deadline.clock.now_ns()
-                del waiting[pid]
+        now_ns = deadline.clock.now_ns()
+        seen |= {pid: now_ns for pid, process in waiting.items() if not _alive(process)}
+        waiting = {pid: process for pid, process in waiting.items() if pid not in seen}
+    return seen
+
+
+def _deaths_ns(watched: Mapping[int, int], deadline: Deadline) -> dict[int, int]:
+    """Waits without asking again and again: the dying need the processor themselves."""
+    poll, seen, pids = select.poll(), dict[int, int](), {handle: pid for pid, handle in watched.items()}
+    for handle in pids:
+        poll.register(handle, select.POLLIN)
+    while len(seen) < len(pids) and (dead := poll.poll(deadline.left_s * 1000)):
+        for handle, _ in dead:
+            seen[pids[handle]] = deadline.clock.now_ns()
+            poll.unregister(handle)
     return seen
 
 

@@ -33,8 +33,7 @@ def _end(entry: Entry, living: bool, deadline: Deadline) -> tuple[str, list[str]
         SYSTEM.sleep(_POLL_S)
     forced = registry.alive(entry.run_id)
     if forced:
-        process.send([entry.pid], signal.SIGKILL)
-        process.deaths_ns([entry.pid], Deadline.after(5.0))
+        process.kill([entry.pid], Deadline.after(5.0))
     left = heal(entry)
     how = "did not end, and was killed" if forced else "ended" if living else "had ended before"
     return f"{name} {how}; {'left: ' + ', '.join(left) if left else 'nothing of it is left'}", left

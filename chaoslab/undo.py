@@ -194,8 +194,7 @@ def _end_processes(key: str, value: str, tell: Tell) -> list[str]:
         if deadline.passed:
             return [f"process {pid}" for pid in pids]
         killed |= {one.pid: process.name_of(one) for one in found}
-        process.send(pids, signal.SIGKILL)
-        process.deaths_ns(pids, Deadline.after(1.0))
+        process.kill(pids, Deadline.after(1.0))
     if killed:
         more = f", and {len(killed) - _NAMED_MAX} more" if len(killed) > _NAMED_MAX else ""
         tell(f"killed {', '.join([*killed.values()][:_NAMED_MAX])}{more}")

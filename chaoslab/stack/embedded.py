@@ -111,8 +111,7 @@ class EmbeddedStack:
     def _end_processes(self) -> list[str]:
         deadline = Deadline.after(_KILL_TIMEOUT_S, self._clock)
         while pids := [found.pid for found in process.marked(RUN, self._run_id)]:
-            process.send(pids, signal.SIGKILL)
-            process.deaths_ns(pids, Deadline.after(1.0, self._clock))
+            process.kill(pids, Deadline.after(1.0, self._clock))
             if deadline.passed:
                 return [f"process {pid}" for pid in pids]
         self._throttles.lift_all()
@@ -236,20 +235,13 @@ class EmbeddedStack:
 
     def kill(self, replicas: Sequence[str]) -> KillReport:
         """SIGKILL every process of these replicas at once, then again whatever was being born meanwhile."""
-        pids = self._pids(replicas)
-        first_ns = self._clock.now_ns()
-        process.send(pids, signal.SIGKILL)
-        last_ns = self._clock.now_ns()
-        deaths = process.deaths_ns(pids, Deadline.after(_KILL_TIMEOUT_S, self._clock))
+        killed = process.kill(self._pids(replicas), Deadline.after(_KILL_TIMEOUT_S, self._clock))
         while late := self._pids(replicas):
-            process.send(late, signal.SIGKILL)
-            last_ns = self._clock.now_ns()
-            again = process.deaths_ns(late, Deadline.after(_KILL_TIMEOUT_S, self._clock))
-            if not again:
+            again = process.kill(late, Deadline.after(_KILL_TIMEOUT_S, self._clock))
+            if not again.deaths_ns:
                 raise StackError(f"processes {late} of {', '.join(replicas)} survive SIGKILL")
-            deaths |= again
-        skew_ns = max(deaths.values(), default=0) - min(deaths.values(), default=0)
-        return KillReport(len(deaths), skew_ns / 1e6, means="pids", signals_ms=(last_ns - first_ns) / 1e6)
+            killed = killed.and_then(again)
+        return KillReport(len(killed.deaths_ns), killed.skew_ms, means="pids", signals_ms=killed.signals_ms)
 
     def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
         """Send each replica's own process its `stop_signal`, and kill what is left once that has ended or the grace is over.

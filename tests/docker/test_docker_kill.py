@@ -10,7 +10,9 @@ import time
 import psutil
 import pytest
 
-from chaoslab.stack.docker_kill import is_here, kill_all, kill_by_api, kill_pids
+from chaoslab import process
+from chaoslab.clock import Deadline
+from chaoslab.stack.docker_kill import is_here, kill_all, kill_by_api
 
 FAMILY = """
 import subprocess, sys, time
@@ -39,9 +41,11 @@ def test_all_die_and_each_death_is_seen(families):
     """As many instants as processes, and nothing of them runs afterwards."""
     everyone = [*families, *(child.pid for pid in families for child in psutil.Process(pid).children())]
     began = time.monotonic_ns()
-    deaths = kill_pids(everyone)
-    assert len(deaths) == len(everyone) == 6
-    assert all(began <= death <= time.monotonic_ns() for death in deaths)
+    killed = process.kill(everyone, Deadline.after(5.0))
+    assert set(killed.deaths_ns) == set(everyone)
+    assert len(everyone) == 6
+    assert all(began <= death <= time.monotonic_ns() for death in killed.deaths_ns.values())
+    assert killed.survivors == frozenset()
     alive = [pid for pid in everyone if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
     assert alive == []
 
@@ -50,7 +54,8 @@ def test_killing_the_dead_is_no_error():
     """A process that went by itself is left out."""
     gone = subprocess.Popen(["true"])
     gone.wait()
-    assert kill_pids([gone.pid]) == []
+    killed = process.kill([gone.pid], Deadline.after(5.0))
+    assert (killed.deaths_ns, killed.survivors, killed.skew_ms) == ({}, frozenset(), 0.0)
 
 
 def test_a_pid_of_another_machine_is_not_signalled():
