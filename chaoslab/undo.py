@@ -11,7 +11,6 @@ import fcntl
 import os
 import shlex
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
