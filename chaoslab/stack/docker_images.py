@@ -32,6 +32,10 @@ INPUTS = "chaoslab.inputs"  # label: hash of what an image was made from
 
 Tell = Callable[[str], None]
 _GO_MODULE = "github.com/Shopify/toxiproxy/v2"
+_CURE_GO = (
+    "install Go 1.23 or newer (Debian 12: apt-get install -t bookworm-backports golang-go; .ci/image-tools does that),"
+    " or pull the image on a machine with a registry and `docker load` it here"
+)
 _BUILD_TIMEOUT_S = 600.0
 
 
@@ -81,7 +85,7 @@ def ensure_base(engine: Engine, tell: Tell) -> None:
     """Have `debian:bookworm-slim`: present, pulled, or made from Debian's packages by mmdebstrap."""
     if has(engine, BASE) or pulled(engine, BASE, tell):
         return
-    _need("mmdebstrap", BASE, "apt-get install mmdebstrap (Debian, as root)")
+    _need("mmdebstrap", BASE, "apt-get install mmdebstrap (Debian, as root; .ci/image-tools)")
     tell(f"{BASE}: no registry answers; made from Debian's packages")
     with tempfile.TemporaryDirectory(prefix="chaoslab-base-") as folder:
         tar = f"{folder}/base.tar"
@@ -95,12 +99,12 @@ def ensure_toxiproxy(engine: Engine, tell: Tell) -> None:
     """Have Toxiproxy under the name that users pull: present, pulled, or made from its Go module."""
     if has(engine, TOXIPROXY) or pulled(engine, TOXIPROXY, tell):
         return
-    _need("go", TOXIPROXY, "install Go, or pull the image on a machine with a registry and `docker load` it here")
+    _need("go", TOXIPROXY, _CURE_GO)
     tell(f"{TOXIPROXY}: no registry answers; made from its Go module")
     with tempfile.TemporaryDirectory(prefix="chaoslab-toxiproxy-") as folder:
         flags = f"-s -w -X {_GO_MODULE}.Version={TOXIPROXY_VERSION}"
         command = ["go", "install", "-ldflags", flags, f"{_GO_MODULE}/cmd/server@v{TOXIPROXY_VERSION}"]
-        _run(command, TOXIPROXY, env={**os.environ, "GOBIN": folder, "CGO_ENABLED": "0", "GOOS": "linux"})
+        _run(command, TOXIPROXY, _CURE_GO, env={**os.environ, "GOBIN": folder, "CGO_ENABLED": "0", "GOOS": "linux"})
         dockerfile = b'FROM scratch\nCOPY toxiproxy /toxiproxy\nEXPOSE 8474\nENTRYPOINT ["/toxiproxy"]\nCMD ["-host=0.0.0.0"]\n'
         build(engine, Recipe(TOXIPROXY, {"Dockerfile": dockerfile, "toxiproxy": Path(folder, "server")}), tell)
 
@@ -179,7 +183,7 @@ def _need(program: str, tag: str, cure: str) -> None:
         raise EnvironmentFault(f"image {tag} cannot be had: no registry answers, and {program} is missing here", cure=cure)
 
 
-def _run(command: list[str], tag: str, env: Mapping[str, str] | None = None) -> None:
+def _run(command: list[str], tag: str, cure: str | None = None, env: Mapping[str, str] | None = None) -> None:
     done = process.run(command, timeout_s=_BUILD_TIMEOUT_S, env=env)
     if done.returncode:
-        raise EnvironmentFault(f"making image {tag} failed: {command[0]} said\n{last_lines(done.stderr, 12)}")
+        raise EnvironmentFault(f"making image {tag} failed: {command[0]} said\n{last_lines(done.stderr, 12)}", cure=cure)
