@@ -12,7 +12,7 @@ READY_DEV := $(VENV)/.ready-dev
 export NAME RUNTIME
 NAMES = $(sort $(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help setup experiment test kill-test lint bench images clean
+.PHONY: help setup experiment test selftest kill-test lint bench images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ experiment: $(if $(NAME),$(READY)) ## run one: NAME=idc-fire [RUNTIME=auto|embed
 
 test: $(READY_DEV) ## the tests [ARGS="-m 'not e2e'"]
 	@$(VENV)/bin/pytest $(ARGS)
+
+selftest: $(READY) ## run every known-bad stack: each must fail, and as stated [RUNTIME=…] [ARGS="--only NAME"]
+	@$(VENV)/bin/chaoslab selftest --runtime "$$RUNTIME" $(ARGS)
 
 kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and look for what is left [ARGS="--kills 10 --seed 1"]
 	@$(VENV)/bin/python tests/kill/kill_harness.py $(ARGS)

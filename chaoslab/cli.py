@@ -15,6 +15,7 @@ from chaoslab.masking import mask_shapes
 # name: where it is, what `chaoslab --help` says of it
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("chaoslab.commands.run:run_command", "Run an experiment and judge it."),
+    "selftest": ("chaoslab.commands.selftest:selftest_command", "Run what is known to be bad and see that it fails."),
     "check": ("chaoslab.commands.spec:check_command", "Read experiments and say everything that is wrong with them."),
     "list": ("chaoslab.commands.spec:list_command", "List the experiments and what each claims."),
     "analyze": ("chaoslab.commands.analyze:analyze_command", "Judge a stored run again."),
