@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +65,7 @@ class EmbeddedStack:
         self._throttles = Throttles(self._own_environment("throttle"), REPLICA, logs / "throttle.log")
         self._relay: subprocess.Popen[bytes] | None = None
         self._links: RelayLinks | None = None
+        self._asking = threading.Lock()
         self._connected: set[str] = set()  # proxies and fronts that the relay has
         self._down = False
 
@@ -205,9 +207,10 @@ class EmbeddedStack:
 
     def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
         require_replica(self._topology, replica)
-        address = self._wiring.seen_from(seen_from, replica, port)
-        if self._links is not None:
-            self._connect(self._links)
+        with self._asking:  # witnesses ask all at once, and a link must be made once
+            address = self._wiring.seen_from(seen_from, replica, port)
+            if self._links is not None:
+                self._connect(self._links)
         return address
 
     def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:

@@ -1,8 +1,7 @@
-"""Stacks on a real engine. Where none answers, tests are skipped, unless CHAOSLAB_REQUIRE_DOCKER says that none may be."""
+"""Stacks on a real engine."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,26 +12,13 @@ from typing import Any
 import pytest
 
 from chaoslab.clock import Deadline
-from chaoslab.errors import EnvironmentFault
 from chaoslab.spec.compose import load_stack
 from chaoslab.stack.compose import ComposeStack
 from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_engine import Engine, connect, require_compose
+from chaoslab.stack.docker_engine import Engine
 
 SHOP = Path(__file__).parent / "fixtures" / "shop" / "compose.yaml"
 Make = Callable[..., ComposeStack]
-
-
-@pytest.fixture(scope="session")
-def engine() -> Engine:
-    try:
-        found = connect()
-        require_compose()
-    except EnvironmentFault as missing:
-        if os.environ.get("CHAOSLAB_REQUIRE_DOCKER"):
-            raise
-        pytest.skip(str(missing))
-    return found
 
 
 @pytest.fixture(scope="module")
