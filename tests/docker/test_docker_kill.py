@@ -50,6 +50,13 @@ def test_all_die_and_each_death_is_seen(families):
     assert alive == []
 
 
+def test_whoever_kills_is_as_urgent_as_before(families):
+    """Known bad: a harness that stays in real time after a kill keeps everybody else from the processor."""
+    before = os.sched_getscheduler(0), os.nice(0)
+    process.kill(families, Deadline.after(5.0))
+    assert (os.sched_getscheduler(0), os.nice(0)) == before
+
+
 def test_killing_the_dead_is_no_error():
     """A process that went by itself is left out."""
     gone = subprocess.Popen(["true"])
