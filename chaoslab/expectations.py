@@ -1,4 +1,4 @@
-"""Known-bad experiments beside what they came to: does the tool go red, and for the stated reason? Pure."""
+"""What a selftest runs, beside what it came to: does the tool go red as stated, and does its clock go right? Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from chaoslab.result import Result
 from chaoslab.spec.model import Experiment
 from chaoslab.verdict import as_expected
 
-KNOWN_BAD = "known-bad"
+KNOWN_BAD, INSTRUMENT = "known-bad", "instrument"
+SLOTS_OFF_MAX = 2  # how far the instrument may be off where the length of an outage is known
 TRIES = 3  # an inconclusive run says nothing about the stack; asking again is its cure
 
 
@@ -28,9 +29,9 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     clean: bool
 
 
-def is_known_bad(experiment: Experiment) -> bool:
-    """Whether a selftest runs it: tagged so, and it says what must fail."""
-    return KNOWN_BAD in experiment.tags and experiment.expect is not None
+def in_selftest(experiment: Experiment) -> bool:
+    """Whether a selftest runs it: known to be bad, and it says what must fail; or there to check the instrument."""
+    return (KNOWN_BAD in experiment.tags and experiment.expect is not None) or INSTRUMENT in experiment.tags
 
 
 def ask_again(results: Sequence[Result]) -> bool:
@@ -42,6 +43,8 @@ def compare(experiment: Experiment, results: Sequence[Result]) -> Compared:
     """What the last of its runs came to, beside what the experiment expects. Needs at least one run."""
     last = results[-1]
     fine, why = as_expected(last, experiment)
+    if fine and INSTRUMENT in experiment.tags and (wrong := misread(last, 1 / experiment.probe.rate)):
+        fine, why = False, "; ".join(wrong)
     untold = not fine and last.verdict == "inconclusive"
     expect = experiment.expect
     return Compared(
@@ -53,6 +56,26 @@ def compare(experiment: Experiment, results: Sequence[Result]) -> Compared:
         runs=len(results),
         clean=all(result.cleanup == "complete" for result in results),
     )
+
+
+def misread(result: Result, period_s: float) -> list[str]:
+    """What the instrument got wrong, in words, of an outage that is as long as the only fault of the run.
+
+    That lasted from its effect to its heal, each of which took a moment. Every journey has to show one outage whose interval
+    holds the truth and ends within `SLOTS_OFF_MAX` periods of it.
+    """
+    fault = result.faults[0]
+    if fault.effective_s is None or fault.heal_s is None or fault.healed_s is None:
+        return [f"{fault.name} was not seen from its begin to its end"]
+    least_s, most_s = fault.heal_s - fault.effective_s, fault.healed_s - fault.inject_s
+    off_s = SLOTS_OFF_MAX * period_s
+    wrong = []
+    for name, journey in result.journeys.items():
+        seen = [(outage.low_s, outage.high_s) for outage in journey.outages if outage.ended]
+        if len(seen) != 1 or not (seen[0][0] <= most_s and least_s - off_s <= seen[0][1] <= most_s + off_s):
+            read = ", ".join(f"{low:.2f}..{high:.2f} s" for low, high in seen) or "no outage"
+            wrong.append(f"{name} read {read}, and it was {least_s:.2f}..{most_s:.2f} s")
+    return wrong
 
 
 def exit_code_of(compared: Sequence[Compared]) -> ExitCode:

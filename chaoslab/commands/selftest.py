@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("selftest")
-@click.option("--only", multiple=True, metavar="NAME", help="Run this known-bad experiment alone; may be said several times.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run this experiment alone; may be said several times.")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "embedded", "compose"]),
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but one object for each experiment, for machines.")
 def selftest_command(only: tuple[str, ...], runtime: str, as_json: bool) -> int:
-    """Run every experiment that is tagged known-bad and hold its verdict against what it expects.
+    """Run what is known to be bad and hold its verdict against what it expects, and an outage of known length to be measured.
+
+    These are the experiments tagged known-bad, and those tagged instrument.
 
     \b
     chaoslab selftest
@@ -42,7 +44,7 @@ def selftest_command(only: tuple[str, ...], runtime: str, as_json: bool) -> int:
     from chaoslab.expectations import compare, exit_code_of
 
     compared: list[Compared] = []
-    for loaded in _known_bad(only):
+    for loaded in _chosen(only):
         results, interrupted = _told(loaded, runtime)
         if interrupted:
             return ExitCode.INTERRUPTED
@@ -55,18 +57,18 @@ def selftest_command(only: tuple[str, ...], runtime: str, as_json: bool) -> int:
     return exit_code_of(compared)
 
 
-def _known_bad(only: tuple[str, ...]) -> list[Loaded]:
-    """What to run. Raises SpecError before anything is started when a name is no known-bad experiment."""
-    from chaoslab.expectations import is_known_bad
+def _chosen(only: tuple[str, ...]) -> list[Loaded]:
+    """What to run. Raises SpecError before anything is started when a name is no experiment of a selftest."""
+    from chaoslab.expectations import in_selftest
     from chaoslab.spec.load import find_experiment, list_experiments, load_experiment
 
     here = Path.cwd()
     names = only or tuple(listed.name for listed in list_experiments(here))
     loaded = [load_experiment(find_experiment(name, here)) for name in names]
-    chosen = [one for one in loaded if is_known_bad(one.experiment)]
-    others = [one.experiment.name for one in loaded if not is_known_bad(one.experiment)]
+    chosen = [one for one in loaded if in_selftest(one.experiment)]
+    others = [one.experiment.name for one in loaded if not in_selftest(one.experiment)]
     if only and others:
-        raise SpecError(f"not known to be bad: {', '.join(others)}", cure="tag it known-bad and say in `expect` what must fail")
+        raise SpecError(f"not of the selftest: {', '.join(others)}", cure="tag it known-bad and say in `expect` what must fail")
     if not chosen:
         raise SpecError("no experiment here is known to be bad", cure="run this at the top of a chaoslab project")
     return chosen

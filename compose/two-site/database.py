@@ -6,6 +6,9 @@ LISTEN           host:port of PostgreSQL            LISTEN_REST      host:port o
 ADVERTISE        how other nodes reach the former   ADVERTISE_REST   and the latter
 ETCD             host:port of each etcd member, by commas
 ADMIN_PASSWORD, REPLICATION_PASSWORD, APP_PASSWORD
+LEADER_TTL_S     seconds after which a leader that is not heard of may be replaced (20, the shortest that Patroni takes)
+SYNCHRONOUS      yes: a commit waits for the standby (the default); no: it does not
+APPLY_DELAY_S    seconds by which a standby shows what it has later than it has it (0)
 """
 
 from __future__ import annotations
@@ -94,7 +97,7 @@ def configuration(env: Mapping[str, str]) -> dict[str, Any]:
         # As proxies: Patroni keeps to these addresses and does not ask etcd for others.
         "etcd3": {"hosts": env["ETCD"].split(","), "use_proxies": True},
         "bootstrap": {
-            "dcs": _cluster(),
+            "dcs": _cluster(env),
             "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums", {"auth": "scram-sha-256"}],
             "post_bootstrap": shlex.join([str(TOOLS / "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(HERE / "schema.sql")]),
         },
@@ -103,18 +106,17 @@ def configuration(env: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _cluster() -> dict[str, Any]:
+def _cluster(env: Mapping[str, str]) -> dict[str, Any]:
     """What all nodes share, kept in etcd."""
     return {
-        # The shortest that Patroni takes: a dead leader is replaced after 20 s.
-        "ttl": 20,
+        "ttl": int(env.get("LEADER_TTL_S", "20")),
         "loop_wait": 1,
         "retry_timeout": 3,
         "primary_start_timeout": 15,
         "maximum_lag_on_failover": 1_048_576,
         # Not strict: a survivor without a standby must serve. It may only become leader when it was synchronous,
         # so nothing that was acknowledged is lost by the first failure.
-        "synchronous_mode": True,
+        "synchronous_mode": env.get("SYNCHRONOUS", "yes") == "yes",
         "check_timeline": True,
         "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": _shared_parameters()},
     }
@@ -156,6 +158,7 @@ def _node(env: Mapping[str, str]) -> dict[str, Any]:
         },
         "pg_hba": ["host replication replicator all scram-sha-256", "host all all all scram-sha-256"],
         "basebackup": [{"checkpoint": "fast"}],
+        "recovery_conf": {"recovery_min_apply_delay": f"{env.get('APPLY_DELAY_S', '0')}s"},
         "remove_data_directory_on_rewind_failure": True,
         "remove_data_directory_on_diverged_timelines": True,
         "parameters": {

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from chaoslab.errors import ExitCode
-from chaoslab.expectations import TRIES, ask_again, compare, exit_code_of
-from chaoslab.result import LoadResult, ObjectiveResult, Result
+from chaoslab.expectations import TRIES, ask_again, compare, exit_code_of, misread
+from chaoslab.result import FaultResult, JourneyResult, LoadResult, ObjectiveResult, Outage, Result
 from chaoslab.spec.model import Expect, Experiment
 
 EXPERIMENT = Experiment.model_construct(name="bad", tags=["known-bad"], expect=Expect(verdict="fail", objectives=["pay.rpo"]))
@@ -70,3 +70,38 @@ def test_what_was_left_behind_and_what_was_never_run_are_not_a_pass():
     left = msgspec.structs.replace(came_to("fail", "pay.rpo"), cleanup="incomplete")
     assert exit_code_of([compare(EXPERIMENT, [left])]) is ExitCode.UNCLEAN
     assert exit_code_of([]) is ExitCode.INCONCLUSIVE
+
+
+def read_as(*outages: tuple[float, float]) -> Result:
+    """A fault of 5 s, seen and undone within 10 ms each, and what one journey made of it."""
+    times = {"inject_s": 1.0, "effective_s": 1.01, "heal_s": 6.0, "healed_s": 6.01}
+    fault = FaultResult(id="still", name="service.pause", target="entry", verified=True, **times)
+    seen = [Outage(at_s=1.0, low_s=low, high_s=high, slots=1) for low, high in outages]
+    figures = {"slots": 500, "bad": 200, "skewed": 0, "availability": 0.6, "rto_s": None, "failback_s": None}
+    quantiles = {"p50_ms": None, "p95_ms": None, "p99_ms": None}
+    journey = JourneyResult(service="talk", op="read", outages=seen, **figures, **quantiles)
+    return msgspec.structs.replace(came_to("pass"), faults=[fault], journeys={"talk.read": journey})
+
+
+@pytest.mark.parametrize(
+    ("outages", "wrong"),
+    [
+        ([(4.48, 5.01)], 0),
+        ([(4.48, 5.04)], 0),
+        ([(4.48, 5.06)], 1),
+        ([(4.48, 4.94)], 1),
+        ([(5.02, 5.03)], 1),
+        ([], 1),
+        ([(2.0, 2.1), (2.5, 2.6)], 1),
+    ],
+)
+def test_an_outage_of_known_length_is_read_to_within_two_slots(outages, wrong):
+    """Known bad: an instrument that is three slots off, blind, or sees two where there was one."""
+    assert len(misread(read_as(*outages), 0.02)) == wrong
+
+
+def test_an_instrument_that_misreads_is_not_as_expected():
+    """However green the run was."""
+    still = Experiment.model_construct(name="still", tags=["instrument"], expect=None, probe=EXPERIMENT.probe)
+    assert compare(still, [read_as((4.48, 5.01))]).outcome == "as expected"
+    assert compare(still, [read_as((4.48, 9.0))]).outcome == "not as expected"

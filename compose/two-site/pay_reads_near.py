@@ -1,0 +1,33 @@
+"""pay as it must not be: its books are read from the nearest database node, which may be a standby that is behind.
+
+Never part of the stack; an overlay puts it in pay's place, to prove that stale reads are found.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from pay import TRANSFER_COLUMNS, pay
+from postgres import Database
+from records import Ledger
+from web_service import serve
+
+
+class NearLedger(Ledger):
+    """A ledger that asks its own site, whoever leads."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "entries", extra=TRANSFER_COLUMNS)
+
+    async def read(self, query: Any) -> bytes:
+        return await super().read({**query, "local": "1"})
+
+
+def pay_reads_near() -> web.Application:
+    return pay(NearLedger)
+
+
+if __name__ == "__main__":
+    serve(pay_reads_near)

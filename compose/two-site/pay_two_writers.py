@@ -1,0 +1,46 @@
+"""pay as it must not be: a replica that does not reach the database takes transfers into books of its own.
+
+Never part of the stack; an overlay puts it in pay's place, to prove that books that came apart are found.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from connections import NotTried, Unknown
+from pay import TRANSFER_COLUMNS, pay
+from postgres import Database
+from records import Ledger, Record
+from web_service import serve
+
+
+class TwoWriters(Ledger):
+    """A ledger that never says no. Nobody ever carries its own books over to the database."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, "entries", extra=TRANSFER_COLUMNS)
+        self._own: list[Record] = []
+
+    async def store(self, record: Record, *extra: Any) -> None:
+        try:
+            await super().store(record, *extra)
+        except (NotTried, Unknown):
+            self._own.append(record)
+
+    async def read(self, query: Any) -> bytes:
+        entries = json.loads(await super().read(query))["entries"]
+        there = {entry["id"] for entry in entries}
+        after = int(query.get("after", "-1"))
+        own = [one for one in self._own if one.writer == query["writer"] and one.seq > after and one.id not in there]
+        return json.dumps({"entries": [*entries, *(json.loads(one.answer) for one in own)]}).encode()
+
+
+def pay_two_writers() -> web.Application:
+    return pay(TwoWriters)
+
+
+if __name__ == "__main__":
+    serve(pay_two_writers)
