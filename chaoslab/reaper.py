@@ -1,8 +1,8 @@
 """The process that cleans up when the harness cannot: `python -m chaoslab.reaper JOURNAL RUN`.
 
 It stands in a session of its own and waits for the end of its standard input, which the harness holds open for as long as
-it lives, whatever kills it. Then it undoes what the journal still has open,
-and once nothing is left strikes the run off the registry.
+it lives, whatever kills it. Then it undoes what the journal still has open, and once nothing is left strikes the run off the
+registry. Last, when nobody writes to them any more, it covers the secrets of the run in its logs: the harness told it which.
 """
 
 from __future__ import annotations
@@ -13,17 +13,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
 from chaoslab import registry
+from chaoslab.errors import EnvironmentFault
+from chaoslab.masking import Secrets
 from chaoslab.process import spawn
+from chaoslab.scrub import scrub
+from chaoslab.store import RunFolder
 from chaoslab.undo import undo
 
 _DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def start(journal: Path, run_id: str) -> subprocess.Popen[bytes]:
+def start(journal: Path, run_id: str, secrets: Secrets) -> subprocess.Popen[bytes]:
     """Start the reaper of a run. Keep the returned process: closing its standard input tells it to look."""
     command = [sys.executable, "-m", "chaoslab.reaper", str(journal), run_id]
-    return spawn(command, log=journal.with_name("reaper.log"), stdin=subprocess.PIPE)
+    reaper = spawn(command, log=journal.with_name("reaper.log"), stdin=subprocess.PIPE)
+    with contextlib.suppress(BrokenPipeError):  # it is gone already; whoever dismisses it will see
+        if reaper.stdin is not None:
+            reaper.stdin.write(msgspec.json.encode(sorted(secrets.values)))
+            reaper.stdin.flush()
+    return reaper
 
 
 def dismiss(reaper: subprocess.Popen[bytes]) -> int:
@@ -36,14 +47,24 @@ def dismiss(reaper: subprocess.Popen[bytes]) -> int:
 def main(arguments: list[str]) -> int:
     for number in _DEAF_TO:
         signal.signal(number, signal.SIG_IGN)
-    sys.stdin.buffer.read()
+    told = sys.stdin.buffer.read()
     journal, run_id = arguments
     left = undo(Path(journal), _log)
     if not left:
         registry.strike_off(run_id)
+    left += _cover(RunFolder(Path(journal).parent).logs, Secrets(frozenset(msgspec.json.decode(told or b"[]", type=list[str]))))
     for line in left:
         _log(f"left: {line}")
     return 1 if left else 0
+
+
+def _cover(logs: Path, secrets: Secrets) -> list[str]:
+    try:
+        if logs.is_dir():
+            scrub(logs, secrets)
+    except EnvironmentFault as broken:
+        return [f"logs as the services wrote them, with whatever secrets: {broken}"]
+    return []
 
 
 def _log(line: str) -> None:

@@ -27,9 +27,9 @@ from chaoslab.report.status import StatusTracker
 from chaoslab.report.view import View
 from chaoslab.report.words import exit_code_of
 from chaoslab.result import Result
-from chaoslab.scrub import scrub, secrets_of
 from chaoslab.spec.load import Loaded, dump_resolved
 from chaoslab.spec.resolved import load_resolved
+from chaoslab.spec.secrets import secrets_of
 from chaoslab.stack import docker_sweep
 from chaoslab.stack.compose import ComposeStack
 from chaoslab.stack.docker_ready import readiness
@@ -80,7 +80,7 @@ def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     write_whole(folder.experiment, dump_resolved(loaded, secrets).encode())
     data = Path(tempfile.gettempdir()) / f"chaoslab-{run_id}"
     journal = UndoJournal(undo_journal(folder.path))
-    with _undone_in_the_end(journal, run_id, options.keep) as left:
+    with _undone_in_the_end(journal, run_id, secrets, options.keep) as left:
         for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), *_undo_of_runtime(options, run_id)):
             journal.plan(step)
         for private in (data, folder.private):
@@ -89,20 +89,18 @@ def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     left[:0] = finished.left_behind
     if finished.unrecorded is not None:
         raise EnvironmentFault(finished.unrecorded)
-    if not options.keep:
-        scrub(folder.logs, secrets)
     return _conclude(folder, secrets, left, finished.interrupted)
 
 
 @contextlib.contextmanager
-def _undone_in_the_end(journal: UndoJournal, run_id: str, keep: bool) -> Iterator[list[str]]:
+def _undone_in_the_end(journal: UndoJournal, run_id: str, secrets: Secrets, keep: bool) -> Iterator[list[str]]:
     """First the reaper is there, then the run is known; in the end the reaper looks once more and goes.
 
     What it could not undo is in the list when the block is over. An error in the block is never a reason to keep anything.
     Nothing goes into the journal before the run is known to be alive: whoever heals by hand would undo it at once.
     """
     left: list[str] = []
-    watcher = reaper.start(journal.path, run_id)
+    watcher = reaper.start(journal.path, run_id, secrets)
     try:
         place = registry.enter(run_id, journal.path)
     except BaseException:

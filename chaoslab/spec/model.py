@@ -252,7 +252,10 @@ class DependencyDown(FaultBase):
 
 
 class Exec(FaultBase):
-    """A command of the user's own, with its undo and its check. Each is an argument list; no shell."""
+    """A command of the user's own, with its undo and its check. Each is an argument list; no shell.
+
+    The undo has to work from any state: also when `inject` ended half way or was never run, and when it ran before.
+    """
 
     fault: Literal["exec"]
     inject: Annotated[list[str], Field(min_length=1)]

@@ -15,6 +15,7 @@ from chaoslab import reaper, registry
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.errors import EnvironmentFault
 from chaoslab.faults.command import ExecFault
+from chaoslab.masking import Secrets
 from chaoslab.process import marked, spawn
 from chaoslab.spec.model import Exec
 from chaoslab.undo import EndProcesses, RemoveFolder, RunCommand, UndoJournal, open_steps, undo
@@ -168,9 +169,13 @@ def test_the_reaper_cleans_up_after_a_harness_that_was_killed(sleeper, tmp_path:
     """SIGKILL leaves no chance to clean up; the reaper has one."""
     journal = UndoJournal(tmp_path / "undo.jsonl")
     journal.plan(EndProcesses("CHAOSLAB_TEST", str(tmp_path)))
+    log = tmp_path / "logs" / "pay.log"
+    log.parent.mkdir()
+    log.write_text("signed in with hunter2-and-more\n")
     script = (
-        "import sys,time; from pathlib import Path; from chaoslab import reaper;"
-        f"reaper.start(Path({str(journal.path)!r}), 'a-run'); print('up', flush=True); time.sleep(300)"
+        "import sys,time; from pathlib import Path; from chaoslab import reaper; from chaoslab.masking import Secrets;"
+        f"reaper.start(Path({str(journal.path)!r}), 'a-run', Secrets(frozenset(['hunter2-and-more'])));"
+        "print('up', flush=True); time.sleep(300)"
     )
     harness = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True)
     assert harness.stdout is not None
@@ -179,14 +184,17 @@ def test_the_reaper_cleans_up_after_a_harness_that_was_killed(sleeper, tmp_path:
     harness.wait()
     wait_until("the reaper", lambda: (not marked("CHAOSLAB_TEST", str(tmp_path)), None), Deadline.after(10))
     wait_until("its note", lambda: (open_steps(journal.path) == [], None), Deadline.after(10))
+    wait_until(
+        "the secret to be covered", lambda: (log.read_text() == "signed in with ***\n", log.read_text()), Deadline.after(10)
+    )
 
 
 def test_a_dismissed_reaper_says_whether_anything_is_left(tmp_path: Path) -> None:
     """0 when all is undone, 1 when not."""
     journal = UndoJournal(tmp_path / "undo.jsonl")
-    assert reaper.dismiss(reaper.start(journal.path, "a-run")) == 0
+    assert reaper.dismiss(reaper.start(journal.path, "a-run", Secrets())) == 0
     journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
-    assert reaper.dismiss(reaper.start(journal.path, "a-run")) == 1
+    assert reaper.dismiss(reaper.start(journal.path, "a-run", Secrets())) == 1
 
 
 def test_a_reaper_that_leaves_nothing_strikes_the_run_off(tmp_path: Path) -> None:
@@ -194,10 +202,10 @@ def test_a_reaper_that_leaves_nothing_strikes_the_run_off(tmp_path: Path) -> Non
     journal = UndoJournal(tmp_path / "undo.jsonl")
     place = registry.enter("struck", journal.path)
     journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
-    assert reaper.dismiss(reaper.start(journal.path, "struck")) == 1
+    assert reaper.dismiss(reaper.start(journal.path, "struck", Secrets())) == 1
     assert registry.alive("struck")
     journal.done(0)
-    assert reaper.dismiss(reaper.start(journal.path, "struck")) == 0
+    assert reaper.dismiss(reaper.start(journal.path, "struck", Secrets())) == 0
     assert not registry.alive("struck")
     place.leave(done=True)
 
@@ -205,7 +213,7 @@ def test_a_reaper_that_leaves_nothing_strikes_the_run_off(tmp_path: Path) -> Non
 def test_a_reaper_is_deaf_to_what_ends_a_harness(tmp_path: Path) -> None:
     """A polite kill of everything that is called python leaves it at its post."""
     journal = UndoJournal(tmp_path / "undo.jsonl")
-    watcher = reaper.start(journal.path, "a-run")
+    watcher = reaper.start(journal.path, "a-run", Secrets())
     wait_until("its post", lambda: (_ignores(watcher.pid, signal.SIGTERM), None), Deadline.after(10))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         os.kill(watcher.pid, number)
