@@ -8,8 +8,8 @@ from statistics import median
 from chaoslab.case import Case, JourneyCase, ServiceCase
 from chaoslab.checks import worst_interval
 from chaoslab.events import Load, Phase
-from chaoslab.measure import NS_PER_S, Recovery, latencies_ms, percentile, seconds
-from chaoslab.record import Injection, Record
+from chaoslab.measure import Recovery, latencies_ms, outages, percentile, seconds
+from chaoslab.record import Injection, Record, Window
 from chaoslab.result import FaultResult, Interval, JourneyResult, LoadResult, Outage, ServiceResult
 from chaoslab.schedule import end_of
 from chaoslab.units import Threshold
@@ -53,7 +53,7 @@ def journey_result(case: Case, journey: JourneyCase) -> JourneyResult:
     )
 
 
-def service_result(case: Case, service: ServiceCase) -> ServiceResult:
+def service_result(service: ServiceCase) -> ServiceResult:
     """A service is as its worst journey."""
     under = [one for journey in service.journeys for one in journey.under_faults]
     back = [one for journey in service.journeys for one in journey.under_failback]
@@ -67,7 +67,7 @@ def service_result(case: Case, service: ServiceCase) -> ServiceResult:
         availability=min((journey.availability for journey in service.journeys), default=0.0),
         downtime_s=max(bad_s, default=0.0),
         longest_s=max((_length_s(one, period_ns) for period_ns, one in found), default=0.0),
-        flaps=max((_flaps(journey, case.record.first_ns) for journey in service.journeys), default=0),
+        flaps=max((_flaps(journey) for journey in service.journeys), default=0),
         slots=sum(len(journey.since_fault) for journey in service.journeys),
         skewed=sum(journey.skewed for journey in service.journeys),
     )
@@ -113,8 +113,13 @@ def _length_s(one: Outage, period_ns: int) -> float:
     return max(seconds(period_ns), (one.low_s + one.high_s) / 2)
 
 
-def _flaps(journey: JourneyCase, origin_ns: int) -> int:
+def _flaps(journey: JourneyCase) -> int:
     """How often it went bad again, after a stable run of good slots, within the window of a fault."""
-    begins = [origin_ns + round(one.at_s * NS_PER_S) for one in journey.outages]
-    windows = [one.window for one in journey.under_faults]
-    return sum(max(0, sum(window.begin_ns <= at < window.end_ns for at in begins) - 1) for window in windows)
+    return sum(max(0, _stretches(journey, one.window) - 1) for one in journey.under_faults)
+
+
+def _stretches(journey: JourneyCase, window: Window) -> int:
+    """How many outages a window holds; what was under way when its fault struck belongs to the first."""
+    slots = journey.slots
+    seen = slots.decided_in(window.begin_ns, window.end_ns)
+    return len(outages(seen, period_ns=slots.period_ns, since_ns=window.begin_ns, origin_ns=window.begin_ns))

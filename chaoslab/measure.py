@@ -78,7 +78,7 @@ def recovery(slots: Slots, window: Window) -> Recovery:
     low_s = max(0.0, seconds(seen[bad[-1]].due_ns - window.verified_ns))
     if len(run) < stable_slots(slots.period_ns):
         return Recovery("not_recovered", low_s, None, len(bad), False, window)
-    luck = lucky_slots(len(bad) / (bad[-1] - bad[0] + 1))
+    luck = lucky_slots(share_bad(bad, stable_slots(slots.period_ns)))
     high_s = seconds(run[0].end_ns + luck * slots.period_ns - window.begin_ns)
     return Recovery("recovered", low_s, high_s if luck <= len(run) else None, len(bad), True, window)
 
@@ -107,6 +107,24 @@ def lucky_slots(share_bad: float) -> int:
     if share_bad >= 1:
         return 0
     return math.ceil(math.log(LUCK) / math.log1p(-share_bad) - 1e-9)  # 99 % bad is one slot, not 1.0000000002
+
+
+def share_bad(bad: Sequence[int], stable: int) -> float:
+    """Share of bad slots in what ended with the last of them. `bad`: the numbers of the bad slots, in order.
+
+    A good run in between that is stable, and twice as long as luck would allow, was a return: there the service flapped.
+    What went before it says nothing of how thin the rest is. (Twice, because there are many runs to find a lucky one among.)
+    """
+    first = 0
+    for number, (earlier, later) in enumerate(pairwise(bad), 1):
+        good_run = later - earlier - 1
+        if good_run >= stable and good_run >= 2 * lucky_slots(_share(bad[first:])):
+            first = number
+    return _share(bad[first:])
+
+
+def _share(bad: Sequence[int]) -> float:
+    return len(bad) / (bad[-1] - bad[0] + 1)
 
 
 def outages(seen: Sequence[Probe], *, period_ns: int, since_ns: int, origin_ns: int) -> list[Outage]:

@@ -157,7 +157,7 @@ def _nothing_promised() -> ObjectiveResult:
 
 def _result(case: Case, objectives: list[ObjectiveResult], versions: dict[str, str]) -> Result:
     record, anchor = case.record, case.record.anchor
-    services, broken_services = _figures(case.services, partial(service_result, case))
+    services, broken_services = _figures(case.services, service_result)
     journeys, broken_journeys = _figures(case.journeys, partial(journey_result, case))
     ledgers, broken_ledgers = _figures(case.services, _ledger_result)
     objectives = [*objectives, *broken_services, *broken_journeys, *broken_ledgers]

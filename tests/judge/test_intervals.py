@@ -198,6 +198,19 @@ def test_a_brown_out_is_wider_than_a_black_out():
     assert found.high == pytest.approx(4.02 + LATENCY_S + lucky_slots(share) * PERIOD_S)
 
 
+def test_a_flap_is_no_brown_out():
+    """Away, back for longer than luck could make it look so, and away again: as narrow as the last outage alone."""
+    found = rto(judged(Run(bad={"talk.send": [(0.1, 1.0), (2.0, 2.6), (3.4, 4.0)]})))
+    assert (found.low, found.high) == (pytest.approx(4.0 - PERIOD_S - 0.05), pytest.approx(4.0 + LATENCY_S))
+
+
+def test_a_thin_brown_out_is_no_row_of_flaps():
+    """Every fortieth slot bad: its good runs are stable, and no longer than luck makes them."""
+    thin = [(n * 40 * PERIOD_S - 0.001, n * 40 * PERIOD_S + 0.001) for n in range(1, 11)]
+    found = rto(judged(Run(bad={"talk.send": thin})))
+    assert found.high == pytest.approx(8.02 + LATENCY_S + lucky_slots(10 / 361) * PERIOD_S)
+
+
 def test_a_good_run_that_may_be_luck_is_inconclusive():
     """Two bad slots in nine seconds, and then seven good seconds: the next might be on its way."""
     rare = Run(bad={"talk.send": [(0.1, 0.11), (10.0, 10.01)]})
@@ -379,6 +392,19 @@ def test_downtime_longest_and_flaps():
     assert service.downtime_s == pytest.approx(3.0)
     assert service.longest_s == pytest.approx(2.0, abs=PERIOD_S)
     assert service.flaps == 1
+
+
+def test_a_relapse_counts_whoever_was_in_flight_when_the_fault_struck():
+    """The first bad slot was due just before the fault; the relapse is still one."""
+    struck = Run(bad={"talk.send": [(-0.01, 2.0), (4.0, 5.0)]}, edit=due_earlier)
+    assert judged(struck).services["talk"].flaps == 1
+    calm_before = Run(faults=STAGED, bad={"talk.send": [(0.1, 1.0), (4.99, 6.0)]}, edit=due_earlier)
+    assert judged(calm_before, experiment(RTO, timeline=TWO)).services["talk"].flaps == 0
+
+
+def due_earlier(slot):
+    """The whole grid 5 ms earlier, and each answer 10 ms later: some slot is in flight at every instant."""
+    return changed(slot, due_ns=slot.due_ns - 5_000_000, sent_ns=slot.sent_ns - 5_000_000, end_ns=slot.end_ns + 10_000_000)
 
 
 def test_an_outage_that_never_ended_says_so():

@@ -180,6 +180,29 @@ def test_a_longer_outage_is_never_a_shorter_rto(back, more):
 
 
 @SOME
+@given(st.lists(st.tuples(st.floats(0.3, 0.8), st.floats(1.0, 1.5)), min_size=1, max_size=3), st.floats(0.001, 0.015))
+def test_the_interval_of_a_flapping_service_holds_its_last_return(turns, latency):
+    """Away and back, up to three times: from the fault to the last return, two slots wide, and each relapse counted."""
+    away, at = [], 0.0
+    for down, up in turns:
+        away.append((at, at + down))
+        at += down + up
+
+    def flaps(slot: Probe) -> Probe:
+        due = slot.due_ns / 1e9 - 100
+        good = not any(begin <= due < end for begin, end in away)
+        return replace(slot, good=good, end_ns=slot.due_ns + round(latency * 1e9))
+
+    fault = FaultScript(effective=0.0, heal=8.0, healed=8.2)
+    talk = judged(SHORT.but(bad={}, edit=flaps, faults=[fault]), SPEC).services["talk"]
+    assert talk.rto_s is not None
+    assert talk.rto_s.high is not None
+    assert talk.rto_s.low - 1e-6 <= away[-1][1] <= talk.rto_s.high + 1e-6
+    assert talk.rto_s.high - talk.rto_s.low <= 2 * PERIOD_S + 1e-9
+    assert talk.flaps == len(turns) - 1
+
+
+@SOME
 @given(st.sampled_from(["hung", "refused"]), st.integers(2, 6), st.integers(0, 1000))
 def test_a_brown_out_interval_holds_the_truth(how, one_in, seed):
     """One slot in so many is served while the service is half gone; it is whole again at 4 s."""
