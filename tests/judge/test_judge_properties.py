@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from msgspec.structs import replace
 
 from chaoslab.events import AnyRow, LedgerRead, Probe
 from chaoslab.result import Interval, LedgerResult
-from chaoslab.verdict import WORST_FIRST, judge
+from chaoslab.said import worst
+from chaoslab.verdict import WORST_FIRST, judge, worst_of
 
 SOME = settings(max_examples=40, deadline=None)
 SPEC = experiment({"rto": "< 4s", "failback": "< 3s", "availability": "> 50%", "rpo": 0}, probe={"rate": 50})
@@ -114,6 +116,51 @@ def test_buckets_count_exactly_what_went_wrong(lost, duplicated, corrupt, diverg
 
 def counts(found: LedgerResult) -> tuple[int, ...]:
     return found.lost, found.duplicated, found.corrupt, found.divergent, found.resurrected, found.unexpected
+
+
+WRITES = [slot for slot in SHORT.slots() if slot.outcome == "acked" and slot.due_ns < ns(9.0)]
+FATES = st.sampled_from(
+    ["lost", "twice", "other", "one-sided", "rejected", "undone", "recovered", "vanished", "shown", "stale"]
+)
+UNTOLD = sum(slot.outcome == "indeterminate" for slot in SHORT.slots())  # during the outage itself
+LOOK_S = 9.5  # one look through the entry, after all of these
+
+
+@SOME
+@given(st.lists(st.tuples(st.sampled_from(WRITES), FATES), max_size=30, unique_by=lambda pair: pair[0].id))
+def test_any_mixture_of_fates_is_counted_exactly(fates):
+    """Each write has a fate of its own, and none is told as another's; losses are dated by the fault."""
+    fate = {slot.id: what for slot, what in fates}
+    outcomes = dict.fromkeys(("rejected", "undone"), "rejected") | dict.fromkeys(
+        ("recovered", "vanished", "shown"), "indeterminate"
+    )
+    run = SHORT.but(edit=lambda slot: replace(slot, outcome=outcomes.get(fate.get(slot.id, ""), slot.outcome)))
+    honest = [(slot.id or "", slot.hash or "") for slot in SHORT.slots() if slot.outcome == "acked"]
+
+    def held(*gone: str) -> list[tuple[str, str]]:
+        kept = [(id_, "other" if fate.get(id_) == "other" else digest) for id_, digest in honest if fate.get(id_) not in gone]
+        return kept + [(id_, digest) for id_, digest in kept if fate.get(id_) == "twice"]
+
+    nowhere = ("lost", "rejected", "vanished", "shown")
+    reads = [
+        ledger_read(held(*nowhere), site="pangyo"),
+        ledger_read(held(*nowhere, "one-sided"), site="anyang"),
+        ledger_read(held("lost", "rejected", "vanished", "stale"), at=LOOK_S),
+    ]
+    rows = [row for row in run.rows() if not isinstance(row, LedgerRead)]
+    found = judge(SPEC, stack_spec(), [*rows, *reads]).ledger["talk"]
+    number = Counter(fate.values())
+    before = [slot for slot, what in fates if what == "lost" and slot.end_ns <= ns(0.05)]
+    lost_later = number["lost"] - len(before) + number["shown"]
+    lost = number["lost"] + number["shown"]
+    assert counts(found) == (lost, number["twice"], number["other"], number["one-sided"], number["undone"], 0)
+    assert (found.recovered, found.stale, found.unverified) == (number["recovered"], number["stale"], 0)
+    assert found.rejected == number["rejected"] + number["undone"]
+    assert found.indeterminate == UNTOLD + number["recovered"] + number["vanished"] + number["shown"]
+    assert (found.lost_after_fault, found.rpo_s) == (
+        lost_later,
+        max([0.0, *((ns(0.0) - slot.end_ns) / 1e9 for slot in before)]),
+    )
 
 
 def eventful() -> list[AnyRow]:
@@ -220,3 +267,25 @@ def test_a_brown_out_interval_holds_the_truth(how, one_in, seed):
     assert found.high is not None
     assert found.low <= 4.0 <= found.high
     assert objective(result, "talk.rto").verdict != "error"
+
+
+VERDICTS = st.lists(st.sampled_from(WORST_FIRST), max_size=6)
+
+
+@given(VERDICTS, VERDICTS, st.randoms(use_true_random=False))
+def test_verdicts_merge_in_any_order_and_grouping(some, others, dice):
+    """The worst of all is the worst of the parts, whatever the order; saying one twice changes nothing; pass is neutral."""
+    whole = worst_of([*some, *others])
+    assert whole == worst_of([worst_of(some), worst_of(others)])
+    assert whole == worst_of(dice.sample([*some, *others], len(some) + len(others)))
+    assert whole == worst_of([*some, *others, whole, "pass"])
+    assert whole == "pass" or whole in some + others
+    assert WORSE[whole] == max([0, *(WORSE[one] for one in some + others)])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["fail", "error", "inconclusive", "pass"]), st.text("ab", max_size=1)), max_size=6))
+def test_what_checks_say_merges_as_verdicts_do(said):
+    """One order for both; only reasons of the worst are given, each once."""
+    verdict, reasons = worst(said)
+    assert verdict == worst_of([one for one, _ in said])
+    assert set(filter(None, reasons.split("; "))) == {why for one, why in said if one == verdict and why}
