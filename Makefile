@@ -12,7 +12,7 @@ READY_DEV := $(VENV)/.ready-dev
 export NAME RUNTIME
 NAMES = $(sort $(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help setup experiment test selftest kill-test lint bench images clean
+.PHONY: help setup experiment test selftest green-test kill-test fuzz lint bench images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ selftest: $(READY) ## run every known-bad stack: each must fail, and as stated [
 
 kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and look for what is left [ARGS="--kills 10 --seed 1"]
 	@$(VENV)/bin/python tests/kill/kill_harness.py $(ARGS)
+
+fuzz: $(READY_DEV) ## broken and hostile files and overrides through the loader [ARGS="--for 60s --seed 1"]
+	@$(VENV)/bin/python tests/spec/fuzz_loader.py $(ARGS)
 
 lint: $(READY_DEV) ## style, format and types
 	@$(VENV)/bin/ruff check .

@@ -294,7 +294,7 @@ class Experiment(Model):
     stack: Annotated[
         list[Path],
         Texts,
-        Field(min_length=1, description="A Compose file and its overlays, in order; relative to this file."),
+        Field(min_length=1, max_length=16, description="A Compose file and its overlays, in order; relative to this file."),
     ]
     tags: Annotated[list[str], Field(description="Words to select experiments by, such as nightly.")] = []
     load: LoadSpec | None = None

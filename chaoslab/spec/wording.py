@@ -117,6 +117,7 @@ _SENTENCES: dict[str, Callable[[_Error], str]] = {
     "literal_error": _unknown_word,
     "missing": lambda error: f"{_owner(error.path[:-1])} needs the key {error.path[-1]!r}",
     "union_tag_not_found": lambda error: f"{error.label} does not say which fault; add a line such as fault: site.power-loss",
+    "too_long": lambda error: f"{error.label} has more than {error.context['max_length']} items",
     "value_error": lambda error: f"{error.label}: {error.context['error']}",
 }
 _MUST: dict[str, Callable[[dict[str, Any]], str]] = {
