@@ -34,6 +34,9 @@ test: $(READY_DEV) ## the tests [ARGS="-m 'not e2e'"]
 selftest: $(READY) ## run every known-bad stack: each must fail, and as stated [RUNTIME=…] [ARGS="--only NAME"]
 	@$(VENV)/bin/chaoslab selftest --runtime "$$RUNTIME" $(ARGS)
 
+green-test: $(READY_DEV) ## a good stack, again and again: every run must pass [RUNTIME=…] [ARGS="--runs 20"]
+	@$(VENV)/bin/python tests/e2e/green_runs.py $(ARGS)
+
 kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and look for what is left [ARGS="--kills 10 --seed 1"]
 	@$(VENV)/bin/python tests/kill/kill_harness.py $(ARGS)
 
