@@ -26,18 +26,25 @@ MINI = Path(__file__).parent / "mini"
 
 
 @contextlib.contextmanager
-def mini_stack(*overlays: Path, relayed: Collection[str] = ()) -> Iterator[EmbeddedStack]:
+def embedded_stack(*files: Path, relayed: Collection[str] = (), within_s: float = 30) -> Iterator[EmbeddedStack]:
     """A stack that is up; afterwards nothing of it is left, which is checked. `relayed`: see CanBarNeighbours."""
     run_id, folder = token_hex(4), Path(tempfile.mkdtemp(prefix="chaoslab-test-"))
-    stack = EmbeddedStack(load_stack([MINI / "compose.yaml", *overlays]), run_id, folder / "data", folder / "logs")
+    stack = EmbeddedStack(load_stack(files), run_id, folder / "data", folder / "logs")
     stack.relay_neighbours(relayed)
     try:
-        stack.up(Deadline.after(30), lambda _: None)
+        stack.up(Deadline.after(within_s), lambda _: None)
         yield stack
     finally:
         assert stack.down() == []
         shutil.rmtree(folder)
     assert marked(RUN, run_id) == []
+
+
+@contextlib.contextmanager
+def mini_stack(*overlays: Path, relayed: Collection[str] = ()) -> Iterator[EmbeddedStack]:
+    """The mini stack, up."""
+    with embedded_stack(MINI / "compose.yaml", *overlays, relayed=relayed) as stack:
+        yield stack
 
 
 def write_experiment(folder: Path, *, overlay: dict[str, Any] | None = None, **changes: Any) -> Path:

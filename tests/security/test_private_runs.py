@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from listening import listening
 from mini_stack import Ran, assert_nothing_left, finish, parts_of, start_chaoslab, write_experiment
 
 from chaoslab.process import marked
@@ -102,13 +103,6 @@ def processes_of(child: subprocess.Popen[str], folder: Path) -> list[psutil.Proc
     return [mine, *mine.children(recursive=True), *marked(RUN, run_id)]
 
 
-def listening(processes: list[psutil.Process]) -> set[str]:
-    """The addresses that these processes wait at, TCP and UDP."""
-    pids = {process.pid for process in processes}
-    found = [one for one in psutil.net_connections("inet") if one.pid in pids and not one.raddr]
-    return {one.laddr.ip for one in found}
-
-
 def modes(folder: Path) -> Iterator[tuple[str, int]]:
     for path in [folder, *folder.rglob("*")]:
         yield ("folder" if path.is_dir() else str(path.relative_to(folder))), path.stat().st_mode & 0o777
@@ -139,7 +133,7 @@ def loud_run(tmp_path: Path) -> Ran:
     folder = wait_for(tmp_path, '"event":"effective"')
     running = processes_of(child, folder)
     assert len(running) > 6
-    assert listening(running) == {"127.0.0.1"}
+    assert {ip for ip, _ in listening(running)} == {"127.0.0.1"}
     assert {mode for name, mode in modes(folder) if name == "folder"} == {0o700}
     assert [(name, oct(mode)) for name, mode in modes(folder) if name != "folder" and mode != 0o600] == []
     assert any("planted-header" in line for line in holding(folder)), "the prober needs its headers; if not, nothing is tested"
