@@ -8,7 +8,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -193,17 +194,23 @@ class Killed:
         return (self.signalled_ns[1] - self.signalled_ns[0]) / NS_PER_S * 1000
 
 
-def kill(pids: Iterable[int], deadline: Deadline) -> Killed:
-    """SIGKILL to all of these, in this order, and watch them die; those that are gone already are left out."""
+def kill(pids: Iterable[int], deadline: Deadline, then: Callable[[], object] | None = None) -> Killed:
+    """SIGKILL to all of these, in this order, and watch them die; those that are gone already are left out.
+
+    `then` is called, beside the watching, once all are signalled: to thaw who cannot die while frozen. Its errors are raised.
+    """
     with contextlib.ExitStack() as handles:
         there = {pid: found for pid in pids if (found := _watch(pid, handles)) is not None}
         handles.enter_context(_before_all_others(there))
         began_ns = deadline.clock.now_ns()
         send(there, signal.SIGKILL)
         signalled_ns = began_ns, deadline.clock.now_ns()
+        thawing = handles.enter_context(ThreadPoolExecutor(1)).submit(then) if then else None
         watched = {pid: handle for pid, handle in there.items() if isinstance(handle, int)}
         asked = {pid: process for pid, process in there.items() if isinstance(process, psutil.Process)}
         deaths_ns = _deaths_ns(watched, deadline) | _deaths_asked_ns(asked, deadline)
+        if thawing is not None:
+            thawing.result()
         return Killed(signalled_ns, deaths_ns, frozenset(there) - deaths_ns.keys())
 
 
@@ -235,7 +242,7 @@ def _threads(pid: int) -> list[int]:
 
 def _in_real_time(thread: int, priority: int) -> None:
     with contextlib.suppress(OSError):  # not allowed, or gone
-        os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(priority))
+        os.sched_setscheduler(thread, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 
 def _watch(pid: int, handles: contextlib.ExitStack) -> int | psutil.Process | None:

@@ -20,7 +20,6 @@ from chaoslab.stack.docker_cli import ComposeCommand, read_config
 from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import connect, require_compose
 from chaoslab.stack.docker_isolation import require_isolation
-from chaoslab.stack.docker_kill import kill_all
 from chaoslab.stack.docker_project import SOCKS_PORT, gate_name
 from chaoslab.stack.docker_watch import Customs, Watch
 from chaoslab.stack.embedded import answers
@@ -165,7 +164,7 @@ class ComposeStack:
     def _sweep(self, containers: Containers) -> list[str]:
         containers.save_logs(self._logs)  # while all still run: an engine that is busy with their ends answers late
         everyone = {one.replica for one in containers.seen()}
-        kill_all(containers.pids(everyone), containers.kill, self._clock)  # at once: removing has the machine to itself then
+        containers.kill_at_once(everyone, self._clock)  # removing has the machine to itself then
         return containers.sweep()
 
     def _check_wanted(self) -> None:
@@ -216,7 +215,7 @@ class ComposeStack:
 
     def kill(self, replicas: Sequence[str]) -> KillReport:
         """SIGKILL everything in these replicas at once. Raises StackError when something survives."""
-        report = kill_all(self._containers.pids(self._named(replicas)), self._containers.kill, self._clock)
+        report = self._containers.kill_at_once(self._named(replicas), self._clock)
         deadline = Deadline.after(_DEATHS_S, self._clock)
         wait_until("the engine to see them dead", lambda: _none_alive(self._containers.pids(replicas)), deadline, poll_s=0.02)
         return report

@@ -7,15 +7,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
 
+from chaoslab.clock import Clock
 from chaoslab.errors import StackError
 from chaoslab.stack.docker_engine import Engine, engine_errors
+from chaoslab.stack.docker_kill import kill_all
 from chaoslab.stack.docker_project import REPLICA, ROLE, RUN
-from chaoslab.stack.protocol import State
+from chaoslab.stack.protocol import KillReport, State
 from chaoslab.stack.topology import Address
 
 _AT_ONCE = 16
@@ -129,6 +132,12 @@ class Containers:
         if name not in self._ids:
             raise StackError(f"{name} is gone")
         return self._ids[name]
+
+    def kill_at_once(self, replicas: Iterable[str], clock: Clock) -> KillReport:
+        """SIGKILL everything in these, by the fastest means that there is. Raises StackError when one survives."""
+        frozen = [one.id for one in self.of(replicas) if one.state == "paused"]
+        thaw = partial(self.at_once, self.resume, frozen) if frozen else None
+        return kill_all(self.pids(replicas), self.kill, clock, thaw)
 
     def kill(self, container: str) -> None:
         """SIGKILL through the API; a container that is dead already stays so."""

@@ -18,15 +18,21 @@ from chaoslab.stack.protocol import KillReport
 _DEATHS_S = 5.0
 
 
-def kill_all(pids: Mapping[str, int], by_api: Callable[[str], None], clock: Clock = SYSTEM) -> KillReport:
+def kill_all(
+    pids: Mapping[str, int],
+    by_api: Callable[[str], None],
+    clock: Clock = SYSTEM,
+    thaw: Callable[[], object] | None = None,
+) -> KillReport:
     """Kill these containers (id to the PID of its first process) at once, and tell how far apart they died.
 
-    Raises StackError when one survives.
+    `thaw`: resumes those that are paused, once they are signalled; the engine's API does that by itself. Raises StackError when
+    one survives.
     """
     if not pids:
         return KillReport(targets=0, skew_ms=0.0, means="pids")
     if all(is_here(container, pid) for container, pid in pids.items()):
-        killed = process.kill(pids.values(), Deadline.after(_DEATHS_S, clock))
+        killed = process.kill(pids.values(), Deadline.after(_DEATHS_S, clock), thaw)
         if killed.survivors:
             raise StackError(f"processes {sorted(killed.survivors)} survive SIGKILL")
         return KillReport(targets=len(pids), skew_ms=killed.skew_ms, means="pids", signals_ms=killed.signals_ms)

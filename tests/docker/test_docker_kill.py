@@ -65,6 +65,16 @@ def test_killing_the_dead_is_no_error():
     assert (killed.deaths_ns, killed.survivors, killed.skew_ms) == ({}, frozenset(), 0.0)
 
 
+def test_the_frozen_are_thawed_once_they_are_signalled(families):
+    """Beside the watching, so that they can die at all; what goes wrong with it is told."""
+    called = []
+    killed = process.kill(families, Deadline.after(5.0), then=lambda: called.append(1))
+    assert set(killed.deaths_ns) == set(families)
+    assert called == [1]
+    with pytest.raises(ZeroDivisionError):
+        process.kill([], Deadline.after(5.0), then=lambda: 1 / 0)
+
+
 def test_a_pid_of_another_machine_is_not_signalled():
     """Known bad: an engine in a virtual machine names PIDs that mean something else here; this one is ours."""
     asked = []
