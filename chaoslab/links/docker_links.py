@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,17 @@ _AT_ONCE = 16
 
 
 class Containers(Protocol):
-    """What the links need of the engine, by the names of containers in the project."""
-
-    def execute(self, container: str, command: Sequence[str]) -> str:
-        """Run a command in a container; returns what it said. Raises StackError when it fails."""
+    """What the links need to know of the engine, by the names of containers in the project."""
 
     def began(self, containers: Iterable[str]) -> Mapping[str, str]:
         """Identity and start of each container that runs now."""
+
+
+class Shells(Protocol):
+    """How the links act inside containers, by their names in the project."""
+
+    def say(self, name: str, script: str) -> str:
+        """Run a script that may be run twice; returns what it said. Raises StackError when it fails."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,21 @@ class DockerLinks:
     """The links between places. Safe to use from several threads.
 
     A fence is set by one iptables-restore in each direction's namespace, all at once: atomic for each direction, and the
-    directions follow within the time of one `docker exec`. `gates` are the containers whose pending calls are ended on lifting.
+    directions follow within some ten milliseconds. `gates` are the containers whose pending calls are ended on lifting.
     """
 
-    def __init__(self, crossings: Sequence[Crossing], reach: Reach, containers: Containers, gates: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        crossings: Sequence[Crossing],
+        reach: Reach,
+        containers: Containers,
+        shells: Shells,
+        gates: Sequence[str] = (),
+    ) -> None:
         self._crossings = tuple(crossings)
-        self._reach = reach
+        self.reach = reach
         self._containers = containers
+        self._shells = shells
         self._gates = tuple(gates)
         self._drivers = {crossing.wan.name: ToxiproxyDriver(crossing.api) for crossing in crossings}
         self._verbs = {crossing.wan.name: self._verbs_of(crossing) for crossing in crossings}
@@ -94,7 +107,7 @@ class DockerLinks:
         return frozenset(closed | (self._wanted - self._ways()))  # where nothing can travel, nothing has to be held
 
     def _held(self, wan: Wan) -> frozenset[Flow]:
-        return held_by(self._containers.execute(wan.name, ["iptables-save", "-t", "filter"]), wan, self._reach)
+        return held_by(self._shells.say(wan.name, _SAVE), wan, self.reach)
 
     def _hold(self, wanted: frozenset[Flow], about: Sequence[Wan]) -> None:
         """Set the rules of these directions, and read each back in the same breath."""
@@ -104,11 +117,11 @@ class DockerLinks:
                 raise LinkError(f"{wan.name} was to hold {_words(wanted)}, but reads back as holding {_words(held)}")
 
     def _set_rules(self, wan: Wan) -> frozenset[Flow]:
-        rules = fence_rules(wan, self._wanted, self._reach)
-        return held_by(self._containers.execute(wan.name, ["sh", "-c", _RESTORE, "-", rules]), wan, self._reach)
+        rules = shlex.quote(fence_rules(wan, self._wanted, self.reach))
+        return held_by(self._shells.say(wan.name, f"printf %s {rules} | iptables-restore && {_SAVE}"), wan, self.reach)
 
     def _end_pending_calls(self, container: str) -> None:
-        self._containers.execute(container, ["sh", "-c", "ss -K -t state syn-sent >/dev/null 2>&1 || true"])
+        self._shells.say(container, "ss -K -t state syn-sent >/dev/null 2>&1 || true")
 
     # --- refuse, reset, degrade
 
@@ -164,7 +177,7 @@ class DockerLinks:
             list(pool.map(do, names))
 
 
-_RESTORE = 'printf %s "$1" | iptables-restore && iptables-save -t filter'
+_SAVE = "iptables-save -t filter"
 
 
 def _words(flows: Iterable[Flow]) -> str:

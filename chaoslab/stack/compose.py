@@ -21,6 +21,7 @@ from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import connect, require_compose
 from chaoslab.stack.docker_isolation import require_isolation
 from chaoslab.stack.docker_project import SOCKS_PORT, gate_name
+from chaoslab.stack.docker_shells import Shells
 from chaoslab.stack.docker_watch import Customs, Watch
 from chaoslab.stack.embedded import answers
 from chaoslab.stack.ports import PortBlock
@@ -67,6 +68,7 @@ class ComposeStack:
         self._customs = Customs({}, {}, frozenset())
         self._addresses: dict[tuple[str, int], Address] = {}
         self._gates: dict[str, Address] = {}
+        self._shells: Shells | None = None
         self._links: DockerLinks | None = None
         self._quotas: dict[str, tuple[int, int]] = {}  # of containers that are throttled: CPU quota and period before
         self._down = False
@@ -132,8 +134,11 @@ class ComposeStack:
             if place != OUTSIDE:
                 ports = self._containers.published(gate_name(place))
                 self._gates[place] = self._must_be_published(ports, SOCKS_PORT, gate_name(place))
-        links = DockerLinks(crossings, plan.reach, self._containers, [gate_name(place) for place in self._gates])
+        gates = [gate_name(place) for place in self._gates]
+        self._shells = Shells(self._containers, self._clock)
+        links = DockerLinks(crossings, plan.reach, self._containers, self._shells, gates)
         wait_until("the WAN's proxies", lambda: _none_missing(links), Deadline.after(_LINKS_S, self._clock))
+        self._shells.open([*(wan.name for wan in plan.wans), *gates])
         self._links = links
 
     def _find_entries(self) -> None:
@@ -153,6 +158,8 @@ class ComposeStack:
         self._down = True
         self._starting.end()
         self._building.end()
+        if self._shells is not None:
+            self._shells.close()
         try:
             return self._sweep(self._known) if self._known is not None else []
         except ChaoslabError as failed:

@@ -111,20 +111,21 @@ class Containers:
 
     # --- doing
 
-    def execute(self, container: str, command: Sequence[str]) -> str:
-        """Run a command in a container of the run, named as in the project; returns what it said."""
-        return self.execute_in(self._id(container), command, container)
-
-    def execute_in(self, container: str, command: Sequence[str], name: str = "") -> str:
-        """The same by a container's id; `name` is for the error."""
-        with engine_errors(f"running {command[0]} in {name or container[:12]}"):
+    def execute_in(self, container: str, command: Sequence[str]) -> str:
+        """Run a command in a container, named by its id; returns what it said. Raises StackError when it fails."""
+        with engine_errors(f"running {command[0]} in {container[:12]}"):
             job = self._api.exec_create(container, list(command))["Id"]
             said: str = self._api.exec_start(job).decode(errors="replace")
             status = self._api.exec_inspect(job)["ExitCode"]
         if status:
-            where = f"{name}: " if name else ""
-            raise StackError(f"{where}{' '.join(command)}: exit status {status}: {said.strip()[-500:]}")
+            raise StackError(f"{' '.join(command)}: exit status {status}: {said.strip()[-500:]}")
         return said
+
+    def attach(self, container: str, command: Sequence[str]) -> Any:
+        """Start a command in a container of the run; returns the SDK's socket to its input and outputs."""
+        with engine_errors(f"running {command[0]} in {container}"):
+            job = self._api.exec_create(self._id(container), list(command), stdin=True)["Id"]
+            return self._api.exec_start(job, socket=True)
 
     def _id(self, name: str) -> str:
         if name not in self._ids:

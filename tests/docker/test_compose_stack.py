@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chaoslab.clock import Deadline
-from chaoslab.errors import FaultNotEffective, StackError
+from chaoslab.errors import FaultNotEffective, LinkError, StackError
 from chaoslab.faults.witness import prove_return, prove_silence, witnesses
 from chaoslab.stack.compose import ComposeStack
 from chaoslab.stack.docker_containers import Containers
@@ -106,8 +106,35 @@ def test_rules_that_somebody_flushed_are_missed(shop: ComposeStack, engine: Engi
     """Known bad: the packet rules of one namespace vanish; the fence does not read back as closed."""
     shop.links.fence([EAST_WEST])
     run_id = shop.topology.project.rpartition("-")[2]
-    Containers(engine, run_id).execute("wan-west-east", ["iptables", "-F"])
+    containers = Containers(engine, run_id)
+    containers.execute_in(containers.of(["wan-west-east"])[0].id, ["iptables", "-F"])
     assert EAST_WEST not in shop.links.fenced()
+
+
+def test_a_fence_needs_no_shell_that_was_open_before(shop: ComposeStack):
+    """Those that the WAN is cut through broke: new ones are opened, and what is read back comes from them."""
+    around = shop.topology.flows_around("east")
+    for cut in (shop.links.fence, shop.links.lift):
+        for shell in [*shop._shells._open.values()]:
+            shell.close()
+        cut(around)
+        assert shop.links.fenced() == (set(around) if cut == shop.links.fence else frozenset())
+
+
+def test_a_fence_that_cannot_be_set_is_an_error(shop: ComposeStack, monkeypatch: pytest.MonkeyPatch):
+    """Known bad: rules that the packet filter does not take."""
+    monkeypatch.setattr("chaoslab.links.docker_links.fence_rules", lambda *_: "*filter\n-A NOWHERE -j DROP\nCOMMIT\n")
+    with pytest.raises(StackError, match="iptables-restore"):
+        shop.links.fence([EAST_WEST])
+    monkeypatch.undo()
+    assert shop.links.fenced() == frozenset()
+
+
+def test_rules_that_do_not_hold_are_an_error(shop: ComposeStack, monkeypatch: pytest.MonkeyPatch):
+    """Known bad: the packet filter takes them, and reads back as open."""
+    monkeypatch.setattr("chaoslab.links.docker_links.fence_rules", lambda *_: "*filter\nCOMMIT\n")
+    with pytest.raises(LinkError, match=r"was to hold east→west, but reads back as holding nothing"):
+        shop.links.fence([EAST_WEST])
 
 
 def test_one_way_is_one_way(shop: ComposeStack):
