@@ -204,13 +204,25 @@ class Containers:
         with engine_errors("listing volumes"):
             return {str(one["Name"]) for one in self._api.volumes(filters=self._ours())["Volumes"] or []}
 
+    def keep_one_network(self) -> None:
+        """Take what runs in several networks out of all but one of them, the engine's first.
+
+        When such a container dies, the engine moves its published ports from network to network, and looks each time through
+        every connection that the machine knows of. What the engine refuses here only costs time.
+        """
+        leave = self._api.disconnect_container_from_network
+        with engine_errors("taking containers out of networks"):
+            found = self._api.containers(filters=self._ours())
+            others = [(one["Id"], name) for one in found for name in sorted(one["NetworkSettings"]["Networks"])[1:]]
+            self.at_once(_unless_refused, [partial(leave, container, network) for container, network in others])
+
     def sweep(self) -> list[str]:
         """Remove everything that carries the run's label; what is left, in words."""
         self.at_once(self.remove, [one.id for one in self.seen()])
         with engine_errors("removing networks and volumes"):
-            networks = [one["Id"] for one in self._api.networks(filters=self._ours())]
-            self.at_once(self._removed(self._api.remove_network), networks)
-            self.at_once(self._removed(self._api.remove_volume), sorted(self.own_volumes()))
+            networks = [partial(self._api.remove_network, one["Id"]) for one in self._api.networks(filters=self._ours())]
+            volumes = [partial(self._api.remove_volume, name) for name in self.own_volumes()]
+            self.at_once(_unless_refused, [*networks, *volumes])
         return self.left()
 
     def left(self) -> list[str]:
@@ -220,13 +232,6 @@ class Containers:
         volumes = [f"volume {name}" for name in sorted(self.own_volumes())]
         return [*(f"container {one.replica} ({one.id[:12]})" for one in self.seen()), *networks, *volumes]
 
-    def _removed(self, remove: Callable[[str], object]) -> Callable[[str], None]:
-        def one(name: str) -> None:
-            with contextlib.suppress(APIError):  # in use, or gone: what is left is told at the end
-                remove(name)
-
-        return one
-
     def _ours(self) -> dict[str, str]:
         return {"label": f"{RUN}={self._run_id}"}
 
@@ -235,3 +240,8 @@ def _seen(one: Mapping[str, Any]) -> Seen:
     labels = one.get("Labels") or {}
     state = _STATES.get(str(one.get("State")), "dead")
     return Seen(one["Id"], labels.get(REPLICA, one["Id"][:12]), labels.get(ROLE, ""), state, str(one.get("Status", "")))
+
+
+def _unless_refused(do: Callable[[], object]) -> None:
+    with contextlib.suppress(APIError):  # in use, or gone: what is left is told at the end
+        do()
