@@ -101,6 +101,14 @@ class ComposeStack:
         Raises NotReady with the last log lines of what is not, EnvironmentFault where the machine lacks something,
         SpecError when Compose does not take the file or the file goes around the WAN.
         """
+        if self._links is None:
+            self._make(deadline, tell)
+        self._watch.start(self._topology.replicas, deadline)
+        self._find_entries()
+        require_isolation(self._containers, self._topology, self._docker_links.reach, self._gates)
+
+    def _make(self, deadline: Deadline, tell: Tell) -> None:
+        """Create everything, and start the WAN."""
         engine, version = connect(allow_remote=self._allow_remote), require_compose()
         tell(f"Docker {engine.version}, Compose {version}")
         self._config = read_config(self._files)
@@ -113,15 +121,12 @@ class ComposeStack:
             engine, self._known, self._config, self._topology, self._run_id, self._ports, self._project_file
         )
         self._topology = boot.with_ports(self._topology, plan.reach)
+        self._customs = boot.customs_of(engine, self._config)
         tell(f"starting {len(self._topology.replicas)} containers, and {len(plan.wans)} Toxiproxies between them")
         self._starting.run("create", "--no-build", deadline=deadline)
         equipment = [one.id for one in self._known.seen() if one.role != "replica"]
         self._known.at_once(self._known.start, equipment)
         self._connect(plan)
-        self._customs = boot.customs_of(engine, self._config)
-        self._watch.start(self._topology.replicas, deadline)
-        self._find_entries()
-        require_isolation(self._known, self._topology, plan.reach, self._gates)
 
     def _connect(self, plan: boot.Plan) -> None:
         """Learn where everything is published, and drive the WAN."""

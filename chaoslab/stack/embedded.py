@@ -91,16 +91,21 @@ class EmbeddedStack:
 
     def up(self, deadline: Deadline, tell: Tell) -> None:
         """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
-        for replica in self._topology.replicas:
-            self._launches[replica.name] = self._launch_of(replica)
-            for port in replica.ports:
-                self._wiring.seen_from(OUTSIDE, replica.name, port)
-        self._start_relay(deadline)
+        if self._links is None:
+            self._plan()
+            self._start_relay(deadline)
         tell(f"relay carries {len(self._wiring.proxies)} links")
         for wave in waves(self._topology.replicas):
             self._check_wanted()
             tell(f"starting {', '.join(wave)}")
             self.start(wave, deadline)
+
+    def _plan(self) -> None:
+        """Settle how each replica is started, and where it is reached from outside."""
+        for replica in self._topology.replicas:
+            self._launches[replica.name] = self._launch_of(replica)
+            for port in replica.ports:
+                self._wiring.seen_from(OUTSIDE, replica.name, port)
 
     def down(self) -> list[str]:
         """Kill everything that carries the run's mark, and remove the run's data."""
@@ -310,7 +315,9 @@ class EmbeddedStack:
         raise StackError(f"{replica} has no volume at {target}")
 
     def destroy_disks(self, replicas: Sequence[str]) -> None:
-        """Remove what is on the volumes of these replicas; the folders stay, empty."""
+        """Remove what is on the volumes of these replicas; the folders stay, empty. Raises StackError for one that runs."""
+        if alive := [name for name in replicas if self._state(name) in ("running", "paused")]:
+            raise StackError(f"the disks of {', '.join(alive)} cannot be destroyed while they run")
         for name in replicas:
             for source, _ in _volumes(self._compose.services[name].get("volumes")):
                 shutil.rmtree(self._data / source, ignore_errors=True)

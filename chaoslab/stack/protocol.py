@@ -136,7 +136,8 @@ class Stack(Protocol):
 class CanDestroyDisks(Protocol):
     """A runtime that can lose the volumes of a replica."""
 
-    def destroy_disks(self, replicas: Sequence[str]) -> None: ...
+    def destroy_disks(self, replicas: Sequence[str]) -> None:
+        """Lose all that is on them; who starts next finds them empty. Raises StackError, and loses nothing, while one runs."""
 
 
 @runtime_checkable

@@ -1,0 +1,226 @@
+"""A stack in memory that keeps the Stack contract, for tests that need no process: see tests/stack/test_stack_contract.py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from chaoslab.clock import Deadline
+from chaoslab.errors import LinkError, NotReady, StackError
+from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack.protocol import BarMode, Degradation, KillReport, State, StopReport, Tell
+from chaoslab.stack.topology import Address, Flow, Topology
+from chaoslab.stack.wiring import require_replica
+
+Outcome = Literal["answered", "silent", "refused", "ended"]
+_FIRST_PORT = 20_000
+
+
+@dataclass(eq=False)
+class FakeLine:
+    """An established connection from a place to a replica."""
+
+    stack: FakeStack
+    place: str
+    replica: str
+    life: int  # of the replica, when the connection was made
+    over: bool = False
+
+    def hear(self) -> Outcome:
+        """What is heard after something was said."""
+        self.settle()
+        return "ended" if self.over else self.stack.outcome(self.place, self.replica)
+
+    def settle(self) -> None:
+        """An end is seen once nothing holds it back, and is for good."""
+        outcome = self.stack.outcome(self.place, self.replica)
+        if outcome != "silent" and (outcome != "answered" or self.life != self.stack.lives[self.replica]):
+            self.over = True
+
+
+@dataclass
+class FakeLinks:
+    """The links of a fake stack."""
+
+    stack: FakeStack
+    held: set[Flow] = field(default_factory=set)
+    refused: set[Flow] = field(default_factory=set)
+    resetting: set[Flow] = field(default_factory=set)
+    slow: dict[Flow, Degradation] = field(default_factory=dict)
+
+    def fence(self, flows: Sequence[Flow]) -> None:
+        self.held |= set(flows)
+
+    def lift(self, flows: Sequence[Flow]) -> None:
+        self.held -= set(flows)
+        self.stack.settle()
+
+    def fenced(self) -> frozenset[Flow]:
+        return frozenset(self.held)
+
+    def refuse(self, flows: Sequence[Flow]) -> None:
+        self.refused |= set(flows)
+        self.stack.settle()
+
+    def reset(self, flows: Sequence[Flow]) -> None:
+        self.resetting |= set(flows)
+
+    def degrade(self, flows: Sequence[Flow], how: Degradation) -> None:
+        self.slow |= dict.fromkeys(flows, how)
+
+    def restore(self, flows: Sequence[Flow]) -> None:
+        self.refused -= set(flows)
+        self.resetting -= set(flows)
+        for flow in flows:
+            self.slow.pop(flow, None)
+
+    def epoch(self) -> str:
+        if self.stack.trouble():
+            raise LinkError("the relay does not answer")
+        return str(self.stack.relay_life)
+
+
+class FakeStack:
+    """Every replica is a state, every link a few sets of flows. `deaf`: replicas that do not end when they are asked to."""
+
+    def __init__(self, topology: Topology, deaf: Collection[str] = ()) -> None:
+        self.topology = topology
+        self.links = FakeLinks(self)
+        self.lives = dict.fromkeys((replica.name for replica in topology.replicas), 0)
+        self.disks: dict[str, set[str]] = {name: set() for name in self.lives}
+        self.relay_life = 0
+        self.relay_runs = True
+        self._deaf = frozenset(deaf)
+        self._states: dict[str, State] = dict.fromkeys(self.lives, "absent")
+        self._shares: dict[str, float] = {}
+        self._bars: dict[str, tuple[BarMode, frozenset[Flow]]] = {}
+        self._addresses: dict[tuple[str, int, str], Address] = {}
+        self._lines: list[FakeLine] = []
+        self._lock = threading.Lock()
+
+    # --- what the contract asks
+
+    def up(self, deadline: Deadline, tell: Tell) -> None:
+        self.start(list(self.lives), deadline)
+
+    def down(self) -> list[str]:
+        self._states = dict.fromkeys(self.lives, "absent")
+        self._addresses.clear()
+        return []
+
+    def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
+        require_replica(self.topology, replica)
+        with self._lock:
+            return self._addresses.setdefault(
+                (replica, port, seen_from), Address("127.0.0.1", _FIRST_PORT + len(self._addresses))
+            )
+
+    def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:
+        self.address(replica, port, seen_from=seen_from)
+        there, back = self._ways(seen_from, replica)
+        delay_ms = sum(self.links.slow[flow].latency_ms for flow in (there, back) if flow in self.links.slow)
+        return self.outcome(seen_from, replica) == "answered" and delay_ms < timeout_s * 1000
+
+    def states(self) -> Mapping[str, State]:
+        return dict(self._states)
+
+    def trouble(self) -> str | None:
+        return None if self.relay_runs else "the relay ended by itself"
+
+    def logs(self, replica: str, lines: int = 20) -> list[str]:
+        return []
+
+    def kill(self, replicas: Sequence[str]) -> KillReport:
+        alive = [name for name in self._named(replicas) if self._states[name] in ("running", "paused")]
+        self._set(alive, "dead")
+        return KillReport(len(alive), 0.0, means="pids")
+
+    def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
+        names = self._named(replicas)
+        if late := [name for name in names if self._states[name] != "running"] if deadline.passed else []:
+            raise NotReady(f"not healthy after {deadline.timeout_s:.1f} s: {', '.join(late)}")
+        for name in names:
+            if self._states[name] in ("dead", "absent"):
+                self.lives[name] += 1
+                self._states[name] = "running"
+        self.settle()
+
+    def pause(self, replicas: Sequence[str]) -> None:
+        self._set([name for name in self._named(replicas) if self._states[name] == "running"], "paused")
+
+    def resume(self, replicas: Sequence[str]) -> None:
+        self._set([name for name in self._named(replicas) if self._states[name] == "paused"], "running")
+
+    def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
+        alive = [name for name in self._named(replicas) if self._states[name] in ("running", "paused")]
+        deaf = tuple(name for name in alive if name in self._deaf or self._states[name] == "paused")
+        self._set(alive, "dead")
+        return StopReport(len(alive), grace_s * 1000 if deaf else 0.0, deaf)
+
+    def throttle(self, replicas: Sequence[str], share: float) -> None:
+        self._shares |= dict.fromkeys(self._named(replicas), share)
+
+    def unthrottle(self, replicas: Sequence[str]) -> None:
+        for name in self._named(replicas):
+            self._shares.pop(name, None)
+
+    def observed_share(self, replica: str) -> float:
+        return self._shares.get(replica, 1.0)
+
+    def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
+        self._bars |= dict.fromkeys(self._named(replicas), (mode, frozenset(spare)))
+        self.settle()
+
+    def unbar(self, replicas: Sequence[str]) -> None:
+        for name in self._named(replicas):
+            self._bars.pop(name, None)
+
+    def destroy_disks(self, replicas: Sequence[str]) -> None:
+        if alive := [name for name in self._named(replicas) if self._states[name] in ("running", "paused")]:
+            raise StackError(f"the disks of {', '.join(alive)} cannot be destroyed while they run")
+        for name in replicas:
+            self.disks[name].clear()
+
+    # --- what happens to connections
+
+    def dial(self, place: str, replica: str) -> FakeLine:
+        """Open a connection. Raises what a socket would."""
+        outcome = self.outcome(place, replica)
+        if outcome == "refused":
+            raise ConnectionRefusedError(replica)
+        if outcome == "silent" and self._ways(place, replica)[0] in self.links.held:
+            raise TimeoutError(replica)
+        self._lines.append(FakeLine(self, place, replica, self.lives[replica]))
+        return self._lines[-1]
+
+    def outcome(self, place: str, replica: str) -> Outcome:
+        """What somebody in that place gets who speaks to a replica now."""
+        there, back = self._ways(place, replica)
+        mode, spared = self._bars.get(replica, (None, frozenset()))
+        barred = mode if there not in spared and there != back else None
+        if {there, back} & self.links.held or barred == "silent":
+            return "silent"
+        if there in self.links.refused or barred == "refuse" or self._states[replica] in ("dead", "absent"):
+            return "refused"
+        if there in self.links.resetting:
+            return "ended"
+        return "silent" if self._states[replica] == "paused" else "answered"
+
+    def settle(self) -> None:
+        """Let every connection see what became of it; one that a reset threatens lives on until it speaks."""
+        for line in self._lines:
+            if self._ways(line.place, line.replica)[0] not in self.links.resetting:
+                line.settle()
+
+    def _ways(self, place: str, replica: str) -> tuple[Flow, Flow]:
+        site = self.topology.replica(replica).site
+        return Flow(place, site), Flow(site, place)
+
+    def _named(self, replicas: Sequence[str]) -> list[str]:
+        return [require_replica(self.topology, name).name for name in replicas]
+
+    def _set(self, names: Sequence[str], state: State) -> None:
+        self._states |= dict.fromkeys(names, state)
+        self.settle()

@@ -1,0 +1,228 @@
+"""The mini stack on each runtime, with what the contract has to look at from beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import socket
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from secrets import token_hex
+from typing import Protocol
+
+import psutil
+from fake_stack import FakeLine, FakeStack, Outcome
+from mini_stack import MINI
+
+from chaoslab import process
+from chaoslab.clock import Deadline, wait_until
+from chaoslab.spec.compose import ComposeFile, load_stack
+from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack.compose import ComposeStack
+from chaoslab.stack.docker_containers import Containers
+from chaoslab.stack.docker_engine import Engine
+from chaoslab.stack.embedded import RUN, EmbeddedStack
+from chaoslab.stack.protocol import CanBar, CanDestroyDisks, CanStop, CanThrottle, Stack
+from chaoslab.stack.topology import Address
+
+HERE = Path(__file__).parent
+DEAF = "store"  # its overlay gives it a stop signal that nobody hears
+_DIAL_S = 1.0
+
+
+class AbleStack(Stack, CanStop, CanThrottle, CanBar, CanDestroyDisks, Protocol):
+    """What all of our runtimes can do."""
+
+
+class Line(Protocol):
+    """An established connection to a replica."""
+
+    def ask(self) -> None: ...
+
+    def hear(self, timeout_s: float = 3.0) -> Outcome: ...
+
+
+@dataclasses.dataclass
+class Rig:
+    """A stack that is up, and ways to look at it that are not its own.
+
+    `dial` opens a connection from a place and raises what a socket would. `left`: what is there of the run, in words.
+    `listening`: the addresses of this machine on which anything of the run listens. `mark`, `marked`: a file on a volume.
+    """
+
+    stack: AbleStack
+    dial: Callable[[str, str, int], Line]
+    mark: Callable[[str], None]
+    marked: Callable[[str], bool]
+    end_relay: Callable[[], None]
+    start_relay: Callable[[], None]
+    listening: Callable[[], set[str]]
+    left: Callable[[], list[str]]
+    over: bool = False  # past healing, since a test took the runtime itself away
+
+
+def contract_stack(*more: str) -> ComposeFile:
+    """The mini stack, with the overlays of the contract."""
+    return load_stack([MINI / "compose.yaml", HERE / "contract.yaml", *(HERE / name for name in more)])
+
+
+# --- in memory
+
+
+@dataclasses.dataclass
+class SpokenFake:
+    line: FakeLine
+
+    def ask(self) -> None:
+        """Nothing is kept: a fake line answers whoever listens."""
+
+    def hear(self, timeout_s: float = 3.0) -> Outcome:
+        return self.line.hear()
+
+
+@contextlib.contextmanager
+def fake_rig() -> Iterator[Rig]:
+    stack = FakeStack(contract_stack().topology(), deaf=[DEAF])
+    stack.up(Deadline.after(1), lambda _: None)
+
+    def end_relay() -> None:
+        stack.relay_runs = False
+
+    def start_relay() -> None:
+        stack.relay_runs, stack.relay_life = True, stack.relay_life + 1
+
+    yield Rig(
+        stack,
+        dial=lambda place, replica, _: SpokenFake(stack.dial(place, replica)),
+        mark=lambda replica: stack.disks[replica].add("mark"),
+        marked=lambda replica: "mark" in stack.disks[replica],
+        end_relay=end_relay,
+        start_relay=start_relay,
+        listening=lambda: {stack.address("entry", 8080).host},
+        left=lambda: [name for name, state in stack.states().items() if state != "absent"],
+    )
+
+
+# --- over the wire
+
+
+@dataclasses.dataclass
+class Spoken:
+    """A connection to an HTTP server; answers to what was asked before come first."""
+
+    connection: socket.socket
+
+    def ask(self) -> None:
+        with contextlib.suppress(OSError):  # an end is heard, not said
+            self.connection.sendall(b"GET /where HTTP/1.1\r\nHost: contract\r\n\r\n")
+
+    def hear(self, timeout_s: float = 3.0) -> Outcome:
+        self.connection.settimeout(timeout_s)
+        try:
+            return "answered" if self.connection.recv(65_536) else "ended"
+        except TimeoutError:
+            return "silent"
+        except OSError:
+            return "ended"
+
+
+def spoken(address: Address) -> Spoken:
+    return Spoken(socket.create_connection(address, timeout=_DIAL_S))
+
+
+@contextlib.contextmanager
+def embedded_rig() -> Iterator[Rig]:
+    run_id, folder = token_hex(4), Path(tempfile.mkdtemp(prefix="chaoslab-test-"))
+    stack = EmbeddedStack(contract_stack(), run_id, folder / "data", folder / "logs")
+
+    def end_relay() -> None:
+        assert stack._relay is not None
+        process.kill([stack._relay.pid], Deadline.after(5))
+
+    def start_relay() -> None:
+        assert stack._relay is not None
+        command = [str(word) for word in stack._relay.args]
+        process.spawn(command, log=folder / "again.log", env=stack._own_environment("relay"))
+        wait_until("the relay", lambda: _answers(stack), Deadline.after(10))
+
+    try:
+        stack.up(Deadline.after(30), lambda _: None)
+        yield Rig(
+            stack,
+            dial=lambda place, replica, port: spoken(stack.address(replica, port, seen_from=place)),
+            mark=lambda replica: (stack.volume(replica, "/data") / "mark").touch(),
+            marked=lambda replica: (stack.volume(replica, "/data") / "mark").exists(),
+            end_relay=end_relay,
+            start_relay=start_relay,
+            listening=lambda: {c.laddr.ip for p in process.marked(RUN, run_id) for c in p.net_connections() if _listens(c)},
+            left=lambda: [*(str(p) for p in process.marked(RUN, run_id)), *(str(path) for path in folder.glob("data"))],
+        )
+    finally:
+        stack.down()
+        shutil.rmtree(folder)
+
+
+def _answers(stack: EmbeddedStack) -> tuple[bool, str]:
+    try:
+        return True, stack.links.epoch()
+    except Exception as not_yet:
+        return False, str(not_yet)
+
+
+def _listens(connection: psutil._common.pconn) -> bool:
+    return connection.status == psutil.CONN_LISTEN
+
+
+@contextlib.contextmanager
+def compose_rig(engine: Engine) -> Iterator[Rig]:
+    run_id, folder = token_hex(4), Path(tempfile.mkdtemp(prefix="chaoslab-test-"))
+    stack = ComposeStack(contract_stack("contract-images.yaml"), run_id, folder / "data", folder / "logs")
+    containers = Containers(engine, run_id)
+
+    def relay() -> str:
+        return containers.of(["wan-outside-west"])[0].id
+
+    def dial(place: str, replica: str, port: int) -> Spoken:
+        address = stack.address(replica, port, seen_from=place)
+        return spoken(address) if place == OUTSIDE else through(stack._gates[place], address)
+
+    def in_disk(replica: str, *command: str) -> str:
+        return containers.execute_in(containers.of([replica])[0].id, ["sh", "-c", " ".join(command)])
+
+    try:
+        stack.up(Deadline.after(60), lambda _: None)
+        yield Rig(
+            stack,
+            dial=dial,
+            mark=lambda replica: (in_disk(replica, "touch /data/mark"), None)[1],
+            marked=lambda replica: "yes" in in_disk(replica, "test -e /data/mark && echo yes || echo no"),
+            end_relay=lambda: containers.kill(relay()),
+            start_relay=lambda: containers.start(relay()),
+            listening=lambda: published_on(engine, run_id),
+            left=containers.left,
+        )
+    finally:
+        stack.down()
+        shutil.rmtree(folder)
+
+
+def published_on(engine: Engine, run_id: str) -> set[str]:
+    found = engine.client.api.containers(filters={"label": f"chaoslab.run={run_id}"})
+    return {port["IP"] for one in found for port in one["Ports"] if "PublicPort" in port}
+
+
+def through(gate: Address, target: Address) -> Spoken:
+    """A connection from beside a gate, by SOCKS 5."""
+    connection = socket.create_connection(gate, timeout=_DIAL_S)
+    connection.sendall(b"\x05\x01\x00")
+    assert connection.recv(2) == b"\x05\x00"
+    name = target.host.encode()
+    connection.sendall(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + struct.pack(">H", target.port))
+    status = connection.recv(10)[1]
+    if status:
+        connection.close()
+        raise ConnectionRefusedError(f"{target}: SOCKS status {status}")
+    return Spoken(connection)
