@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from chaoslab.abort import abort_reason
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline, utc_now
 from chaoslab.conditions import Conditions
-from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted
+from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted, LinkError
 from chaoslab.events import Abort, Anchor, AnyRow, Note, Phase, PhaseRow, Probe, Row
 from chaoslab.events import Fault as FaultRow
 from chaoslab.faults import Fault, fault_for
@@ -335,8 +335,7 @@ class Engine:
 
     def _heal(self, active: _Active, timeout_s: float) -> None:
         deadline = Deadline.after(timeout_s, self._clock)
-        restarted = self._job.stack.links.epoch() != active.epoch
-        self._fault_row(active, "heal", {"restarted": True} if restarted else {})
+        self._fault_row(active, "heal", {"restarted": True} if self._links_broke(active) else {})
         try:
             detail = active.fault.heal(deadline)
             evidence = active.fault.verify_heal(deadline)
@@ -349,6 +348,13 @@ class Engine:
         if active.complete:  # else something of it may still be at work: the reaper ends that and heals once more
             for number in active.undo_steps:
                 self._job.journal.done(number)
+
+    def _links_broke(self, active: _Active) -> bool:
+        """Whether a part of the links ended or restarted since the injection."""
+        try:
+            return self._job.stack.links.epoch() != active.epoch
+        except LinkError:
+            return True
 
     def _fault_row(self, active: _Active, event: Any, detail: dict[str, Any] | None = None, at_ns: int | None = None) -> None:
         t_ns = self._clock.now_ns() if at_ns is None else at_ns
@@ -395,13 +401,15 @@ class Engine:
             yield row
 
     def _check_health(self) -> None:
-        """Raises what ends the run early: a signal, a failed fault, a dead instrument or load, an abort condition."""
+        """Raises what ends the run early: a signal, a failed fault, dead links, instrument or load, an abort condition."""
         if self._stop_reason is not None:
             raise Interrupted(self._stop_reason)
+        if (lost := self._job.stack.trouble()) is not None:
+            self._broken = True
+            self._note("blind", lost)
+            raise _EndsEarly
         self._check_work()
-        parts = (self._prober, self._load)
-        troubles = [self._job.stack.trouble(), *(part.poll() for part in parts if part is not None)]
-        for trouble in filter(None, troubles):
+        for trouble in filter(None, (part.poll() for part in (self._prober, self._load) if part is not None)):
             raise EnvironmentFault(trouble)
         if (reason := abort_reason(self._experiment.abort, self._job.folder.path)) is not None:
             self._write(Abort(t_ns=self._clock.now_ns(), condition=reason.condition, observed=reason.observed))
@@ -434,16 +442,16 @@ class Engine:
             self._write(PhaseRow(t_ns=self._clock.now_ns(), phase=phase, event="end"))
 
     def _tell_why(self, ended: Exception) -> None:
-        """One note for whatever ended the run early."""
+        """One note for whatever ended the run early; what goes wrong after that is told, but is not the cause."""
         if ended is self._told or isinstance(ended, _EndsEarly):
             return
         self._told = ended
         if isinstance(ended, Interrupted):
             self._note("interrupted", str(ended))
             return
-        self._broken = True
+        follows, self._broken = self._broken, True
         if isinstance(ended, ChaoslabError):
-            self._note("error", str(ended))
+            self._note("warning" if follows else "error", str(ended))
             return
         story = "".join(traceback.format_exception(ended))
         write_whole(self._job.folder.logs / "harness.log", story.encode(errors="replace"))

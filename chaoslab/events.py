@@ -123,9 +123,9 @@ class Abort(Row, frozen=True, tag="abort"):
 
 
 class Note(Row, frozen=True, tag="note"):
-    """Something worth telling: a warning, an error of the harness, an interruption."""
+    """Something worth telling: a warning, an error of the harness, an interruption, links that broke (`blind`)."""
 
-    level: Literal["info", "warning", "error", "interrupted"]
+    level: Literal["info", "warning", "error", "interrupted", "blind"]
     text: str
     detail: dict[str, Any] = {}
 

@@ -79,7 +79,7 @@ def check_fault(id_: str, record: Record) -> ObjectiveResult:
 
 def _bit(one: Injection) -> Said:
     if one.restarted:
-        return inconclusive("a relay restarted in between, which heals every fault without a word")
+        return inconclusive("a relay ended or restarted in between, which heals every fault without a word")
     if not one.verified:
         return inconclusive(f"its effect was not seen{_because(one.detail)}")
     if not one.heal_verified:

@@ -30,7 +30,7 @@ class Injection:
 
     @property
     def restarted(self) -> bool:
-        """A relay restarted in between, which heals every fault without a word."""
+        """A relay ended or restarted in between, which heals every fault without a word."""
         return bool(self.detail.get("restarted"))
 
     @property
@@ -113,8 +113,8 @@ class Record:
 
     @property
     def cut_ns(self) -> int | None:
-        """When something other than the script ended the run: an abort, an interruption, an error of the harness."""
-        cuts = [*self.aborts, *(note for note in self.notes if note.level in ("error", "interrupted"))]
+        """When something other than the script ended the run: an abort, an interruption, links or a harness that broke."""
+        cuts = [*self.aborts, *(note for note in self.notes if note.level in ("error", "interrupted", "blind"))]
         return min((row.t_ns for row in cuts), default=None)
 
     @property

@@ -230,6 +230,7 @@ def _run_reasons(record: Record) -> list[Reason]:
     reasons += [("error", note.text) for note in record.notes if note.level == "error"]
     reasons += [("aborted", f"aborted: {row.condition} ({row.observed})") for row in record.aborts]
     reasons += [("inconclusive", f"interrupted: {note.text}") for note in record.notes if note.level == "interrupted"]
+    reasons += [("inconclusive", note.text) for note in record.notes if note.level == "blind"]
     if not record.injections:
         reasons.append(("inconclusive", "no fault was injected"))
     return reasons

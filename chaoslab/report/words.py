@@ -63,7 +63,7 @@ _FAULT_EVENTS: Mapping[str, tuple[str, Tone]] = {
     "unhealed": ("could not be healed", "bad"),
 }
 _ROLES = {"steady": "", "failback": " (failback)", "fault": " (at the fault)", "bring-about": " (being brought about)"}
-_NOTE_TONES: Mapping[str, Tone] = {"info": "quiet", "warning": "warn", "error": "bad", "interrupted": "warn"}
+_NOTE_TONES: Mapping[str, Tone] = {"info": "quiet", "warning": "warn", "error": "bad", "interrupted": "warn", "blind": "warn"}
 _CONTROL_CODES = {code: None for code in (*range(32), *range(127, 160)) if code != 10} | {9: " "}
 
 

@@ -114,7 +114,10 @@ class Stack(Protocol):
         """The state of every replica, observed now from outside the replica."""
 
     def trouble(self) -> str | None:
-        """Why the runtime itself can no longer be trusted, such as a relay that died; None while all is well. Cheap."""
+        """Why no fault can be told to hold any more, such as a relay that died; None while all is well. Cheap.
+
+        Raises EnvironmentFault when the runtime itself is gone.
+        """
 
     def logs(self, replica: str, lines: int = 20) -> list[str]: ...
 

@@ -305,7 +305,7 @@ def test_a_fault_that_was_healed_behind_our_back_supports_no_verdict_on_rto():
     assert verdicts(judged(run, experiment(RTO)))["talk.rto"] == "inconclusive"
 
 
-@pytest.mark.parametrize("end", [aborted(3.0), note("interrupted", 3.0), note("error", 3.0)])
+@pytest.mark.parametrize("end", [aborted(3.0), *(note(level, 3.0) for level in ("interrupted", "error", "blind"))])
 def test_a_run_cut_short_does_not_fail_what_had_time_left(end):
     """Ended after 3 s, still down, with an RTO of 10 s: it could not be told. With one of 2 s it is a fail."""
     run = Run(bad=outage(0.1, 30.0), more=[end])

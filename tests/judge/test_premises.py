@@ -183,7 +183,7 @@ def test_without_a_load_there_is_nothing_to_miss():
         (FaultScript(effective=None, detail={"why": "the port still answered"}), "the port still answered"),
         (FaultScript(healed=None), "heal was not verified"),
         (FaultScript(heal=None, healed=None), "heal was not verified"),
-        (FaultScript(detail={"restarted": True}), "a relay restarted"),
+        (FaultScript(detail={"restarted": True}), "a relay ended or restarted"),
     ],
     ids=["ineffective", "unhealed", "never healed", "relay restarted"],
 )

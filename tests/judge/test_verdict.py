@@ -32,6 +32,7 @@ def test_the_worst_verdict_wins():
         (GOOD, "pass"),
         (GOOD.but(more=[note("warning", 5.0)]), "pass"),
         (GOOD.but(more=[note("interrupted", 26.0)]), "inconclusive"),
+        (GOOD.but(more=[note("blind", 26.0)]), "inconclusive"),
         (GOOD.but(more=[aborted(26.0), note("interrupted", 26.0)]), "aborted"),
         (GOOD.but(more=[note("error", 26.0), aborted(26.0)]), "error"),
         (LATE.but(more=[note("error", 26.0), aborted(26.0)]), "fail"),
