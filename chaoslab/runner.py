@@ -30,9 +30,8 @@ from chaoslab.result import Result
 from chaoslab.spec.load import Loaded, dump_resolved
 from chaoslab.spec.resolved import load_resolved
 from chaoslab.spec.secrets import secrets_of
-from chaoslab.stack import docker_sweep
+from chaoslab.stack import docker_ready, docker_sweep
 from chaoslab.stack.compose import ComposeStack
-from chaoslab.stack.docker_ready import readiness
 from chaoslab.stack.embedded import RUN, EmbeddedStack
 from chaoslab.stack.protocol import CanBarNeighbours, Stack
 from chaoslab.store import ROOT, HistoryWriter, RunFolder, write_whole
@@ -148,24 +147,25 @@ def require_possible(loaded: Loaded, runtime: str) -> None:
 
 
 def _undo_of_runtime(options: Options, run_id: str) -> list[AnyStep]:
-    steps: list[AnyStep] = [EndProcesses(RUN, run_id)]
+    """Undone from the last to the first: nobody must be left who could still start a container when those are removed."""
+    steps: list[AnyStep] = []
     if options.runtime == "compose":
         sweep = docker_sweep.command(run_id, allow_remote=options.allow_remote)
         steps.append(RunCommand(sweep, tempfile.gettempdir(), _SWEEP_TIMEOUT_S))
-    return steps
+    return [*steps, EndProcesses(RUN, run_id)]
 
 
 def pick_runtime(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[str, str]:
     """The runtime for a run and, in words, why: `auto` takes Compose where an engine answers and has the images.
 
-    Raises EnvironmentFault when Compose is wanted and cannot be had.
+    Raises EnvironmentFault when Compose is asked for and does not answer, SpecError when it does not take the stack.
     """
-    if wanted == "embedded":
-        return "embedded", "asked for"
-    names = [replica.name for replica in loaded.compose.topology().replicas]
-    found = readiness(loaded.compose.files, names, allow_remote=allow_remote)
-    if wanted == "compose" and not found.ready:
-        raise EnvironmentFault(f"the compose runtime cannot be used: {found.why}", cure=found.cure)
+    files, replicas = loaded.compose.files, loaded.compose.topology().replicas
+    if wanted == "compose":
+        docker_ready.require(files, replicas, allow_remote=allow_remote)
+    if wanted != "auto":
+        return wanted, "asked for"
+    found = docker_ready.readiness(files, replicas, allow_remote=allow_remote)
     return ("compose" if found.ready else "embedded"), found.why
 
 
@@ -215,7 +215,10 @@ def _dismiss(watcher: Any, keep: bool) -> Sequence[str]:
         watcher.kill()
         watcher.wait()
         return []
-    return [] if reaper.dismiss(watcher) == 0 else [f"see {watcher.args[-2]} and reaper.log beside it"]
+    if reaper.dismiss(watcher) == 0:
+        return []
+    journal = Path(watcher.args[-2])
+    return [f"see {journal} and reaper.log beside it; once the cause is gone: chaoslab heal {os.path.relpath(journal.parent)}"]
 
 
 def _conclude(folder: RunFolder, secrets: Secrets, left: Sequence[str], interrupted: bool) -> Outcome:

@@ -171,7 +171,8 @@ def perform(step: AnyStep, tell: Tell = _silent) -> list[str]:
         case RunCommand(command, cwd, timeout_s):
             done = process.run(command, timeout_s=timeout_s, cwd=Path(cwd))
             tell(f"ran {shlex.join(command)}: exit status {done.returncode}")
-            return [f"{shlex.join(command)}: exit status {done.returncode}"] if done.returncode else []
+            said = f": {done.stderr.strip()}" if done.stderr.strip() else ""
+            return [f"{shlex.join(command)}: exit status {done.returncode}{said}"] if done.returncode else []
         case Done():
             return []
 

@@ -23,7 +23,7 @@ from chaoslab.stack.docker_isolation import require_isolation
 from chaoslab.stack.docker_project import SOCKS_PORT, gate_name
 from chaoslab.stack.docker_shells import Shells
 from chaoslab.stack.docker_watch import Customs, Watch
-from chaoslab.stack.embedded import answers
+from chaoslab.stack.embedded import RUN, answers
 from chaoslab.stack.ports import PortBlock
 from chaoslab.stack.protocol import BarMode, KillReport, Links, State, StopReport, Tell
 from chaoslab.stack.socks import call_through
@@ -61,8 +61,8 @@ class ComposeStack:
         self._clock = clock
         self._allow_remote = allow_remote
         self._ports = PortBlock()
-        self._starting = ComposeCommand([self._project_file], logs / "compose.log", self._topology.project)
-        self._building = ComposeCommand(self._files, logs / "build.log")
+        self._starting = ComposeCommand([self._project_file], logs / "compose.log", self._topology.project, {RUN: run_id})
+        self._building = ComposeCommand(self._files, logs / "build.log", env={RUN: run_id})
         self._known: Containers | None = None
         self._config: dict[str, Any] = {}
         self._customs = Customs({}, {}, frozenset())
@@ -70,6 +70,7 @@ class ComposeStack:
         self._gates: dict[str, Address] = {}
         self._shells: Shells | None = None
         self._links: DockerLinks | None = None
+        self._equipment: tuple[str, ...] = ()  # the WAN's containers, which must never end
         self._quotas: dict[str, tuple[int, int]] = {}  # of containers that are throttled: CPU quota and period before
         self._down = False
 
@@ -112,7 +113,7 @@ class ComposeStack:
         engine, version = connect(allow_remote=self._allow_remote), require_compose()
         tell(f"Docker {engine.version}, Compose {version}")
         self._config = read_config(self._files)
-        boot.check_config(self._config, self._topology)
+        boot.check_config(self._config, self._topology.replicas)
         boot.have_images(engine, self._config, self._topology, self._building, tell, deadline)
         self._check_wanted()
         self._known = Containers(engine, self._run_id)
@@ -143,7 +144,8 @@ class ComposeStack:
         self._shells = Shells(self._containers, self._clock)
         links = DockerLinks(crossings, plan.reach, self._containers, self._shells, gates)
         wait_until("the WAN's proxies", lambda: _none_missing(links), Deadline.after(_LINKS_S, self._clock))
-        self._shells.open([*(wan.name for wan in plan.wans), *gates])
+        self._equipment = (*(wan.name for wan in plan.wans), *gates)
+        self._shells.open(self._equipment)
         self._links = links
 
     def _find_entries(self) -> None:
@@ -212,14 +214,12 @@ class ComposeStack:
         return found
 
     def trouble(self) -> str | None:
-        """Why the runtime can no longer be trusted: the engine is gone, or a part of the WAN, once that was up."""
+        """Which part of the WAN ended, once it was up. Raises EnvironmentFault when the engine is gone."""
         if self._links is None or self._down:
             return None
-        try:
-            ended = [one.replica for one in self._containers.seen() if one.role in ("wan", "gate") and one.state != "running"]
-        except ChaoslabError as failed:
-            return str(failed)
-        return f"{', '.join(sorted(ended))} ended: its faults are healed without a word" if ended else None
+        up = {one.replica for one in self._containers.seen() if one.state == "running"}
+        ended = [name for name in self._equipment if name not in up]
+        return f"{', '.join(ended)} ended: its faults are healed without a word" if ended else None
 
     def logs(self, replica: str, lines: int = 20) -> list[str]:
         require_replica(self._topology, replica)

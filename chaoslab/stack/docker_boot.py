@@ -16,11 +16,11 @@ from chaoslab.stack.docker_cli import ComposeCommand
 from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import LOOPBACK, Engine, engine_errors
 from chaoslab.stack.docker_health import checks_of
-from chaoslab.stack.docker_project import Renderer, image_of, names_of, ports_of
+from chaoslab.stack.docker_project import Renderer, image_of, names_of, ports_of, shared_network
 from chaoslab.stack.docker_watch import Customs, needs_of, revived
 from chaoslab.stack.ports import PortBlock
 from chaoslab.stack.protocol import Tell
-from chaoslab.stack.topology import Topology
+from chaoslab.stack.topology import Replica, Topology
 from chaoslab.stack.wan import Network, Reach, Wan, plan_wans
 
 
@@ -32,11 +32,13 @@ class Plan:
     wans: tuple[Wan, ...]
 
 
-def check_config(config: Mapping[str, Any], topology: Topology) -> None:
-    """Raises SpecError when Compose sees other services than we do."""
-    missing = [replica.name for replica in topology.replicas if replica.name not in config["services"]]
+def check_config(config: Mapping[str, Any], replicas: Sequence[Replica]) -> None:
+    """Raises SpecError when Compose sees other services than we do, or one that would get around the WAN."""
+    missing = [replica.name for replica in replicas if replica.name not in config["services"]]
     if missing:
         raise SpecError(f"Compose does not start {', '.join(missing)}", cure="look at: docker compose config --services")
+    for replica in replicas:
+        shared_network(config, replicas, replica)
 
 
 def have_images(

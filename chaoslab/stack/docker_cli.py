@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault, SpecError, StackError
-from chaoslab.stack.docker_engine import last_lines
+from chaoslab.stack.docker_engine import cure_of, last_lines
 
 _CONFIG_TIMEOUT_S = 30.0
 _PREFIX = ("docker", "compose", "--ansi", "never", "--progress", "plain")
@@ -39,6 +40,7 @@ class ComposeCommand:
     files: Sequence[Path]
     log: Path
     project: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)  # besides our own: by it the reaper finds the command
     _running: subprocess.Popen[bytes] | None = None
     _ended: bool = False
 
@@ -48,13 +50,14 @@ class ComposeCommand:
             raise StackError("the stack was taken down while it was starting")
         named = ["-p", self.project] if self.project else []
         began = self.log.stat().st_size if self.log.exists() else 0
-        self._running = process.spawn([*_PREFIX, *named, *_files(self.files), *arguments], log=self.log)
+        command = [*_PREFIX, *named, *_files(self.files), *arguments]
+        self._running = process.spawn(command, log=self.log, env={**os.environ, **self.env})
         status = self._wait(self._running, deadline)
         said = last_lines(self.log.read_bytes()[began:].decode(errors="replace"), 12)
         if status is None:
             raise EnvironmentFault(f"docker compose {arguments[0]}: no end within {deadline.timeout_s:.0f} s:\n{said}")
         if status:
-            raise EnvironmentFault(f"docker compose {arguments[0]} failed:\n{said}")
+            raise EnvironmentFault(f"docker compose {arguments[0]} failed:\n{said}", cure=cure_of(said))
 
     def _wait(self, running: subprocess.Popen[bytes], deadline: Deadline) -> int | None:
         while running.poll() is None:

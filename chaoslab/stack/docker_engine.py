@@ -20,8 +20,15 @@ from chaoslab.errors import ChaoslabError, EnvironmentFault, StackError
 
 LOOPBACK = "127.0.0.1"
 _LOCAL_HOSTS = (LOOPBACK, "localhost", "::1")
+_CHOICES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")  # which engine it is
 _API_TIMEOUT_S = 60
 _CURE_ENGINE = "start Docker (Debian, as root: .ci/docker-up), or use --runtime embedded"
+_CURE_PORT = "run it again: another program took the port while the stack was coming up"
+_CURES = {
+    "no space left on device": "free some space where the engine keeps its data: docker system df, docker system prune",
+    "address already in use": _CURE_PORT,
+    "port is already allocated": _CURE_PORT,
+}
 _CURE_COMPOSE = "install the Compose v2 plugin (package docker-compose-plugin, or docker-compose in Debian 13; .ci/docker-up)"
 
 
@@ -65,10 +72,23 @@ def is_remote(url: str) -> bool:
     return parts.scheme not in ("unix", "npipe", "http+unix") and parts.hostname not in _LOCAL_HOSTS
 
 
+def same_engine() -> list[str]:
+    """The words before a command that make it reach the engine that this process reaches, from whatever shell it is run."""
+    chosen = {key: value for key in _CHOICES if (value := os.environ.get(key))}
+    if "DOCKER_HOST" not in chosen:
+        chosen["DOCKER_CONTEXT"] = _context_name()
+    others = [word for key in _CHOICES if key not in chosen for word in ("-u", key)]
+    return ["env", *others, *(f"{key}={value}" for key, value in chosen.items())]
+
+
+def _context_name() -> str:
+    return os.environ.get("DOCKER_CONTEXT") or str(ContextAPI.get_current_context().Name)
+
+
 def _endpoint() -> tuple[str, TLSConfig | None]:
     if os.environ.get("DOCKER_HOST"):
         return os.environ["DOCKER_HOST"], _tls_of_environment()
-    name = os.environ.get("DOCKER_CONTEXT") or ContextAPI.get_current_context().Name
+    name = _context_name()
     context = ContextAPI.get_context(name)
     if context is None:
         raise EnvironmentFault(f"there is no Docker context {name!r}", cure="docker context ls")
@@ -88,6 +108,11 @@ def require_compose() -> str:
     return answer.stdout.strip()
 
 
+def cure_of(said: str) -> str | None:
+    """What to do about something that the engine said, where that is known."""
+    return next((cure for word, cure in _CURES.items() if word in said), None)
+
+
 @contextmanager
 def engine_errors(doing: str) -> Iterator[None]:
     """Turn what the Docker SDK raises into StackError, or EnvironmentFault when the engine itself is gone."""
@@ -96,7 +121,8 @@ def engine_errors(doing: str) -> Iterator[None]:
     except ChaoslabError:
         raise
     except APIError as refused:
-        raise StackError(f"{doing}: {refused.explanation or refused}") from refused
+        said = str(refused.explanation or refused)
+        raise StackError(f"{doing}: {said}", cure=cure_of(said)) from refused
     except (requests.RequestException, DockerException) as gone:
         raise EnvironmentFault(f"{doing}: the Docker engine does not answer any more: {gone}", cure=_CURE_ENGINE) from gone
 

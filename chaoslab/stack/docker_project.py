@@ -142,7 +142,7 @@ class Renderer:
 
     def _attachment(self, replica: Replica, service: Mapping[str, Any], links: Sequence[Wan]) -> dict[str, Any]:
         """How a replica is attached to its place's network and finds what lies beyond."""
-        if shared := self._shared_network(replica, service):
+        if shared := shared_network(self.config, self.topology.replicas, replica):
             return {"network_mode": shared}
         ports = self.reach.ports[replica.name] if replica.site == OUTSIDE else ()
         return {
@@ -150,18 +150,6 @@ class Renderer:
             "extra_hosts": [*_extra_hosts(service), *_own_addresses(links)],
             "ports": [self._published(port) for port in ports],
         }
-
-    def _shared_network(self, replica: Replica, service: Mapping[str, Any]) -> str | None:
-        mode = str(service.get("network_mode") or "")
-        if mode in ("", "bridge", "default"):
-            return None
-        host = mode.removeprefix("service:")
-        if mode == "none" or (host != mode and self.topology.replica(host).site == replica.site):
-            return mode
-        raise SpecError(
-            f"service {replica.name}: network_mode {mode} would get around the links between sites",
-            cure="remove network_mode, or label the service with the site of the one whose network it shares",
-        )
 
     def _volume(self, key: str, volume: Mapping[str, Any]) -> dict[str, Any]:
         if volume.get("external"):
@@ -207,6 +195,20 @@ class Renderer:
     def _published(self, port: int) -> dict[str, Any]:
         place = {"mode": "host", "host_ip": self.publish_ip, "target": port, "protocol": "tcp"}
         return place if self.take_port is None else {**place, "published": str(self.take_port())}
+
+
+def shared_network(config: Config, replicas: Sequence[Replica], replica: Replica) -> str | None:
+    """The network mode of a replica that has no network of its own. Raises SpecError for one that gets around the WAN."""
+    mode = str(config["services"][replica.name].get("network_mode") or "")
+    if mode in ("", "bridge", "default"):
+        return None
+    neighbours = {f"service:{one.name}" for one in replicas if one.site == replica.site}
+    if mode == "none" or mode in neighbours:
+        return mode
+    raise SpecError(
+        f"service {replica.name}: network_mode {mode} would get around the links between sites",
+        cure="remove network_mode, or label the service with the site of the one whose network it shares",
+    )
 
 
 def gate_name(place: str) -> str:

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import sys
 
+from chaoslab.clock import SYSTEM
 from chaoslab.errors import ChaoslabError, ExitCode
 from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_engine import connect
+from chaoslab.stack.docker_engine import connect, same_engine
+
+_LATE_S = 0.5  # what the engine was asked for before its caller was killed may appear this long after
 
 
 def command(run_id: str, *, allow_remote: bool = False) -> list[str]:
-    """The command for an undo journal."""
-    return [sys.executable, "-m", "chaoslab.stack.docker_sweep", run_id, *(["--allow-remote"] if allow_remote else [])]
+    """The command for an undo journal; it finds today's engine, whatever engine is chosen where it is run."""
+    remote = ["--allow-remote"] if allow_remote else []
+    return [*same_engine(), sys.executable, "-m", "chaoslab.stack.docker_sweep", run_id, *remote]
+
+
+def sweep(containers: Containers) -> list[str]:
+    """Remove until nothing more appears; what is left, in words."""
+    while containers.left():
+        if left := containers.sweep():
+            return left
+        SYSTEM.sleep(_LATE_S)
+    return []
 
 
 def main(arguments: list[str]) -> int:
     try:
-        left = Containers(connect(allow_remote="--allow-remote" in arguments), arguments[0]).sweep()
+        left = sweep(Containers(connect(allow_remote="--allow-remote" in arguments), arguments[0]))
     except ChaoslabError as failed:
         sys.stderr.write(f"{failed}\n")
         return failed.exit_code

@@ -91,7 +91,8 @@ class Watch:
             dead = [name for name in names if name not in well and is_dead(seen[name])]
             failed = [name for name in dead if name in begun - self._customs.revived]
             if failed or deadline.passed:
-                raise self._complaint(failed or [name for name in names if name not in well], seen, rounds, deadline)
+                why = "ended while starting" if failed else f"not healthy after waiting up to {deadline.timeout_s:.0f} s"
+                raise self._complaint(why, failed or [name for name in names if name not in well], seen, rounds)
             due = [name for name in dead if self._may_start(name, seen, well)]
             self._containers.at_once(self._containers.start, [one.id for name in due for one in seen[name]])
             begun.update(due)
@@ -115,17 +116,15 @@ class Watch:
             if other in seen
         )
 
-    def _complaint(
-        self, names: Sequence[str], seen: Mapping[str, Sequence[Seen]], rounds: Rounds, deadline: Deadline
-    ) -> NotReady:
+    def _complaint(self, why: str, names: Sequence[str], seen: Mapping[str, Sequence[Seen]], rounds: Rounds) -> NotReady:
         """Who is not well, in what state, what its check said and what it wrote last."""
-        lines = [f"not healthy after waiting up to {deadline.timeout_s:.0f} s: {', '.join(names)}"]
+        lines = [f"{why}: {', '.join(names)}"]
         for name in names:
             states = ", ".join(one.status for one in seen[name]) or "no container"
             lines.append(f"  {name}: {states}")
             lines.extend(f"    its health check: {line}" for line in rounds.said.get(name, "").splitlines()[-2:])
             lines.extend(f"    | {line}" for line in self._containers.logs(name, _LOG_LINES))
-        return NotReady("\n".join(lines))
+        return NotReady("\n".join(lines), cure=f"its whole log is in the run's folder; alone: docker compose up {names[0]}")
 
 
 def is_dead(containers: Sequence[Seen]) -> bool:
