@@ -1,14 +1,15 @@
-"""The mini stack on the embedded runtime, for tests that need something real to hurt."""
+"""The mini stack, for tests that need something real to hurt: on the embedded runtime, and what it needs as containers."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -23,6 +24,8 @@ from chaoslab.spec.compose import load_stack
 from chaoslab.stack.embedded import RUN, EmbeddedStack
 
 MINI = Path(__file__).parent / "mini"
+PROGRAM = (sys.executable, "-m", "chaoslab")
+IMAGE = "chaoslab/two-site:latest"  # has a Python, and every machine that tests containers has it
 
 
 @contextlib.contextmanager
@@ -45,6 +48,14 @@ def mini_stack(*overlays: Path, relayed: Collection[str] = ()) -> Iterator[Embed
     """The mini stack, up."""
     with embedded_stack(MINI / "compose.yaml", *overlays, relayed=relayed) as stack:
         yield stack
+
+
+def in_containers(**more: dict[str, Any]) -> dict[str, Any]:
+    """An overlay that gives the mini stack's services an image and their code; `more` adds to a service, by its name."""
+    container = {"image": IMAGE, "working_dir": "/mini", "volumes": [f"{MINI}:/mini:ro"], "stop_grace_period": "1s"}
+    sites = {"store": {}, "entry": {}, "app-east": {"CHAOSLAB_SITE": "east"}, "app-west": {"CHAOSLAB_SITE": "west"}}
+    services = {name: container | {"environment": env} for name, env in sites.items()}
+    return {"services": {name: services.get(name, {}) | more.get(name, {}) for name in {**services, **more}}}
 
 
 def write_experiment(folder: Path, *, overlay: dict[str, Any] | None = None, **changes: Any) -> Path:
@@ -77,10 +88,13 @@ class Ran:
         return next(one for one in self.result["objectives"] if one["id"] == id_)
 
 
-def start_chaoslab(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The program as a person starts it, in a folder of its own."""
-    command = [sys.executable, "-m", "chaoslab", *arguments]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def start_chaoslab(
+    cwd: Path, *arguments: str, program: Sequence[str] = PROGRAM, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """The program as a person starts it, in a folder of its own. `env` is added to ours."""
+    command, whole = [*program, *arguments], {**os.environ, **(env or {})}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=whole, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def finish(child: subprocess.Popen[str], cwd: Path, name: str = "mini", timeout_s: float = 90) -> Ran:

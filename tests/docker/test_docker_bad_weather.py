@@ -7,9 +7,10 @@ import pytest
 from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault, NotReady, SpecError, StackError
+from chaoslab.spec.compose import load_stack
 from chaoslab.stack import docker_sweep
 from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_ready import readiness
+from chaoslab.stack.docker_ready import Readiness, readiness
 
 pytestmark = pytest.mark.docker
 IMAGE = "chaoslab/two-site:latest"
@@ -17,6 +18,10 @@ IMAGE = "chaoslab/two-site:latest"
 
 def up(make_stack, file, timeout_s: float = 40.0) -> None:
     make_stack(file).up(Deadline.after(timeout_s), lambda _: None)
+
+
+def ready(file) -> Readiness:
+    return readiness([file], load_stack([file]).topology().replicas)
 
 
 def test_an_image_that_cannot_be_had_is_named(make_stack, write_stack):
@@ -92,8 +97,8 @@ def test_a_run_that_was_shot_is_swept_by_its_id_alone(make_stack, write_stack, e
 
 def test_what_is_missing_is_told_before_anything_starts(write_stack, engine):
     """For `--runtime auto`: ready with all images, and not with one that nobody has."""
-    assert readiness([write_stack({})], ["entry"]).ready
-    found = readiness([write_stack({"shop": {"image": "nobody.invalid/has/this:1"}})], ["entry", "shop"])
+    assert ready(write_stack({})).ready
+    found = ready(write_stack({"shop": {"image": "nobody.invalid/has/this:1"}}))
     assert not found.ready
     assert "has no nobody.invalid/has/this:1" in found.why
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
+from chaoslab import process
 from chaoslab.errors import EnvironmentFault
-from chaoslab.stack.docker_engine import connect, engine_errors, is_remote, require_compose
+from chaoslab.stack.docker_engine import connect, engine_errors, is_remote, require_compose, same_engine
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,20 @@ def test_an_unknown_context_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
     with pytest.raises(EnvironmentFault, match="no-such-context"):
         connect()
+
+
+def test_a_command_for_later_reaches_the_same_engine(monkeypatch: pytest.MonkeyPatch):
+    """Whatever is chosen where it is run: a host stays that host, a context that context, and nothing else speaks."""
+    told = "import os; print(os.environ.get('DOCKER_HOST'), os.environ.get('DOCKER_CONTEXT'))"
+    monkeypatch.setenv("DOCKER_HOST", "unix:///then.sock")
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    by_host = [*same_engine(), sys.executable, "-c", told]
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONTEXT", "lab")
+    by_context = [*same_engine(), sys.executable, "-c", told]
+    now = {**os.environ, "DOCKER_HOST": "unix:///now.sock", "DOCKER_CONTEXT": "now"}
+    assert process.run(by_host, timeout_s=10, env=now).stdout == "unix:///then.sock None\n"
+    assert process.run(by_context, timeout_s=10, env=now).stdout == "None lab\n"
 
 
 def test_no_compose_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp_path):
