@@ -37,8 +37,8 @@ selftest: $(READY) ## run every known-bad stack: each must fail, and as stated [
 green-test: $(READY_DEV) ## a good stack, again and again: every run must pass [RUNTIME=…] [ARGS="--runs 20"]
 	@$(VENV)/bin/python tests/e2e/green_runs.py $(ARGS)
 
-kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and look for what is left [ARGS="--kills 10 --seed 1"]
-	@$(VENV)/bin/python tests/kill/kill_harness.py $(ARGS)
+kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and look for what is left [RUNTIME=compose] [ARGS="--kills 9"]
+	@$(VENV)/bin/python tests/kill/kill_harness.py --runtime $(if $(filter auto,$(RUNTIME)),embedded,$(RUNTIME)) $(ARGS)
 
 fuzz: $(READY_DEV) ## broken and hostile files and overrides through the loader [ARGS="--for 60s --seed 1"]
 	@$(VENV)/bin/python tests/spec/fuzz_loader.py $(ARGS)

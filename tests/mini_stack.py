@@ -126,15 +126,15 @@ def assert_nothing_left(folder: Path) -> None:
     run_id = anchor["facts"]["run_id"]
     assert [found.cmdline() for found in marked(RUN, run_id)] == []
     assert not (Path(tempfile.gettempdir()) / f"chaoslab-{run_id}").exists()
-    assert [p.cmdline() for p in psutil.process_iter() if _speaks_of(p, str(folder))] == []
+    assert [p.cmdline() for p in psutil.process_iter() if speaks_of(p, str(folder))] == []
 
 
 def parts_of(harness: int, module: str) -> list[psutil.Process]:
     """The living processes of a run that run this module; those that are dying, or dead and not waited for, are none."""
-    return [process for process in psutil.Process(harness).children(recursive=True) if _speaks_of(process, module)]
+    return [process for process in psutil.Process(harness).children(recursive=True) if speaks_of(process, module)]
 
 
-def _speaks_of(process: psutil.Process, text: str) -> bool:
+def speaks_of(process: psutil.Process, text: str) -> bool:
     try:
         return any(text in word for word in process.cmdline())
     except psutil.Error:
