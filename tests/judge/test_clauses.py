@@ -106,7 +106,7 @@ CLAUSES = """
 4 exit 3: runs a_fault_that_does_not_bite_is_inconclusive; runs a_condition_that_does_not_hold_is_inconclusive
 4 exit 4, aborting is no objective: runs an_abort_condition_ends_the_run_and_heals
 4 exit 5: runs a_stack_that_does_not_come_up_is_an_error_with_its_log
-4 exit 5 of the harness: runs the_death_of_a_part_of_the_harness_is_an_error_not_a_verdict
+4 exit 5 of the harness: runs the_death_of_a_part_of_the_harness_says_nothing_about_the_stack
 4 exit 6: terminal the_last_line_names_verdict_and_exit_code
 4 exit 130: runs ctrl_c_heals_cleans_up_and_reports; terminal an_interruption_has_its_own_exit_code
 5 one folder and latest: store a_folder_is_named_by_its_start_private_and_latest
