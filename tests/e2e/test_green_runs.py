@@ -33,6 +33,12 @@ def test_only_a_pass_is_green(seen: list[Seen], status: int, text: str) -> None:
     assert (exit_status(seen), tally(seen)) == (status, text)
 
 
+def test_so_many_may_be_repeated_and_no_more() -> None:
+    """A busy machine may be asked again; a fail never is."""
+    assert [exit_status([PASS, *[UNTOLD] * count], again=1) for count in range(3)] == [0, 0, 3]
+    assert exit_status([PASS, FAIL], again=5) == 1
+
+
 def test_a_run_is_told_with_its_reason(tmp_path: Path) -> None:
     """A verdict, a poor clean-up, and a run that ended without a result."""
     assert Seen.of(ran(tmp_path, 2)) == Seen("exit 2", "the spec is wrong")
