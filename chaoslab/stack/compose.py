@@ -177,10 +177,7 @@ class ComposeStack:
 
     def _sweep(self, containers: Containers) -> list[str]:
         containers.save_logs(self._logs)  # while all still run: an engine that is busy with their ends answers late
-        everyone = containers.seen()
-        containers.kill_at_once([one.replica for one in everyone if one.role != "wan"], self._clock)
-        containers.keep_one_network()  # of the WAN, while the engine is busy with the ends of the others
-        containers.kill_at_once([one.replica for one in everyone], self._clock)  # removing has the machine to itself then
+        containers.end_all(self._clock)
         return containers.sweep()
 
     def _check_wanted(self) -> None:

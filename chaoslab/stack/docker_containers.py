@@ -216,6 +216,13 @@ class Containers:
             others = [(one["Id"], name) for one in found for name in sorted(one["NetworkSettings"]["Networks"])[1:]]
             self.at_once(_unless_refused, [partial(leave, container, network) for container, network in others])
 
+    def end_all(self, clock: Clock) -> None:
+        """SIGKILL everything, so that removing it has the machine to itself. Raises StackError when something survives."""
+        everyone = self.seen()
+        self.kill_at_once([one.replica for one in everyone if one.role != "wan"], clock)
+        self.keep_one_network()  # of the WAN, while the engine is busy with the ends of the others
+        self.kill_at_once([one.replica for one in everyone], clock)
+
     def sweep(self) -> list[str]:
         """Remove everything that carries the run's label; what is left, in words."""
         self.at_once(self.remove, [one.id for one in self.seen()])

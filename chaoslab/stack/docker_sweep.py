@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from chaoslab.clock import SYSTEM
-from chaoslab.errors import ChaoslabError, ExitCode
+from chaoslab.errors import ChaoslabError, ExitCode, StackError
 from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import connect, same_engine
 
@@ -21,6 +22,8 @@ def command(run_id: str, *, allow_remote: bool = False) -> list[str]:
 def sweep(containers: Containers) -> list[str]:
     """Remove until nothing more appears; what is left, in words."""
     while containers.left():
+        with contextlib.suppress(StackError):  # what survives is removed all the same, or told as left
+            containers.end_all(SYSTEM)
         if left := containers.sweep():
             return left
         SYSTEM.sleep(_LATE_S)
