@@ -156,7 +156,7 @@ def _undo_of_runtime(options: Options, run_id: str) -> list[AnyStep]:
 
 
 def pick_runtime(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[str, str]:
-    """The runtime for a run and, in words, why: `auto` takes Compose where an engine answers and has the images.
+    """The runtime for a run and, in words, why: `auto` takes Compose where an engine answers and has or can have the images.
 
     Raises EnvironmentFault when Compose is asked for and does not answer, SpecError when it does not take the stack.
     """

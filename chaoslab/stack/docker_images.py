@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import requests
 from docker.errors import APIError, BuildError, ImageNotFound
 
 from chaoslab import process
@@ -136,6 +137,15 @@ def pulled(engine: Engine, tag: str, tell: Tell) -> bool:
     except APIError:
         return False
     tell(f"{tag}: pulled")
+    return True
+
+
+def offered(engine: Engine, tag: str) -> bool:
+    """Whether a registry offers an image to the engine; nothing is fetched. One that is slow to answer counts as none."""
+    try:
+        engine.client.images.get_registry_data(tag)
+    except (APIError, requests.RequestException):
+        return False
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from chaoslab.stack.docker_cli import read_config
 from chaoslab.stack.docker_engine import Engine, connect, require_compose
 from chaoslab.stack.docker_project import image_of
 from chaoslab.stack.topology import Replica
+
+_REGISTRY_TIMEOUT_S = 5  # who has no network must not wait for long before a run without containers
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,29 @@ def require(files: Sequence[Path], replicas: Sequence[Replica], *, allow_remote:
 
 
 def readiness(files: Sequence[Path], replicas: Sequence[Replica], *, allow_remote: bool = False) -> Readiness:
-    """Whether everything is there, and the images of these replicas too. Changes nothing."""
+    """Whether everything is there, and the images of these replicas are too or can be had. Changes nothing."""
     try:
         found = require(files, replicas, allow_remote=allow_remote)
-        wanted = {images.WAN, *(image_of(found.config, replica.name) for replica in replicas)}
-        missing = sorted(image for image in wanted if not images.has(found.engine, image))
+        built = {image_of(found.config, one.name): "build" in found.config["services"][one.name] for one in replicas}
+        missing = sorted(image for image in {images.WAN, *built} if not images.has(found.engine, image))
+        had = all(_offered(found.engine, name) for name in _sources(missing, built))
     except ChaoslabError as failed:
         return Readiness(False, str(failed.args[0]).splitlines()[0], failed.cure)
-    if missing:
-        return Readiness(False, f"Docker {found.engine.version} answers, but has no {', '.join(missing)}", "make images")
-    return Readiness(True, f"Docker {found.engine.version} and Compose {found.compose} answer, and all images are there")
+    answers = f"Docker {found.engine.version} and Compose {found.compose} answer"
+    if not missing:
+        return Readiness(True, f"{answers}, and all images are there")
+    if had:
+        return Readiness(True, f"{answers}; to be built or pulled first: {', '.join(missing)}")
+    why = f"{answers}, but there is no {', '.join(missing)}, and no registry offers what is needed for it"
+    return Readiness(False, why, "make images")
+
+
+def _sources(missing: Iterable[str], built: Mapping[str, bool]) -> set[str]:
+    """What a registry has to offer, so that these can be had. What a Dockerfile begins with is known only once it is built."""
+    wan = {images.BASE, images.TOXIPROXY} if images.WAN in missing else set()
+    return wan | {images.BASE if built[image] else image for image in missing if image != images.WAN}
+
+
+def _offered(engine: Engine, image: str) -> bool:
+    engine.client.api.timeout = _REGISTRY_TIMEOUT_S
+    return images.offered(engine, image)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from chaoslab import process
@@ -14,6 +20,34 @@ from chaoslab.stack.docker_ready import Readiness, readiness
 
 pytestmark = pytest.mark.docker
 IMAGE = "chaoslab/two-site:latest"
+INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """A registry that offers bakery:1, as far as asking for it goes."""
+
+    class Offers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            here = self.path == "/v2/" or self.path.startswith(("/v2/bakery/manifests/1", "/v2/bakery/manifests/sha256:"))
+            body = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode() if here else b"{}"
+            self.send_response(200 if here else 404)
+            self.send_header("Content-Type", INDEX if self.path != "/v2/" else "application/json")
+            self.send_header("Docker-Content-Digest", f"sha256:{hashlib.sha256(body).hexdigest()}")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Offers) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def up(make_stack, file, timeout_s: float = 40.0) -> None:
@@ -97,16 +131,21 @@ def test_a_run_that_was_shot_is_swept_by_its_id_alone(make_stack, write_stack, e
 
 def test_what_is_missing_is_told_before_anything_starts(write_stack, engine):
     """For `--runtime auto`: ready with all images, and not with one that nobody has."""
-    assert ready(write_stack({})).ready
+    assert ready(write_stack({"shop": {"image": IMAGE}})).ready
     found = ready(write_stack({"shop": {"image": "nobody.invalid/has/this:1"}}))
     assert not found.ready
-    assert "has no nobody.invalid/has/this:1" in found.why
+    assert "there is no nobody.invalid/has/this:1, and no registry" in found.why
+
+
+def test_what_a_registry_offers_can_be_had(write_stack, engine, registry):
+    """Known bad: the same registry asked for what it does not have."""
+    found = ready(write_stack({"shop": {"image": f"{registry}/bakery:1"}}))
+    assert (found.ready, f"to be built or pulled first: {registry}/bakery:1" in found.why) == (True, True), found.why
+    assert not ready(write_stack({"shop": {"image": f"{registry}/butcher:1"}})).ready
 
 
 def test_taken_down_while_starting(make_stack, write_stack):
     """A signal during the boot: `down` ends what starts, and `up` says why."""
-    import threading
-
     stack = make_stack(write_stack({"shop": {"image": IMAGE, "command": ["sleep", "60"]}}))
     timer = threading.Timer(1.0, stack.down)
     timer.start()
