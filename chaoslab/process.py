@@ -161,6 +161,17 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
+def families(pids: Iterable[int]) -> list[int]:
+    """These processes, in their order, and then all their descendants, found in one look at the process table."""
+    children: dict[int, list[int]] = {}
+    for process in psutil.process_iter():
+        children.setdefault(_parent(process), []).append(process.pid)
+    found = [*pids]
+    for pid in found:  # it grows meanwhile
+        found += children.pop(pid, [])
+    return found
+
+
 def send(pids: Iterable[int], number: signal.Signals) -> None:
     """Signal all of these at once; those that are gone already are left out."""
     for pid in pids:

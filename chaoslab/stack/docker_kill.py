@@ -1,6 +1,7 @@
 """End containers all at once: by SIGKILL to the host's PIDs where they are this machine's, else through Docker's API.
 
 Killing the first process of a container ends all of it: the kernel kills the others, and that one is dead only when they are.
+So the others are signalled at once, too: each death that is waited for is one that was hurried.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def kill_all(
     if not pids:
         return KillReport(targets=0, skew_ms=0.0, means="pids")
     if all(is_here(container, pid) for container, pid in pids.items()):
-        killed = process.kill(pids.values(), Deadline.after(_DEATHS_S, clock), thaw)
+        killed = process.kill(process.families(pids.values()), Deadline.after(_DEATHS_S, clock), thaw)
         if killed.survivors:
             raise StackError(f"processes {sorted(killed.survivors)} survive SIGKILL")
         return KillReport(targets=len(pids), skew_ms=killed.skew_ms, means="pids", signals_ms=killed.signals_ms)

@@ -57,6 +57,14 @@ def test_whoever_kills_is_as_urgent_as_before(families):
     assert (os.sched_getscheduler(0), os.nice(0)) == before
 
 
+def test_families_are_these_and_all_that_come_from_them(families):
+    """The first ones first; nobody else, and nobody twice."""
+    children = [child.pid for pid in families for child in psutil.Process(pid).children()]
+    found = process.families(families)
+    assert found[:3] == families
+    assert sorted(found) == sorted([*families, *children])
+
+
 def test_killing_the_dead_is_no_error():
     """A process that went by itself is left out."""
     gone = subprocess.Popen(["true"])
