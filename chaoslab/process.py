@@ -55,8 +55,11 @@ def _weigh(pid: int, niceness: int) -> None:
     """Set a priority, as well as this machine can: a nicety, so nothing here is an error.
 
     Linux may weigh whole sessions against each other (autogroups); within them alone the usual priority counts. Ordinary
-    users may only lower one, and that for one session in a tenth of a second.
+    users may only lower one, and that for one session in a tenth of a second. Whoever comes first does so in real time where
+    that is allowed (Linux, root): a waking process with a high weight still waits for others to use up their slice.
     """
+    if niceness == COMES_FIRST and sys.platform == "linux":
+        _in_real_time(pid, 1)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
     for _ in range(3):
