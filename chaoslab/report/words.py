@@ -153,6 +153,10 @@ def split_objective(id_: str, services: Container[str]) -> tuple[str, str]:
     return (service, objective) if service in services else ("", id_)
 
 
+def _short(value: str | float) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
 def _in_brackets(detail: Mapping[str, object]) -> str:
-    plain = [f"{key} {value}" for key, value in detail.items() if isinstance(value, str | int | float)]
+    plain = [f"{key} {_short(value)}" for key, value in detail.items() if isinstance(value, str | int | float)]
     return f" ({', '.join(plain)})" if plain else ""
