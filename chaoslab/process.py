@@ -100,6 +100,7 @@ def run(
             list(command),
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout_s,
             env=env,
             cwd=cwd,
@@ -108,7 +109,7 @@ def run(
         )
     except subprocess.TimeoutExpired as late:
         raise EnvironmentFault(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from late
-    except OSError as broken:
+    except (OSError, ValueError) as broken:  # ValueError: a NUL among the words
         raise EnvironmentFault(f"cannot run {command[0]}: {broken}") from broken
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from chaoslab import process
 from chaoslab.clock import Deadline
-from chaoslab.errors import ChaoslabError, EnvironmentFault
+from chaoslab.errors import EnvironmentFault
 
 _DEATHS_S = 5.0
 _NAMED_MAX = 3  # processes that are named when they were killed; of the others the number is enough
@@ -146,7 +146,7 @@ def undo(path: Path, tell: Tell = _silent) -> list[str]:
         for number, step in open_steps(path):
             try:
                 found = perform(step, tell)
-            except (ChaoslabError, OSError) as failed:
+            except Exception as failed:  # whatever it was: the other steps have to be undone
                 found = [f"{type(step).__name__}: {failed}"]
             if not found:
                 journal.done(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import click
@@ -14,6 +14,8 @@ from chaoslab.evidence import is_bundle
 from chaoslab.store import ROOT, load_run
 from chaoslab.trust import is_own
 from chaoslab.undo import open_steps, undo, undo_journal
+
+_NOT_OURS = "not a run of this project and user, and its journal is not carried out"
 
 
 @click.command("heal")
@@ -27,8 +29,8 @@ def heal_command(run: str | None, everything: bool) -> int:
     if not run and not everything:
         raise SpecError("say which run, or --all", cure="chaoslab heal idc-fire")
     known = {Path(entry.journal).resolve(): (entry.run_id, alive) for entry, alive in registry.entries() if entry.journal}
-    journals = {*ROOT.resolve().glob("*/*/undo.jsonl"), *known} if everything else {_journal_of(run or "", known)}
-    healed = [_heal(journal, *known.get(journal, ("", False))) for journal in sorted(path.resolve() for path in journals)]
+    journals = {*_ours_below(ROOT.resolve(), known), *known} if everything else {_journal_of(run or "", known)}
+    healed = [_heal(journal, *known.get(journal, ("", False))) for journal in sorted(journals)]
     if not any(something for something, _ in healed):
         click.echo("there was nothing to heal")
     return ExitCode.PASS if all(clean for _, clean in healed) else ExitCode.UNCLEAN
@@ -49,13 +51,29 @@ def _heal(journal: Path, run_id: str, alive: bool) -> tuple[bool, bool]:
     return something, not left
 
 
+def _ours_below(root: Path, known: Container[Path]) -> Iterator[Path]:
+    """The journals of all runs in a folder; what is not ours is named and left alone."""
+    for journal in root.glob("*/*/undo.jsonl"):
+        if _is_ours(journal, known):
+            yield journal.resolve()
+        else:
+            click.echo(f"{os.path.relpath(journal.parent)}: {_NOT_OURS}", err=True)
+
+
 def _journal_of(run: str, known: Container[Path]) -> Path:
-    """The journal of a run that is ours: undoing removes folders and runs commands, which nobody else's journal may."""
-    folder = load_run(Path(run)).path.resolve()
-    journal = undo_journal(folder)
-    ours = journal in known or folder.is_relative_to(ROOT.resolve()) or is_own(folder, Path.cwd())
-    if is_bundle(folder) or not ours:
-        raise SpecError(
-            f"{folder} is not a run of this project, and its journal is not carried out", cure="heal it where it ran"
-        )
-    return journal
+    journal = undo_journal(load_run(Path(run)).path.resolve())
+    if not _is_ours(journal, known):
+        raise SpecError(f"{journal.parent}: {_NOT_OURS}", cure="heal it where it ran")
+    return journal.resolve()
+
+
+def _is_ours(journal: Path, known: Container[Path]) -> bool:
+    """Undoing removes folders and runs commands, which nobody else's journal may: it has to be this user's own, links followed,
+    of a run that was here or lies in the project, and no bundle.
+    """
+    place = journal.resolve()
+    if not place.exists():
+        return True  # nothing to undo
+    mine = all(path.stat().st_uid == os.geteuid() for path in (place, place.parent))
+    here = place in known or place.is_relative_to(ROOT.resolve()) or is_own(place, Path.cwd())
+    return mine and here and not is_bundle(place.parent)

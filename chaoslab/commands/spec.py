@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from chaoslab.errors import ExitCode, SpecError
 from chaoslab.masking import mask_shapes
+
+if TYPE_CHECKING:
+    from chaoslab.spec.load import Listed
 
 
 @click.command("check")
@@ -19,11 +23,11 @@ def check_command(experiments: tuple[str, ...], as_json: bool) -> int:
 
     Without names all of experiments/ is read. Exit code 2 when anything is wrong.
     """
-    from chaoslab.spec.load import find_experiment, list_experiments, load_experiment
+    from chaoslab.spec.load import find_experiment, load_experiment
     from chaoslab.spec.problems import Problem, SpecErrors
     from chaoslab.trust import foreign_commands
 
-    names = experiments or tuple(listed.name for listed in list_experiments(Path.cwd()))
+    names = experiments or tuple(one.name for one in _all_here())
     problems: list[Problem] = []
     fine: list[str] = []
     notes: dict[str, str | None] = {}
@@ -46,15 +50,20 @@ def check_command(experiments: tuple[str, ...], as_json: bool) -> int:
     return ExitCode.USAGE if problems else ExitCode.PASS
 
 
-@click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One object per experiment, for machines.")
-def list_command(as_json: bool) -> int:
-    """List the experiments of experiments/ and the hypothesis each one tests."""
+def _all_here() -> list[Listed]:
     from chaoslab.spec.load import list_experiments
 
     listed = list_experiments(Path.cwd())
     if not listed:
         raise SpecError(f"no experiments in {Path.cwd() / 'experiments'}", cure="run this at the top of a chaoslab project")
+    return listed
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One object per experiment, for machines.")
+def list_command(as_json: bool) -> int:
+    """List the experiments of experiments/ and the hypothesis each one tests."""
+    listed = _all_here()
     if as_json:
         rows = [{"name": e.name, "hypothesis": e.hypothesis, "title": e.title, "tags": e.tags} for e in listed]
         click.echo(json.dumps(rows, indent=2))

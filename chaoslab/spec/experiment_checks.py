@@ -190,7 +190,7 @@ class _Names:
             "site.power-loss": self._power_loss,
             "site.isolate": self._isolate,
             "link.cut": self._link,
-            "link.degrade": self._link,
+            "link.degrade": self._degraded_link,
             "link.flap": self._link,
             "service.kill": self._service,
             "service.stop": self._service,
@@ -239,6 +239,11 @@ class _Names:
                 self.tell((*path, key), f"unknown place {place!r}{suggest(place, self.topology.places)}")
         if fault.source == fault.to:
             self.tell((*path, "to"), f"a link leads from one place to another, not from {fault.to!r} to itself")
+
+    def _degraded_link(self, fault: Any, path: KeyPath) -> None:
+        self._link(fault, path)
+        if not (fault.latency or fault.jitter or fault.bandwidth_kbps or fault.loss):
+            self.tell((*path, "fault"), "a link.degrade that changes nothing; give it latency, jitter, bandwidth_kbps or loss")
 
     def _dependency(self, fault: Any, path: KeyPath) -> None:
         entry = self.topology.replica(self.topology.entry[0])

@@ -54,6 +54,17 @@ def test_what_could_not_be_undone_is_said_and_stays_open(tmp_path: Path) -> None
     assert [number for number, _ in open_steps(journal.path)] == [1]
 
 
+@pytest.mark.parametrize("command", [["sh", "-c", "printf '\\377' >&2; exit 1"], ["echo", "\0"]])
+def test_a_step_that_breaks_in_any_way_does_not_keep_the_others(tmp_path: Path, command: list[str]) -> None:
+    """Known bad: bytes that are no text, and words that no program can be given."""
+    journal, folder = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data"
+    folder.mkdir()
+    journal.plan(RemoveFolder(str(folder)))
+    journal.plan(RunCommand(command, str(tmp_path), 5.0))
+    assert len(undo(journal.path)) == 1
+    assert not folder.exists()
+
+
 def test_a_line_cut_short_by_a_crash_counts_as_absent(tmp_path: Path) -> None:
     """The change that it announced had not been made yet."""
     journal = UndoJournal(tmp_path / "undo.jsonl")

@@ -198,6 +198,30 @@ def test_the_emergency_stop_ends_a_run_and_blocks_the_next(tmp_path: Path) -> No
     assert "were not blocked" in ask(elsewhere, "resume")[1]
 
 
+@pytest.mark.parametrize("how", ["a folder that is a link", "a journal that is a link", "a bundle"])
+def test_heal_carries_out_no_journal_of_somebody_else(tmp_path: Path, how: str) -> None:
+    """Known bad: it removes folders and runs commands, so what is only linked or unpacked below runs/ must not be followed."""
+    precious, foreign, run = tmp_path / "precious", tmp_path / "foreign", tmp_path / "project" / "runs" / "mini" / "evil"
+    for folder in (precious, foreign, run.parent):
+        folder.mkdir(parents=True)
+    (foreign / "undo.jsonl").write_text(json.dumps({"undo": "remove-folder", "path": str(precious)}) + "\n")
+    (foreign / "experiment.yaml").touch()
+    if how == "a folder that is a link":
+        run.symlink_to(foreign)
+    else:
+        shutil.copytree(foreign, run)
+    if how == "a journal that is a link":
+        (run / "undo.jsonl").unlink()
+        (run / "undo.jsonl").symlink_to(foreign / "undo.jsonl")
+    if how == "a bundle":
+        (run / "manifest.json").write_text("{}")
+    _, said = ask(tmp_path / "project", "heal", "--all")
+    assert precious.exists(), said
+    assert "its journal is not carried out" in said
+    assert ask(tmp_path / "project", "heal", "runs/mini/evil")[0] in (2, 5)
+    assert precious.exists()
+
+
 def test_heal_finds_a_killed_run_from_anywhere(tmp_path: Path) -> None:
     """Harness and reaper killed at once: what they left is found through the registry, healed once, and forgotten."""
     elsewhere = tmp_path / "elsewhere"
