@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -72,4 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ChaoslabError as failed:
         click.echo(f"chaoslab: {mask_shapes(str(failed))}", err=True)
         sys.exit(failed.exit_code)
+    except Exception as unforeseen:  # never 1: that says that an objective was missed
+        traceback.print_exc()
+        click.echo(
+            f"chaoslab: the harness broke: {mask_shapes(repr(unforeseen))}; please report it with the lines above", err=True
+        )
+        sys.exit(ExitCode.ERROR)
     sys.exit(status if isinstance(status, int) else ExitCode.PASS)

@@ -22,6 +22,7 @@ LUCK = 0.01  # the odds that we accept of taking a lucky run of good slots for a
 # half a second is for high rates, where 25 slots pass between two pauses of a garbage collector.
 STABLE_SLOTS = 25
 STABLE_S = 0.5
+TAIL = 10  # bad slots that it takes to tell how thin a brown-out is
 
 Status = Literal["recovered", "unaffected", "not_recovered", "unseen"]
 
@@ -110,21 +111,32 @@ def lucky_slots(share_bad: float) -> int:
 
 
 def share_bad(bad: Sequence[int], stable: int) -> float:
-    """Share of bad slots in what ended with the last of them. `bad`: the numbers of the bad slots, in order.
+    """The share of bad slots towards the end of what ended with the last of them. `bad`: the bad slots' numbers, in order.
 
-    A good run in between that is stable, and twice as long as luck would allow, was a return: there the service flapped.
-    What went before it says nothing of how thin the rest is. (Twice, because there are many runs to find a lucky one among.)
+    A black-out that thins out ends as a brown-out, so of all ends of it that hold TAIL bad slots or more the thinnest counts.
     """
-    first = 0
-    for number, (earlier, later) in enumerate(pairwise(bad), 1):
-        good_run = later - earlier - 1
-        if good_run >= stable and good_run >= 2 * lucky_slots(_share(bad[first:])):
-            first = number
-    return _share(bad[first:])
+    first = _last_return(bad, stable)
+    begins = range(first, max(first + 1, len(bad) - TAIL + 1))
+    return min(_share(bad, begin, len(bad)) for begin in begins)
 
 
-def _share(bad: Sequence[int]) -> float:
-    return len(bad) / (bad[-1] - bad[0] + 1)
+def _last_return(bad: Sequence[int], stable: int) -> int:
+    """Where the last outage begins of a service that flapped; what went before it says nothing of how thin it is.
+
+    A good run was a return when it is stable, and twice as long as luck would allow, by what was before it and by what came
+    after. (Twice, because there are many runs to find a lucky one among.) A few bad slots after it say too little.
+    """
+    for number in range(len(bad) - TAIL, 0, -1):
+        good_run = bad[number] - bad[number - 1] - 1
+        if good_run >= stable:
+            thinnest = min(_share(bad, 0, number), _share(bad, number, len(bad)))
+            if good_run >= 2 * lucky_slots(thinnest):
+                return number
+    return 0
+
+
+def _share(bad: Sequence[int], begin: int, end: int) -> float:
+    return (end - begin) / (bad[end - 1] - bad[begin] + 1)
 
 
 def outages(seen: Sequence[Probe], *, period_ns: int, since_ns: int, origin_ns: int) -> list[Outage]:

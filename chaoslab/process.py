@@ -239,7 +239,8 @@ def _before_all_others(pids: Iterable[int]) -> Iterator[None]:
         yield
         return
     before = os.sched_getscheduler(0), os.sched_getparam(0)
-    _in_real_time(0, 2)
+    with contextlib.suppress(OSError):  # not to be reset on a fork: who may not clear that mark could not go back
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     for thread in [thread for pid in pids for thread in _threads(pid)]:  # the last of a process releases its memory
         _in_real_time(thread, 1)
     try:

@@ -39,28 +39,36 @@ def start(journal: Path, run_id: str, secrets: Secrets) -> subprocess.Popen[byte
 
 def dismiss(reaper: subprocess.Popen[bytes]) -> int:
     """Let the reaper look once more and end; 0 when nothing is left. A reaper that is gone already is fine."""
-    if reaper.stdin is not None:
-        reaper.stdin.close()
+    with contextlib.suppress(BrokenPipeError):
+        if reaper.stdin is not None:
+            reaper.stdin.close()
     return reaper.wait()
 
 
 def main(arguments: list[str]) -> int:
     for number in _DEAF_TO:
         signal.signal(number, signal.SIG_IGN)
-    told = sys.stdin.buffer.read()
+    secrets = _secrets(sys.stdin.buffer.read())
     journal, run_id = arguments
-    left = undo(Path(journal), _log)
+    left = undo(Path(journal), lambda line: _log(secrets.text(line)))
     if not left:
         registry.strike_off(run_id)
-    left += _cover(RunFolder(Path(journal).parent).logs, Secrets(frozenset(msgspec.json.decode(told or b"[]", type=list[str]))))
+    left += _cover(RunFolder(Path(journal).parent).logs, secrets)
     for line in left:
-        _log(f"left: {line}")
+        _log(secrets.text(f"left: {line}"))
     return 1 if left else 0
+
+
+def _secrets(told: bytes) -> Secrets:
+    """What the harness said, if it lived to say it all."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return Secrets(frozenset(msgspec.json.decode(told, type=list[str])))
+    return Secrets()
 
 
 def _cover(logs: Path, secrets: Secrets) -> list[str]:
     try:
-        if logs.is_dir():
+        if logs.is_dir() and not logs.is_symlink():
             scrub(logs, secrets)
     except EnvironmentFault as broken:
         return [f"logs as the services wrote them, with whatever secrets: {broken}"]

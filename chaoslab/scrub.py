@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chaoslab.errors import EnvironmentFault
 from chaoslab.masking import Secrets
 from chaoslab.store import private_writer
 
 
 def scrub(folder: Path, secrets: Secrets) -> None:
-    """Cover the secrets in every file of a folder, line by line; nobody may write to them any more. Raises EnvironmentFault."""
+    """Cover the secrets in every file of a folder, line by line; nobody may write to them any more.
+
+    Raises EnvironmentFault in the end, naming each that could not be covered.
+    """
+    failed = []
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.is_symlink():
-            _scrub_file(path, secrets)
+        try:
+            if path.is_file() and not path.is_symlink():
+                _scrub_file(path, secrets)
+        except (EnvironmentFault, OSError) as broken:
+            failed.append(str(broken))
+    if failed:
+        raise EnvironmentFault("; ".join(failed))
 
 
 def _scrub_file(path: Path, secrets: Secrets) -> None:

@@ -51,8 +51,14 @@ def connect(*, allow_remote: bool = False) -> Engine:
 
     Raises EnvironmentFault when none answers, or when it stands on another machine and that was not allowed.
     """
-    url, tls = _endpoint()
-    if is_remote(url) and not allow_remote:
+    try:
+        url, tls = _endpoint()
+        remote = is_remote(url)
+    except (DockerException, ValueError) as wrong:
+        raise EnvironmentFault(
+            f"no Docker engine can be found: {wrong}", cure="look at DOCKER_HOST and docker context ls"
+        ) from wrong
+    if remote and not allow_remote:
         raise EnvironmentFault(
             f"the Docker engine {url} stands on another machine, and faults are injected there",
             cure="say --allow-remote if that is meant, or unset DOCKER_HOST and `docker context use default`",
@@ -60,9 +66,9 @@ def connect(*, allow_remote: bool = False) -> Engine:
     try:
         client = docker.DockerClient(base_url=url, tls=tls or False, timeout=_API_TIMEOUT_S, max_pool_size=32)
         version = str(client.version()["Version"])
-    except (DockerException, requests.RequestException) as broken:
+    except (DockerException, requests.RequestException, ValueError, OverflowError) as broken:
         raise EnvironmentFault(f"no Docker engine answers at {url}: {broken}", cure=_CURE_ENGINE) from broken
-    host = (urlsplit(url).hostname or LOOPBACK) if is_remote(url) else LOOPBACK
+    host = (urlsplit(url).hostname or LOOPBACK) if remote else LOOPBACK
     return Engine(client, url, host, version)
 
 
@@ -82,7 +88,12 @@ def same_engine() -> list[str]:
 
 
 def _context_name() -> str:
-    return os.environ.get("DOCKER_CONTEXT") or str(ContextAPI.get_current_context().Name)
+    if named := os.environ.get("DOCKER_CONTEXT"):
+        return named
+    current = ContextAPI.get_current_context()
+    if current is None:
+        raise EnvironmentFault("the current Docker context is not there", cure="docker context ls, docker context use default")
+    return str(current.Name)
 
 
 def _endpoint() -> tuple[str, TLSConfig | None]:

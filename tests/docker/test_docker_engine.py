@@ -43,6 +43,28 @@ def test_no_engine_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp
     assert raised.value.exit_code == 5
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"DOCKER_HOST": "tcp://[::1"},
+        {"DOCKER_HOST": "tcp://127.0.0.1:99999"},
+        {"DOCKER_HOST": "tcp://127.0.0.1:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/nonexistent"},
+        {"DOCKER_CONFIG": "broken"},
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp_path, choice):
+    """Known bad, all of them: a traceback of a library, and no run without containers either."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"currentContext": "gone"}')
+    for key in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in choice.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(EnvironmentFault, match=r"cure: "):
+        connect()
+
+
 def test_an_unknown_context_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """DOCKER_CONTEXT is honoured, and so its typing errors are told."""
     monkeypatch.delenv("DOCKER_HOST", raising=False)

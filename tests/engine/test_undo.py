@@ -200,6 +200,30 @@ def test_the_reaper_cleans_up_after_a_harness_that_was_killed(sleeper, tmp_path:
     )
 
 
+def test_one_log_that_cannot_be_covered_is_said_and_keeps_no_other_from_it(tmp_path: Path) -> None:
+    """Known bad: a name so long that no draft fits beside it. Whoever passes the folder on must know."""
+    journal, logs = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "logs"
+    logs.mkdir()
+    for name in ("a" * 254, "pay.log"):
+        (logs / name).write_text("hunter2-and-more\n")
+    journal.plan(RunCommand(["sh", "-c", "echo hunter2-and-more >&2; exit 1"], str(tmp_path), 5.0))
+    assert reaper.dismiss(reaper.start(journal.path, "a-run", Secrets(frozenset(["hunter2-and-more"])))) == 1
+    assert (logs / "pay.log").read_text() == "***\n"
+    said = (tmp_path / "reaper.log").read_text()
+    assert "with whatever secrets" in said
+    assert "hunter2" not in said.replace(str(logs), "")
+
+
+def test_a_reaper_that_was_told_half_still_undoes(tmp_path: Path) -> None:
+    """The harness was killed while it spoke."""
+    journal, folder = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data"
+    folder.mkdir()
+    journal.plan(RemoveFolder(str(folder)))
+    command = [sys.executable, "-m", "chaoslab.reaper", str(journal.path), "a-run"]
+    assert subprocess.run(command, input=b'["hun', check=False).returncode == 0
+    assert not folder.exists()
+
+
 def test_a_dismissed_reaper_says_whether_anything_is_left(tmp_path: Path) -> None:
     """0 when all is undone, 1 when not."""
     journal = UndoJournal(tmp_path / "undo.jsonl")

@@ -21,7 +21,7 @@ from judge_runs import (
 )
 from msgspec.structs import replace as changed
 
-from chaoslab.measure import lucky_slots
+from chaoslab.measure import lucky_slots, share_bad
 from chaoslab.result import Interval, Result
 from chaoslab.verdict import judge
 
@@ -209,6 +209,25 @@ def test_a_thin_brown_out_is_no_row_of_flaps():
     thin = [(n * 40 * PERIOD_S - 0.001, n * 40 * PERIOD_S + 0.001) for n in range(1, 11)]
     found = rto(judged(Run(bad={"talk.send": thin})))
     assert found.high == pytest.approx(8.02 + LATENCY_S + lucky_slots(10 / 361) * PERIOD_S)
+
+
+BLACK = range(500)
+
+
+@pytest.mark.parametrize(
+    ("bad", "thinnest"),
+    [
+        ([*BLACK], 1.0),
+        ([*BLACK, *range(500, 650, 7)], 11 / 74),  # thins out: as thin as its end, not as the whole of it
+        ([*BLACK, *range(600, 700)], 1.0),  # back for 100 slots, then away again: a flap
+        ([*BLACK, 540], 10 / 50),  # one bad slot after 40 good ones: a flap, or a brown-out as thin as that
+        ([*range(0, 4000, 40)], 100 / 3961),  # stable runs, and no longer than luck makes them: no flaps
+        ([3], 1.0),
+    ],
+)
+def test_how_thin_an_outage_ends(bad, thinnest):
+    """Known bad: the mean of a black-out and the brown-out after it says that it cannot be luck where it is."""
+    assert share_bad(bad, 25) == pytest.approx(thinnest, rel=0.01)
 
 
 def test_a_good_run_that_may_be_luck_is_inconclusive():
