@@ -79,16 +79,17 @@ def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     write_whole(folder.experiment, dump_resolved(loaded, secrets).encode())
     data = Path(tempfile.gettempdir()) / f"chaoslab-{run_id}"
     journal = UndoJournal(undo_journal(folder.path))
-    with _undone_in_the_end(journal, run_id, secrets, options.keep) as left:
-        for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), *_undo_of_runtime(options, run_id)):
-            journal.plan(step)
-        for private in (data, folder.private):
-            private.mkdir(mode=0o700)
-        finished = _run(loaded, options, view, secrets, run_id, folder, journal, data)
-    left[:0] = finished.left_behind
-    if finished.unrecorded is not None:
-        raise EnvironmentFault(finished.unrecorded)
-    return _conclude(folder, secrets, left, finished.interrupted)
+    with contextlib.ExitStack() as caught:  # signals, from the engine's begin until the report is written
+        with _undone_in_the_end(journal, run_id, secrets, options.keep) as left:
+            for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), *_undo_of_runtime(options, run_id)):
+                journal.plan(step)
+            for private in (data, folder.private):
+                private.mkdir(mode=0o700)
+            finished = _run(loaded, options, view, secrets, run_id, folder, journal, data, caught)
+        left[:0] = finished.left_behind
+        if finished.unrecorded is not None:
+            raise EnvironmentFault(finished.unrecorded)
+        return _conclude(folder, secrets, left, finished.interrupted)
 
 
 @contextlib.contextmanager
@@ -123,6 +124,7 @@ def _run(
     folder: RunFolder,
     journal: UndoJournal,
     data: Path,
+    caught: contextlib.ExitStack,
 ) -> Finished:
     seed = randbits(32) if options.seed is None else options.seed
     stack = _make_stack(loaded, options, run_id, data, folder)
@@ -131,7 +133,9 @@ def _run(
     facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
     job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets, {RUN: run_id})
     threading.Thread(target=html.warm_up).start()  # no daemon: at exit, one inside a C++ library would abort the process
-    return _listen(Engine(job), view, secrets)
+    engine = Engine(job)
+    caught.enter_context(_signals_to(engine.stop, view))
+    return _listen(engine, view, secrets)
 
 
 def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folder: RunFolder) -> Stack:
@@ -175,18 +179,17 @@ def _again(command: str, seed: int) -> str:
 
 def _listen(engine: Engine, view: View, secrets: Secrets) -> Finished:
     tracker = StatusTracker()
-    with _signals_to(engine.stop, view):
-        for event in engine.events():
-            match event:
-                case Finished():
-                    return event
-                case Tick():
-                    view.tick(tracker.status())
-                case Said(text):
-                    view.tell(secrets.text(text))
-                case row:
-                    tracker.row(row)
-                    view.row(row)
+    for event in engine.events():
+        match event:
+            case Finished():
+                return event
+            case Tick():
+                view.tick(tracker.status())
+            case Said(text):
+                view.tell(secrets.text(text))
+            case row:
+                tracker.row(row)
+                view.row(row)
     raise ChaoslabError("the engine ended without saying so")
 
 

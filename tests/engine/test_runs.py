@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,21 @@ def test_ctrl_c_heals_cleans_up_and_reports(tmp_path: Path, moment: str) -> None
     assert ran.code == 130, ran.out + ran.err
     assert (ran.folder / "report.html").exists()
     assert "Traceback" not in ran.err
+
+
+def test_whoever_asks_again_and_again_still_gets_the_report(tmp_path: Path) -> None:
+    """Known bad: a signal that came after the healing ended the program before it wrote what it had seen."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
+    wait_for(child, tmp_path, MOMENTS["effective"])
+    while child.poll() is None:
+        os.kill(child.pid, signal.SIGHUP)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.1)
+        if (tmp_path / "runs/mini/latest/result.json").exists():
+            break  # what is left is Python's own end
+    ran = finish(child, tmp_path)
+    assert ran.code == 130, ran.out + ran.err
+    assert (ran.folder / "result.json").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
