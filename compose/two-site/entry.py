@@ -58,7 +58,8 @@ def _proxy(upstreams: list[str], ready_for: str) -> Json:
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": address} for address in upstreams],
-        "load_balancing": {"selection_policy": {"policy": "round_robin"}, "retries": 0},
+        # Not in turns: of requests that come at once, one may be offered the replica that is down each time, and get a 503.
+        "load_balancing": {"selection_policy": {"policy": "random"}, "retries": 0},
         "health_checks": {"active": _active(f"/ready?for={ready_for}")},
         # A hung replica costs a request this long, not the minutes that TCP would wait.
         "transport": {
