@@ -64,6 +64,8 @@ def misread(result: Result, period_s: float) -> list[str]:
     That lasted from its effect to its heal, each of which took a moment. Every journey has to show one outage whose interval
     holds the truth and ends within `SLOTS_OFF_MAX` periods of it.
     """
+    if len(result.faults) != 1 or not result.journeys:
+        return ["it takes one fault, and a journey that is probed, to know what had to be read"]
     fault = result.faults[0]
     if fault.effective_s is None or fault.heal_s is None or fault.healed_s is None:
         return [f"{fault.name} was not seen from its begin to its end"]
@@ -71,8 +73,9 @@ def misread(result: Result, period_s: float) -> list[str]:
     off_s = SLOTS_OFF_MAX * period_s
     wrong = []
     for name, journey in result.journeys.items():
-        seen = [(outage.low_s, outage.high_s) for outage in journey.outages if outage.ended]
-        if len(seen) != 1 or not (seen[0][0] <= most_s and least_s - off_s <= seen[0][1] <= most_s + off_s):
+        seen = [(outage.low_s, outage.high_s) for outage in journey.outages]
+        ended = all(outage.ended for outage in journey.outages)
+        if len(seen) != 1 or not ended or not (seen[0][0] <= most_s and least_s - off_s <= seen[0][1] <= most_s + off_s):
             read = ", ".join(f"{low:.2f}..{high:.2f} s" for low, high in seen) or "no outage"
             wrong.append(f"{name} read {read}, and it was {least_s:.2f}..{most_s:.2f} s")
     return wrong

@@ -100,6 +100,17 @@ def test_an_outage_of_known_length_is_read_to_within_two_slots(outages, wrong):
     assert len(misread(read_as(*outages), 0.02)) == wrong
 
 
+def test_nothing_read_is_nothing_right():
+    """Known bad: no fault, no journey, or an outage that is still open beside the right one."""
+    right = read_as((4.48, 5.01))
+    assert misread(msgspec.structs.replace(right, faults=[]), 0.02) != []
+    assert misread(msgspec.structs.replace(right, journeys={}), 0.02) != []
+    journey = right.journeys["talk.read"]
+    still = msgspec.structs.replace(journey.outages[0], ended=False)
+    two = msgspec.structs.replace(journey, outages=[*journey.outages, still])
+    assert misread(msgspec.structs.replace(right, journeys={"talk.read": two}), 0.02) != []
+
+
 def test_an_instrument_that_misreads_is_not_as_expected():
     """However green the run was."""
     still = Experiment.model_construct(name="still", tags=["instrument"], expect=None, probe=EXPERIMENT.probe)
