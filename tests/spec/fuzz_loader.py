@@ -79,17 +79,17 @@ def load_whole(main: Path, overrides: dict[str, str]) -> str:
     return "loads"
 
 
-def _serve(pipe: Connection, load: Load, memory_max: int) -> None:
+def _serve(pipe: Connection, load: Load, memory_max: int, workplace: str) -> None:
     """Load what comes, until nothing does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (memory_max, memory_max))
     with contextlib.suppress(EOFError):
         while True:
-            pipe.send(_outcome(load, pipe.recv()))
+            pipe.send(_outcome(load, pipe.recv(), workplace))
 
 
-def _outcome(load: Load, project: Project) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="chaoslab-fuzz-") as folder:
+def _outcome(load: Load, project: Project, workplace: str) -> Outcome:
+    with tempfile.TemporaryDirectory(dir=workplace) as folder:
         main = write(project, Path(folder))
         began_s = time.process_time()
         try:
@@ -119,12 +119,14 @@ class Sandbox:
     def __init__(self, load: Load = load_whole, *, hang_s: float = HANG_S, memory_max: int = MEMORY_MAX) -> None:
         self._load, self._hang_s, self._memory_max = load, hang_s, memory_max
         self._pipe: Connection | None = None
+        self._workplace = tempfile.TemporaryDirectory(prefix="chaoslab-fuzz-")  # ours: who is killed cleans up nothing
 
     def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._end()
+        self._workplace.cleanup()
 
     def load(self, project: Project) -> Outcome:
         if self._pipe is None:
@@ -143,7 +145,9 @@ class Sandbox:
 
     def _start(self) -> None:
         self._pipe, theirs = _WORKERS.Pipe()
-        self._child = _WORKERS.Process(target=_serve, args=(theirs, self._load, self._memory_max), daemon=True)
+        self._child = _WORKERS.Process(
+            target=_serve, args=(theirs, self._load, self._memory_max, self._workplace.name), daemon=True
+        )
         self._child.start()
         theirs.close()
 
@@ -256,7 +260,7 @@ def main() -> int:
     parser.add_argument("--again", type=Path, help="load one saved input, and show what it does")
     asked = parser.parse_args()
     if asked.again:
-        outcome = _outcome(load_whole, saved(asked.again))
+        outcome = _outcome(load_whole, saved(asked.again), tempfile.gettempdir())
         print(f"{outcome.kind} after {outcome.cpu_s:.2f} s {outcome.detail}")
         return 0 if outcome.fine else 1
     tally = Tally(secrets.randbits(32) if asked.seed is None else asked.seed)
