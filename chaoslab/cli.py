@@ -74,9 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(f"chaoslab: {mask_shapes(str(failed))}", err=True)
         sys.exit(failed.exit_code)
     except Exception as unforeseen:  # never 1: that says that an objective was missed
-        traceback.print_exc()
-        click.echo(
-            f"chaoslab: the harness broke: {mask_shapes(repr(unforeseen))}; please report it with the lines above", err=True
-        )
+        click.echo(mask_shapes(traceback.format_exc()), err=True, nl=False)
+        broke = mask_shapes(repr(unforeseen))
+        click.echo(f"chaoslab: the harness broke: {broke}; please report it with the lines above", err=True)
         sys.exit(ExitCode.ERROR)
     sys.exit(status if isinstance(status, int) else ExitCode.PASS)

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import randbits, token_hex
 from typing import Any
@@ -85,11 +85,12 @@ def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
                 journal.plan(step)
             for private in (data, folder.private):
                 private.mkdir(mode=0o700)
-            finished = _run(loaded, options, view, secrets, run_id, folder, journal, data, caught)
+            finished, signals = _run(loaded, options, view, secrets, run_id, folder, journal, data, caught)
         left[:0] = finished.left_behind
         if finished.unrecorded is not None:
             raise EnvironmentFault(finished.unrecorded)
-        return _conclude(folder, secrets, left, finished.interrupted)
+        outcome = _conclude(folder, secrets, left)
+        return replace(outcome, exit_code=ExitCode.INTERRUPTED) if finished.interrupted or signals else outcome
 
 
 @contextlib.contextmanager
@@ -125,7 +126,8 @@ def _run(
     journal: UndoJournal,
     data: Path,
     caught: contextlib.ExitStack,
-) -> Finished:
+) -> tuple[Finished, Sequence[int]]:
+    """What came of it, and the signals that came meanwhile; until all that is `caught` is let go, more may come."""
     seed = randbits(32) if options.seed is None else options.seed
     stack = _make_stack(loaded, options, run_id, data, folder)
     if isinstance(stack, CanBarNeighbours):
@@ -134,8 +136,8 @@ def _run(
     job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets, {RUN: run_id})
     threading.Thread(target=html.warm_up).start()  # no daemon: at exit, one inside a C++ library would abort the process
     engine = Engine(job)
-    caught.enter_context(_signals_to(engine.stop, view))
-    return _listen(engine, view, secrets)
+    signals = caught.enter_context(_signals_to(engine.stop, view))
+    return _listen(engine, view, secrets), signals
 
 
 def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folder: RunFolder) -> Stack:
@@ -194,8 +196,11 @@ def _listen(engine: Engine, view: View, secrets: Secrets) -> Finished:
 
 
 @contextlib.contextmanager
-def _signals_to(stop: Callable[[str], None], view: View) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end the run in good order; a second one changes nothing, since healing goes on anyway."""
+def _signals_to(stop: Callable[[str], None], view: View) -> Iterator[Sequence[int]]:
+    """Ctrl-C, SIGTERM and SIGHUP end the run in good order; a second one changes nothing, since healing goes on anyway.
+
+    What is given fills up with those that came.
+    """
     received: list[int] = []
 
     def on_signal(number: int, _frame: object) -> None:
@@ -206,7 +211,7 @@ def _signals_to(stop: Callable[[str], None], view: View) -> Iterator[None]:
 
     before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -224,7 +229,7 @@ def _dismiss(watcher: Any, keep: bool) -> Sequence[str]:
     return [f"see {journal} and reaper.log beside it; once the cause is gone: chaoslab heal {os.path.relpath(journal.parent)}"]
 
 
-def _conclude(folder: RunFolder, secrets: Secrets, left: Sequence[str], interrupted: bool) -> Outcome:
+def _conclude(folder: RunFolder, secrets: Secrets, left: Sequence[str]) -> Outcome:
     """From here on nothing is known but what is stored, and that holds no secrets."""
     if left:
         with HistoryWriter(folder.history, secrets) as history:
@@ -235,4 +240,4 @@ def _conclude(folder: RunFolder, secrets: Secrets, left: Sequence[str], interrup
     write_whole(folder.report, page.encode())
     write_whole(folder.junit, render_junit(result).encode())
     folder.write_result(result)
-    return Outcome(folder, result, ExitCode.INTERRUPTED if interrupted else exit_code_of(result))
+    return Outcome(folder, result, exit_code_of(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -163,7 +164,8 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--"]
 
 
 @pytest.mark.skipif(
-    not shutil.which("unshare") or subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode != 0,
+    not os.environ.get("CHAOSLAB_REQUIRE_DOCKER")
+    and (not shutil.which("unshare") or subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode != 0),
     reason="no namespaces here",
 )
 def test_the_disk_of_the_runs_is_full(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_a_toxiproxy_that_ends_during_a_fault(tmp_path: Path, what: list[str]) -
 @pytest.fixture(scope="module")
 def own_engine() -> Iterator[PrivateEngine]:
     if missing := why_not():
-        pytest.skip(missing)
+        (pytest.fail if os.environ.get("CHAOSLAB_REQUIRE_DOCKER") else pytest.skip)(missing)
     with private_engine() as engine:
         yield engine
 
