@@ -95,15 +95,16 @@ class Shells:
             raise StackError(f"{name}: no shell stays open there: {gone}") from gone
 
     def _run(self, name: str, script: str) -> tuple[str, int]:
-        if name not in self._open:
-            self._open[name] = Shell(self._containers.attach(name, ["sh"]))
+        shell = self._open.get(name) or self._open.setdefault(name, Shell(self._containers.attach(name, ["sh"])))
         try:
-            return self._open[name].run(script, Deadline.after(_ANSWER_S, self._clock))
+            return shell.run(script, Deadline.after(_ANSWER_S, self._clock))
         except OSError:
-            self._open.pop(name).close()
+            self._open.pop(name, None)  # `close` may have been first
+            shell.close()
             raise
 
     def close(self) -> None:
         """End all of them."""
-        for name in [*self._open]:
-            self._open.pop(name).close()
+        while self._open:
+            with suppress(KeyError):  # its own thread may have been first
+                self._open.popitem()[1].close()

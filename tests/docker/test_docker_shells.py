@@ -7,7 +7,10 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +127,14 @@ def test_closing_ends_the_shells(shells: Shells, containers: LocalContainers) ->
     shells.open(["wan", "gate"])
     shells.close()
     assert [shell.wait(5) for shell in containers.shells] == [0, 0]
+
+
+def test_closed_while_one_speaks(shells: Shells, tmp_path: Path) -> None:
+    """Taken down while it starts: the script that was cut off is run again, as any whose shell broke."""
+    begun = tmp_path / "begun"
+    with ThreadPoolExecutor() as pool:
+        said = pool.submit(shells.say, "wan", f"test -e {begun} && echo again || {{ touch {begun}; sleep 30; }}")
+        while not begun.exists():
+            time.sleep(0.01)
+        shells.close()
+        assert said.result(timeout=10) == "again\n"
