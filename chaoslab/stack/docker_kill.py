@@ -7,8 +7,9 @@ So the others are signalled at once, too: each death that is waited for is one t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from chaoslab import process
@@ -17,6 +18,8 @@ from chaoslab.errors import StackError
 from chaoslab.stack.protocol import KillReport
 
 _DEATHS_S = 5.0
+_ALL_SHARES = Path("/sys/fs/cgroup/cpu/cgroup.procs")
+_NAMESPACES = ("mnt", "net", "ipc", "uts", "cgroup")
 
 
 def kill_all(
@@ -33,11 +36,35 @@ def kill_all(
     if not pids:
         return KillReport(targets=0, skew_ms=0.0, means="pids")
     if all(is_here(container, pid) for container, pid in pids.items()):
-        killed = process.kill(process.families(pids.values()), Deadline.after(_DEATHS_S, clock), thaw)
+        victims = process.families(pids.values())
+        with _namespaces_kept(pids.values()):
+            _leave_their_share(victims)
+            killed = process.kill(victims, Deadline.after(_DEATHS_S, clock), thaw)
         if killed.survivors:
             raise StackError(f"processes {sorted(killed.survivors)} survive SIGKILL")
         return KillReport(targets=len(pids), skew_ms=killed.skew_ms, means="pids", signals_ms=killed.signals_ms)
     return KillReport(targets=len(pids), skew_ms=_skew_ms(kill_by_api(list(pids), by_api, clock)), means="engine's API")
+
+
+@contextmanager
+def _namespaces_kept(pids: Iterable[int]) -> Iterator[None]:
+    """Hold a container's namespaces until all are dead: whoever leaves one last has to take it down before it is dead itself."""
+    with ExitStack() as held:
+        for pid in pids:
+            for name in _NAMESPACES:
+                with suppress(OSError):
+                    held.callback(os.close, os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+        yield
+
+
+def _leave_their_share(pids: Iterable[int]) -> None:
+    """A container's share of the processor may be small, or hold no real time at all: the dying are to wait for neither.
+
+    Only the first version of control groups can keep real time from a process, and only there it can be let out alone.
+    """
+    for pid in pids:
+        with suppress(OSError):
+            _ALL_SHARES.write_text(str(pid))
 
 
 def is_here(container: str, pid: int) -> bool:

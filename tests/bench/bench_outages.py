@@ -22,7 +22,7 @@ from chaoslab.clock import NS_PER_S
 from chaoslab.events import Probe, read_history
 from chaoslab.outages import Outage, outages
 from chaoslab.probe.plan import ProbePlan, Target, encode_plan
-from chaoslab.process import end_group, spawn
+from chaoslab.process import COMES_FIRST, end_group, spawn
 
 KINDS = ("refused", "silent", "503", "slow")
 OUTAGES = 24
@@ -70,7 +70,8 @@ def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         ends.callback(end_group, load)
         (folder / "plan.json").write_bytes(encode_plan(plan(url, folder)))
         command = [sys.executable, "-m", "chaoslab.probe", str(folder / "plan.json")]
-        ends.callback(end_group, spawn(command, log=folder / "prober.log", stdin=subprocess.PIPE))
+        prober = spawn(command, log=folder / "prober.log", stdin=subprocess.PIPE, niceness=COMES_FIRST)  # as in a run
+        ends.callback(end_group, prober)
         yield server
 
 
