@@ -48,7 +48,7 @@ def kill_all(
 
 @contextmanager
 def _namespaces_kept(pids: Iterable[int]) -> Iterator[None]:
-    """Hold a container's namespaces until all are dead: whoever leaves one last has to take it down before it is dead itself."""
+    """Hold their namespaces until all are dead: whoever is the last in one has to take it down before it is dead itself."""
     with ExitStack() as held:
         for pid in pids:
             for name in _NAMESPACES:
