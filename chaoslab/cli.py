@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import sys
 import traceback
@@ -63,6 +65,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `chaoslab` program. Every error that we know of ends as one plain message and its exit code."""
+    atexit.register(gc.freeze)  # a last look for garbage, at the exit, would take longer than all the rest of it
     try:
         status = cli.main(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except click.exceptions.Abort:

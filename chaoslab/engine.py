@@ -42,6 +42,7 @@ HEAL_TIMEOUT_S = 60.0
 HASTY_HEAL_TIMEOUT_S = 10.0  # when the run ends early, healing must not keep a person waiting
 VERIFY_TIMEOUT_S = 30.0
 TICK_S = 0.1
+_SHORT_TICK_S = 0.02  # while something is under way that the run waits for
 _BRING_ABOUT_EVERY_S = 3.0
 _LOOK_EVERY_S = 0.5
 
@@ -369,7 +370,7 @@ class Engine:
 
     def _until_done(self, future: Future[T]) -> Steps[T]:
         while not future.done():
-            yield from self._tick()
+            yield from self._tick(_SHORT_TICK_S)
         return future.result()
 
     def _finish_work(self) -> Steps[None]:
