@@ -68,6 +68,7 @@ class EmbeddedStack:
         self._asking = threading.Lock()
         self._connected: set[str] = set()  # proxies and fronts that the relay has
         self._down = False
+        self._starting = threading.Lock()  # nothing starts behind the back of whoever takes the stack down
 
     @property
     def topology(self) -> Topology:
@@ -109,7 +110,8 @@ class EmbeddedStack:
 
     def down(self) -> list[str]:
         """Kill everything that carries the run's mark, and remove the run's data."""
-        self._down = True
+        with self._starting:
+            self._down = True
         left = self._end_processes()
         self._ports.release()
         shutil.rmtree(self._data, ignore_errors=True)
@@ -133,7 +135,9 @@ class EmbeddedStack:
     def _start_relay(self, deadline: Deadline) -> None:
         api = Address(LOOPBACK, self._ports.take())
         command = [sys.executable, "-m", "chaoslab.links.relay", "--api", str(api), "--run", self._run_id]
-        self._relay = process.spawn(command, log=self._logs / "relay.log", env=self._own_environment("relay"))
+        with self._starting:
+            self._check_wanted()
+            self._relay = process.spawn(command, log=self._logs / "relay.log", env=self._own_environment("relay"))
         links = RelayLinks(str(api))
         wait_until("the relay", lambda: self._relay_answers(links), deadline, poll_s=0.02, explain=self._relay_log)
         self._connect(links)
@@ -329,11 +333,12 @@ class EmbeddedStack:
         return [pid for pid, mark in process.tagged(REPLICA, f"{self._run_id}/").items() if mark in wanted]
 
     def _spawn(self, name: str) -> None:
-        self._check_wanted()
         launch = self._launches[name]
-        self._children[name] = process.spawn(
-            launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd, niceness=process.GIVES_WAY
-        )
+        with self._starting:
+            self._check_wanted()
+            self._children[name] = process.spawn(
+                launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd, niceness=process.GIVES_WAY
+            )
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
