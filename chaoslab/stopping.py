@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chaoslab import process, registry
 from chaoslab.clock import SYSTEM, Deadline
+from chaoslab.kill import kill
 from chaoslab.registry import Entry
 from chaoslab.undo import undo
 
@@ -33,7 +34,7 @@ def _end(entry: Entry, living: bool, deadline: Deadline) -> tuple[str, list[str]
         SYSTEM.sleep(_POLL_S)
     forced = registry.alive(entry.run_id)
     if forced:
-        process.kill([entry.pid], Deadline.after(5.0))
+        kill([entry.pid], Deadline.after(5.0))
     left = heal(entry)
     how = "did not end, and was killed" if forced else "ended" if living else "had ended before"
     return f"{name} {how}; {'left: ' + ', '.join(left) if left else 'nothing of it is left'}", left

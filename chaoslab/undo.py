@@ -20,6 +20,7 @@ import msgspec
 from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault
+from chaoslab.kill import kill
 
 _DEATHS_S = 5.0
 _NAMED_MAX = 3  # processes that are named when they were killed; of the others the number is enough
@@ -194,7 +195,7 @@ def _end_processes(key: str, value: str, tell: Tell) -> list[str]:
         if deadline.passed:
             return [f"process {pid}" for pid in pids]
         killed |= {one.pid: process.name_of(one) for one in found}
-        process.kill(pids, Deadline.after(1.0))
+        kill(pids, Deadline.after(1.0))
     if killed:
         more = f", and {len(killed) - _NAMED_MAX} more" if len(killed) > _NAMED_MAX else ""
         tell(f"killed {', '.join([*killed.values()][:_NAMED_MAX])}{more}")

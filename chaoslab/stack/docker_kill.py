@@ -15,6 +15,7 @@ from pathlib import Path
 from chaoslab import process
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import StackError
+from chaoslab.kill import kill
 from chaoslab.stack.protocol import KillReport
 
 _DEATHS_S = 5.0
@@ -39,7 +40,7 @@ def kill_all(
         victims = process.families(pids.values())
         with _namespaces_kept(pids.values()):
             _leave_their_share(victims)
-            killed = process.kill(victims, Deadline.after(_DEATHS_S, clock), thaw)
+            killed = kill(victims, Deadline.after(_DEATHS_S, clock), thaw)
         if killed.survivors:
             raise StackError(f"processes {sorted(killed.survivors)} survive SIGKILL")
         return KillReport(targets=len(pids), skew_ms=killed.skew_ms, means="pids", signals_ms=killed.signals_ms)

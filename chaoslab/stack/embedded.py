@@ -22,6 +22,7 @@ from pathlib import Path
 from chaoslab import process
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
 from chaoslab.errors import EnvironmentFault, LinkError, NotReady, StackError
+from chaoslab.kill import kill
 from chaoslab.links.relay_links import RelayLinks
 from chaoslab.spec.compose import ComposeFile
 from chaoslab.spec.model import OUTSIDE
@@ -120,7 +121,7 @@ class EmbeddedStack:
     def _end_processes(self) -> list[str]:
         deadline = Deadline.after(_KILL_TIMEOUT_S, self._clock)
         while pids := [found.pid for found in process.marked(RUN, self._run_id)]:
-            process.kill(pids, Deadline.after(1.0, self._clock))
+            kill(pids, Deadline.after(1.0, self._clock))
             if deadline.passed:
                 return [f"process {pid}" for pid in pids]
         self._throttles.lift_all()
@@ -247,9 +248,9 @@ class EmbeddedStack:
 
     def kill(self, replicas: Sequence[str]) -> KillReport:
         """SIGKILL every process of these replicas at once, then again whatever was being born meanwhile."""
-        killed = process.kill(self._pids(replicas), Deadline.after(_KILL_TIMEOUT_S, self._clock))
+        killed = kill(self._pids(replicas), Deadline.after(_KILL_TIMEOUT_S, self._clock))
         while late := self._pids(replicas):
-            again = process.kill(late, Deadline.after(_KILL_TIMEOUT_S, self._clock))
+            again = kill(late, Deadline.after(_KILL_TIMEOUT_S, self._clock))
             if not again.deaths_ns:
                 raise StackError(f"processes {late} of {', '.join(replicas)} survive SIGKILL")
             killed = killed.and_then(again)

@@ -12,6 +12,7 @@ import pytest
 
 from chaoslab import process
 from chaoslab.clock import Deadline
+from chaoslab.kill import kill
 from chaoslab.stack.docker_kill import is_here, kill_all, kill_by_api
 
 FAMILY = """
@@ -41,7 +42,7 @@ def test_all_die_and_each_death_is_seen(families):
     """As many instants as processes, and nothing of them runs afterwards."""
     everyone = [*families, *(child.pid for pid in families for child in psutil.Process(pid).children())]
     began = time.monotonic_ns()
-    killed = process.kill(everyone, Deadline.after(5.0))
+    killed = kill(everyone, Deadline.after(5.0))
     assert set(killed.deaths_ns) == set(everyone)
     assert len(everyone) == 6
     assert all(began <= death <= time.monotonic_ns() for death in killed.deaths_ns.values())
@@ -53,7 +54,7 @@ def test_all_die_and_each_death_is_seen(families):
 def test_whoever_kills_is_as_urgent_as_before(families):
     """Known bad: a harness that stays in real time after a kill keeps everybody else from the processor."""
     before = os.sched_getscheduler(0), os.nice(0)
-    process.kill(families, Deadline.after(5.0))
+    kill(families, Deadline.after(5.0))
     assert (os.sched_getscheduler(0), os.nice(0)) == before
 
 
@@ -69,18 +70,18 @@ def test_killing_the_dead_is_no_error():
     """A process that went by itself is left out."""
     gone = subprocess.Popen(["true"])
     gone.wait()
-    killed = process.kill([gone.pid], Deadline.after(5.0))
+    killed = kill([gone.pid], Deadline.after(5.0))
     assert (killed.deaths_ns, killed.survivors, killed.skew_ms) == ({}, frozenset(), 0.0)
 
 
 def test_the_frozen_are_thawed_once_they_are_signalled(families):
     """Beside the watching, so that they can die at all; what goes wrong with it is told."""
     called = []
-    killed = process.kill(families, Deadline.after(5.0), then=lambda: called.append(1))
+    killed = kill(families, Deadline.after(5.0), then=lambda: called.append(1))
     assert set(killed.deaths_ns) == set(families)
     assert called == [1]
     with pytest.raises(ZeroDivisionError):
-        process.kill([], Deadline.after(5.0), then=lambda: 1 / 0)
+        kill([], Deadline.after(5.0), then=lambda: 1 / 0)
 
 
 def test_a_pid_of_another_machine_is_not_signalled():

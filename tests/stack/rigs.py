@@ -19,6 +19,7 @@ from mini_stack import MINI
 
 from chaoslab import process
 from chaoslab.clock import Deadline, wait_until
+from chaoslab.kill import kill
 from chaoslab.spec.compose import ComposeFile, load_stack
 from chaoslab.spec.model import OUTSIDE
 from chaoslab.stack.compose import ComposeStack
@@ -140,7 +141,7 @@ def embedded_rig() -> Iterator[Rig]:
 
     def end_relay() -> None:
         assert stack._relay is not None
-        process.kill([stack._relay.pid], Deadline.after(5))
+        kill([stack._relay.pid], Deadline.after(5))
 
     def start_relay() -> None:
         assert stack._relay is not None
