@@ -216,8 +216,19 @@ class Containers:
             others = [(one["Id"], name) for one in found for name in sorted(one["NetworkSettings"]["Networks"])[1:]]
             self.at_once(_unless_refused, [partial(leave, container, network) for container, network in others])
 
+    def _called_from_outside(self) -> list[str]:
+        """Containers, without the WAN's, that publish a port: with them go most of the connections that the machine knows of.
+
+        For each end of a container the engine looks through them all.
+        """
+        with engine_errors("listing containers"):
+            found = self._api.containers(filters=self._ours())
+        publishing = [one for one in found if any("PublicPort" in port for port in one["Ports"])]
+        return [one["Id"] for one in publishing if one["Labels"].get(ROLE) != "wan"]
+
     def end_all(self, clock: Clock) -> None:
         """SIGKILL everything, so that removing it has the machine to itself. Raises StackError when something survives."""
+        self.at_once(self.remove, self._called_from_outside())
         everyone = self.seen()
         self.kill_at_once([one.replica for one in everyone if one.role != "wan"], clock)
         self.keep_one_network()  # of the WAN, while the engine is busy with the ends of the others
