@@ -1,8 +1,10 @@
-"""What a run would do, in words: resolved targets and times, for `--dry-run`. Pure."""
+"""What a run would do: resolved targets and times, for `--dry-run`. Pure."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from chaoslab.schedule import end_of, schedule
 from chaoslab.spec.load import Loaded
@@ -43,6 +45,28 @@ def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None, foreign:
         yield f"  objective {service}: {_objectives_in_words(wanted)}"
 
 
+def describe_as_data(loaded: Loaded, runtime: str, why: str) -> dict[str, Any]:
+    """The same plan for machines; times are seconds from the end of the steady state."""
+    experiment, topology = loaded.experiment, loaded.compose.topology()
+    objectives = objectives_for(experiment, loaded.compose.spec)
+    by_id = {fault.id: fault for fault in experiment.timeline}
+    timeline = [
+        {"at_s": action.at_s, "verb": action.verb, "id": fault.id, "fault": fault.fault, "target": fault.target}
+        | {"replicas": _replicas_hit(fault, topology), "with": dict(_said_of(fault))}
+        for action in schedule(experiment.timeline, list(objectives.values()))
+        for fault in [by_id[action.fault_id]]
+    ]
+    return {
+        "experiment": experiment.name,
+        "runtime": runtime,
+        "why": why,
+        "places": {place: [replica.name for replica in topology.in_site(place)] for place in topology.places},
+        "timeline": timeline,
+        "failback_at_s": end_of(experiment.timeline, list(objectives.values())),
+        "objectives": {name: _thresholds(wanted) | {"unaffected": wanted.unaffected} for name, wanted in objectives.items()},
+    }
+
+
 def _commands(loaded: Loaded) -> Iterator[tuple[str, str]]:
     """What each replica runs as a process, as written."""
     for name, service in loaded.compose.services.items():
@@ -52,13 +76,29 @@ def _commands(loaded: Loaded) -> Iterator[tuple[str, str]]:
 
 
 def _fault_in_words(fault: FaultBase, topology: Topology) -> str:
+    hit = _replicas_hit(fault, topology)
+    names = f" [{', '.join(hit)}]" if hit else ""
+    said = ((key, shlex.join(value) if isinstance(value, list) else value) for key, value in _said_of(fault))
+    return f"{fault.id}: {fault.fault} {fault.target}{names}{''.join(f'; {key} {value}' for key, value in said)}"
+
+
+def _replicas_hit(fault: FaultBase, topology: Topology) -> list[str]:
     site, service = getattr(fault, "site", None), getattr(fault, "service", None)
     hit = topology.of_service(service, site) if service is not None else topology.in_site(site or "")
-    names = f" [{', '.join(replica.name for replica in hit)}]" if hit else ""
-    return f"{fault.id}: {fault.fault} {fault.target}{names}"
+    return [replica.name for replica in hit]
+
+
+def _said_of(fault: FaultBase) -> Iterator[tuple[str, Any]]:
+    """What is particular to this fault, as it is written in a spec; its name, target and times are told elsewhere."""
+    elsewhere = {"id", "at", "heal_after", "fault", *fault.target_fields}
+    yield from fault.model_dump(mode="json", by_alias=True, exclude=elsewhere, exclude_none=True, exclude_defaults=True).items()
 
 
 def _objectives_in_words(wanted: Objectives) -> str:
-    said = {"rto": wanted.rto, "rpo": wanted.rpo, "failback": wanted.failback, "availability": wanted.availability}
-    words = [f"{name} {threshold}" for name, threshold in said.items() if threshold is not None]
+    words = [f"{name} {threshold}" for name, threshold in _thresholds(wanted).items()]
     return ", ".join(words + (["unaffected"] if wanted.unaffected else [])) or "none"
+
+
+def _thresholds(wanted: Objectives) -> dict[str, str]:
+    said = {"rto": wanted.rto, "rpo": wanted.rpo, "failback": wanted.failback, "availability": wanted.availability}
+    return {name: str(threshold) for name, threshold in said.items() if threshold is not None}

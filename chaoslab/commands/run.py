@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--allow-exec", is_flag=True, help="Let `exec` faults of a spec run that is not this project's own.")
 @click.option("--allow-remote", is_flag=True, help="Let the compose runtime use a Docker Engine on another machine.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved targets and times; start nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print nothing but the result, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but the result, or the plan, as JSON.")
 def run_command(
     experiment: str,
     runtime: str,
@@ -73,12 +74,12 @@ def run_command(
     runtime, why = pick_runtime(runtime, loaded, allow_remote=allow_remote)
     require_possible(loaded, runtime)
     if dry_run:
-        from chaoslab.plan import describe
+        from chaoslab.plan import describe, describe_as_data
         from chaoslab.trust import foreign_commands, is_own
 
         here = Path.cwd()
         plan = describe(loaded, runtime, why, foreign_commands(loaded, here), foreign=not is_own(loaded.file, here))
-        click.echo(mask_shapes(plan))
+        click.echo(mask_shapes(json.dumps(describe_as_data(loaded, runtime, why)) if as_json else plan))
         return ExitCode.PASS
     from chaoslab.host import git_state, host_facts
     from chaoslab.runner import Options

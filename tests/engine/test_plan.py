@@ -1,0 +1,38 @@
+"""What `--dry-run` tells: everything that a fault would do, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chaoslab.plan import describe, describe_as_data
+from chaoslab.spec.load import load_experiment
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("gray-link", {"timeline.0.latency": "90ms"}, "link.degrade pangyo anyang; latency 0.09s; jitter 0.02s"),
+        ("idc-fire", {"timeline.0.disks": "destroy"}, "partner-pangyo]; disks destroy"),
+        ("idc-fire", {}, "partner-pangyo]\n"),
+    ],
+)
+def test_a_fault_is_told_with_all_that_is_particular_to_it(name: str, overrides: dict[str, str], said: str) -> None:
+    """As it is written in a spec; what was left as it is by itself is not told."""
+    loaded = load_experiment(EXPERIMENTS / f"{name}.yaml", overrides)
+    assert said in describe(loaded, "embedded", "asked for")
+
+
+def test_machines_are_told_the_same() -> None:
+    """Times in order, targets resolved, thresholds as they read."""
+    plan = describe_as_data(load_experiment(EXPERIMENTS / "gray-link.yaml", {}), "embedded", "asked for")
+    assert json.loads(json.dumps(plan)) == plan
+    assert [(step["at_s"], step["verb"], step["with"]["latency"]) for step in plan["timeline"]] == [
+        (0.0, "inject", "0.08s"),
+        (30.0, "heal", "0.08s"),
+    ]
+    assert plan["objectives"]["partner"]["availability"] == "> 99%"
