@@ -33,6 +33,7 @@ BYTES_MAX = 2 * 1024**3
 _CHUNK = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]{0,99}/){0,4}[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _AS_WRITTEN = ("experiment.yaml", "history.jsonl", "result.json", "report.html", "junit.xml")  # masked when they were written
 
 
@@ -68,8 +69,9 @@ def pack(run: RunFolder, target: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="chaoslab-pack-") as name:
         staged = Path(name)
         files = {str(path.relative_to(run.path)): _staged(path, run.path, staged) for path in _files_of(run.path, kept=kept)}
-        write_whole(staged / MANIFEST, _encode(_manifest(run, files)))
-        _write_archive(staged, [*files, MANIFEST], target)
+        manifest = _manifest(run, files)
+        write_whole(staged / MANIFEST, _encode(manifest))
+        _write_archive(staged, [*files, MANIFEST], target, top=_NOT_IN_NAMES.sub("-", manifest.run))
     return _sha256(target)
 
 
@@ -118,14 +120,15 @@ def _encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
 
 
-def _write_archive(folder: Path, names: list[str], target: Path) -> None:
+def _write_archive(folder: Path, names: list[str], target: Path, *, top: str) -> None:
+    """All below one folder, `top`, so that whoever unpacks it by hand has it in one place."""
     with (
         private_writer(target) as sink,
         gzip.GzipFile(filename="", mode="wb", fileobj=sink, mtime=0) as squeezed,
         tarfile.open(fileobj=squeezed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
     ):
         for name in sorted(names):
-            entry = tarfile.TarInfo(name)
+            entry = tarfile.TarInfo(f"{top}/{name}")
             entry.size, entry.mode = (folder / name).stat().st_size, 0o600
             with (folder / name).open("rb") as source:
                 archive.addfile(entry, source)
@@ -144,8 +147,15 @@ def unpacked(archive: Path) -> Iterator[RunFolder]:
                 _extract(tar, folder)
         except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as broken:
             raise ChaoslabError(f"{archive} is no bundle of a run, or it was cut short: {broken}") from broken
-        check(folder)
-        yield RunFolder(folder)
+        top = _top_of(folder)
+        check(top)
+        yield RunFolder(top)
+
+
+def _top_of(folder: Path) -> Path:
+    """Where the run is in what was unpacked; a bundle that somebody made by hand may have no folder around it."""
+    found = [*folder.iterdir()]
+    return found[0] if len(found) == 1 and found[0].is_dir() else folder
 
 
 def check(folder: Path) -> Manifest:

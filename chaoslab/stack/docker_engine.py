@@ -22,6 +22,7 @@ LOOPBACK = "127.0.0.1"
 _LOCAL_HOSTS = (LOOPBACK, "localhost", "::1")
 _CHOICES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")  # which engine it is
 _API_TIMEOUT_S = 60
+_FIRST_ANSWER_S = 10  # what listens there may be no engine at all
 _CURE_ENGINE = "start Docker (Debian, as root: .ci/docker-up), or use --runtime embedded"
 _CURE_PORT = "run it again: another program took the port while the stack was coming up"
 _CURES = {
@@ -64,8 +65,9 @@ def connect(*, allow_remote: bool = False) -> Engine:
             cure="say --allow-remote if that is meant, or unset DOCKER_HOST and `docker context use default`",
         )
     try:
-        client = docker.DockerClient(base_url=url, tls=tls or False, timeout=_API_TIMEOUT_S, max_pool_size=32)
+        client = docker.DockerClient(base_url=url, tls=tls or False, timeout=_FIRST_ANSWER_S, max_pool_size=32)
         version = str(client.version()["Version"])
+        client.api.timeout = _API_TIMEOUT_S
     except (DockerException, requests.RequestException, ValueError, OverflowError) as broken:
         raise EnvironmentFault(f"no Docker engine answers at {url}: {broken}", cure=_CURE_ENGINE) from broken
     host = (urlsplit(url).hostname or LOOPBACK) if remote else LOOPBACK

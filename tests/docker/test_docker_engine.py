@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 import pytest
@@ -41,6 +42,15 @@ def test_no_engine_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(EnvironmentFault, match=r"no Docker engine answers[\s\S]*cure: ") as raised:
         connect()
     assert raised.value.exit_code == 5
+
+
+def test_who_takes_a_call_and_never_answers_is_no_engine(monkeypatch: pytest.MonkeyPatch):
+    """Known bad: it held up a run on `auto`, which needs no engine, for a minute."""
+    monkeypatch.setattr("chaoslab.stack.docker_engine._FIRST_ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{mute.getsockname()[1]}")
+        with pytest.raises(EnvironmentFault, match=r"no Docker engine answers[\s\S]*cure: "):
+            connect()
 
 
 @pytest.mark.parametrize(

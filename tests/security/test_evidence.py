@@ -71,6 +71,20 @@ def test_the_same_run_gives_the_same_bytes(run: RunFolder, tmp_path: Path) -> No
     assert (tmp_path / "one.tar.gz").stat().st_mode & 0o777 == 0o600
 
 
+def test_whoever_unpacks_it_by_hand_gets_one_folder(run: RunFolder, tmp_path: Path) -> None:
+    """Named after the run; a bundle without a folder around it reads as well."""
+    pack(run, tmp_path / "b.tar.gz")
+    with tarfile.open(tmp_path / "b.tar.gz") as bundle:
+        bundle.extractall(tmp_path / "here", filter="data")
+    (folder,) = (tmp_path / "here").iterdir()
+    assert folder.name == run.name.replace("/", "-")
+    with tarfile.open(tmp_path / "flat.tar.gz", "w:gz", format=tarfile.USTAR_FORMAT) as flat:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            flat.add(file, str(file.relative_to(folder)))
+    with unpacked(tmp_path / "flat.tar.gz") as copy:
+        assert copy.read_rows() == run.read_rows()
+
+
 def test_a_run_that_was_not_judged_is_not_packed(run: RunFolder, tmp_path: Path) -> None:
     """Its logs may hold anything."""
     run.result.unlink()
