@@ -16,8 +16,6 @@ import asyncpg
 CONNECT_S = 2.0  # several round trips: over a slow link more than any request would wait
 CONNECTIONS = 16
 WARM = 3  # of these, open before a node that came back is used
-SPARE = 1  # idle ones that are kept in any case; the others go when
-CALM_S = 2.0  # passed without a request that had to wait: each is a process in the database
 
 Row = Any  # asyncpg.Record, which has no types
 
@@ -75,7 +73,6 @@ class Pool:
         self._login = {"host": host, "port": int(port), "user": user, "password": password, "database": database}
         self._idle: asyncio.LifoQueue[Any] = asyncio.LifoQueue()
         self._used = 0
-        self._short_s = 0.0  # when one was last missed, by the loop's clock
         self._opening: set[asyncio.Task[None]] = set()
 
     async def open_one(self) -> Any:
@@ -99,13 +96,7 @@ class Pool:
         finally:
             self._used -= 1
             if not connection.is_closed():
-                self._give_back(connection)
-
-    def _give_back(self, connection: Any) -> None:
-        if self._idle.qsize() >= SPARE and asyncio.get_running_loop().time() - self._short_s > CALM_S:
-            connection.terminate()
-        else:
-            self._idle.put_nowait(connection)
+                self._idle.put_nowait(connection)
 
     async def _take(self, take_s: float) -> Any:
         try:
@@ -120,7 +111,6 @@ class Pool:
             raise NotTried("no connection was free in time") from None
 
     def _open_more(self) -> None:
-        self._short_s = asyncio.get_running_loop().time()
         if self._used + len(self._opening) < CONNECTIONS:
             task = asyncio.create_task(self._open_into_pool())
             task.add_done_callback(_observe)
