@@ -99,6 +99,15 @@ class DockerLinks:
             self._hold(self._wanted - set(flows), about)
             self._each_name([*(wan.name for wan in about), *self._gates], self._end_pending_calls)
 
+    def redial(self) -> None:
+        """End the calls that wait for somebody who was away, and is back at once for whoever dials now; see `lift`.
+
+        What a fence holds goes on waiting.
+        """
+        with self._lock:
+            open_ = [wan.name for wan in self._wans() if not self._wanted & {wan.flow, wan.back}]
+            self._each_name([*open_, *(() if self._wanted else self._gates)], self._end_pending_calls)
+
     def fenced(self) -> frozenset[Flow]:
         """What is held now, read back: a flow counts when every namespace that it passes holds it."""
         held = dict(self._each(self._wans(), self._held))

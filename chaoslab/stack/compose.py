@@ -232,8 +232,12 @@ class ComposeStack:
         return report
 
     def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
-        """Start what is dead of these and wait until all are healthy; health checks run inside each container."""
+        """Start what is dead of these and wait until all are healthy; health checks run inside each container.
+
+        Calls that were made while they were dead end then: nobody refused them, so they would wait for their next SYN.
+        """
         self._watch.start([self._topology.replica(name) for name in self._named(replicas)], deadline)
+        self._docker_links.redial()
 
     def pause(self, replicas: Sequence[str]) -> None:
         """Freeze every process of these replicas."""

@@ -65,6 +65,14 @@ def test_a_controller_that_burns_with_the_site_is_found_on_compose_too(tmp_path:
     assert selftest(tmp_path, "controller-in-fire", "compose")["outcome"] == "as expected"
 
 
+@pytest.mark.docker
+@pytest.mark.usefixtures("engine")
+def test_login_that_was_killed_everywhere_comes_back_on_compose(tmp_path: Path) -> None:
+    """Known bad: calls to containers that were gone held up, in Toxiproxy, all that came after their return."""
+    ran = told(tmp_path, "auth-down", "compose")
+    assert (ran.code, ran.result["verdict"]) == (0, "pass"), ran.out[-6000:]
+
+
 def test_the_known_bad_are_all_there() -> None:
     """The design's catalogue of them, and nothing that was renamed out of the test above."""
     catalogue = "ack-before-persist async-commit auth-single-site controller-in-fire double-apply no-failover"

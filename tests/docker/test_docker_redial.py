@@ -1,0 +1,52 @@
+"""Calls that were made while somebody was away are ended when he is back. Needs no engine."""
+
+from __future__ import annotations
+
+import re
+
+from chaoslab.links.docker_links import Crossing, DockerLinks
+from chaoslab.spec.model import OUTSIDE, StackSpec
+from chaoslab.stack.topology import Flow, Replica, Topology, places_of
+from chaoslab.stack.wan import Network, Reach, plan_wans
+
+
+class Spoken:
+    """Namespaces that keep the rules they were given, and remember whose pending calls were ended."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, str] = {}
+        self.ended: list[str] = []
+
+    def say(self, name: str, script: str) -> str:
+        if "ss -K" in script:
+            self.ended.append(name)
+        elif given := re.match(r"printf %s '(.*?)' \|", script, re.DOTALL):
+            self.rules[name] = given[1]
+        return self.rules.get(name, "")
+
+
+def links_of(spoken: Spoken) -> DockerLinks:
+    replicas = (Replica("a", "a", "east", (80,)), Replica("b", "b", "west", (80,)), Replica("entry", "entry", OUTSIDE, (80,)))
+    places = places_of(replicas)
+    networks = {place: Network(f"p_{place}", f"10.0.{n}.0/24", f"10.0.{n}.1") for n, place in enumerate(places)}
+    reach = Reach({one.name: one.ports for one in replicas}, {one.name: (one.name,) for one in replicas}, networks)
+    topology = Topology("p", replicas, StackSpec(sites=["east", "west"], entry="entry:80"), places)
+    crossings = [Crossing(wan, "127.0.0.1:1") for wan in plan_wans(topology, reach)]
+    return DockerLinks(crossings, reach, None, spoken, ["gate-east", "gate-west"])  # type: ignore[arg-type]
+
+
+def test_every_call_that_waits_is_ended() -> None:
+    """Known bad: Toxiproxy dials one after the other, so all later calls wait behind one that nobody refused."""
+    spoken = Spoken()
+    links_of(spoken).redial()
+    assert {"wan-outside-east", "wan-outside-west", "wan-east-west", "gate-east", "gate-west"} <= {*spoken.ended}
+
+
+def test_what_a_fence_holds_goes_on_waiting() -> None:
+    """Known bad: its callers would see the end of their calls, as if somebody had answered."""
+    spoken = Spoken()
+    links = links_of(spoken)
+    links.fence([Flow("east", "west"), Flow("west", "east")])
+    links.redial()
+    assert spoken.ended
+    assert not {"wan-east-west", "wan-west-east", "gate-east", "gate-west"} & {*spoken.ended}
