@@ -58,7 +58,11 @@ def resident_mb(processes: list[psutil.Process]) -> float:
 
 def main(experiment: str) -> None:
     """Run it once and print the figures beside what is asked of them."""
-    folder = Path(tempfile.mkdtemp(prefix="chaoslab-bench-"))
+    with tempfile.TemporaryDirectory(prefix="chaoslab-bench-") as folder:
+        measure(experiment, Path(folder))
+
+
+def measure(experiment: str, folder: Path) -> None:
     began = time.monotonic()
     command = [
         sys.executable,
@@ -93,6 +97,8 @@ def main(experiment: str) -> None:
     ]
     for name, value, target in rows:
         print(f"{name:<34} {value:>16}   {f'at most {target}' if target[:1].isdigit() else target}")
+    for reason in result["reasons"]:
+        print(reason)
 
 
 if __name__ == "__main__":
