@@ -163,9 +163,10 @@ def test_a_run_keeps_its_secrets_and_can_be_judged_without_them(tmp_path: Path) 
     with tarfile.open(away / "b.tar.gz") as archive:
         archive.extractall(away / "open", filter="data")
     assert holding(away / "open") == []
-    assert analyze(away, "open") == (told, code)
-    (away / "open/history.jsonl").write_text((away / "open/history.jsonl").read_text().replace('"good":false', '"good":true'))
-    assert analyze(away, "open")[1] == 5
+    (opened,) = (away / "open").iterdir()
+    assert analyze(away, str(opened)) == (told, code)
+    (opened / "history.jsonl").write_text((opened / "history.jsonl").read_text().replace('"good":false', '"good":true'))
+    assert analyze(away, str(opened))[1] == 5
 
 
 def analyze(folder: Path, bundle: str) -> tuple[str, int]:
