@@ -45,7 +45,9 @@ def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None, foreign:
         yield f"  objective {service}: {_objectives_in_words(wanted)}"
 
 
-def describe_as_data(loaded: Loaded, runtime: str, why: str) -> dict[str, Any]:
+def describe_as_data(
+    loaded: Loaded, runtime: str, why: str, warning: str | None = None, *, foreign: bool = False
+) -> dict[str, Any]:
     """The same plan for machines; times are seconds from the end of the steady state."""
     experiment, topology = loaded.experiment, loaded.compose.topology()
     objectives = objectives_for(experiment, loaded.compose.spec)
@@ -60,6 +62,8 @@ def describe_as_data(loaded: Loaded, runtime: str, why: str) -> dict[str, Any]:
         "experiment": experiment.name,
         "runtime": runtime,
         "why": why,
+        "warning": warning,
+        "starts": dict(_commands(loaded)) if foreign else {},
         "places": {place: [replica.name for replica in topology.in_site(place)] for place in topology.places},
         "timeline": timeline,
         "failback_at_s": end_of(experiment.timeline, list(objectives.values())),

@@ -78,8 +78,12 @@ def run_command(
         from chaoslab.trust import foreign_commands, is_own
 
         here = Path.cwd()
-        plan = describe(loaded, runtime, why, foreign_commands(loaded, here), foreign=not is_own(loaded.file, here))
-        click.echo(mask_shapes(json.dumps(describe_as_data(loaded, runtime, why)) if as_json else plan))
+        warning, foreign = foreign_commands(loaded, here), not is_own(loaded.file, here)
+        if as_json:
+            plan = json.dumps(describe_as_data(loaded, runtime, why, warning, foreign=foreign))
+        else:
+            plan = describe(loaded, runtime, why, warning, foreign=foreign)
+        click.echo(mask_shapes(plan))
         return ExitCode.PASS
     from chaoslab.host import git_state, host_facts
     from chaoslab.runner import Options

@@ -223,7 +223,7 @@ class Containers:
         """
         with engine_errors("listing containers"):
             found = self._api.containers(filters=self._ours())
-        publishing = [one for one in found if any("PublicPort" in port for port in one["Ports"])]
+        publishing = [one for one in found if any("PublicPort" in port for port in one["Ports"] or ())]
         return [one["Id"] for one in publishing if one["Labels"].get(ROLE) != "wan"]
 
     def end_all(self, clock: Clock) -> None:

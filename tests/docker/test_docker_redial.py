@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from chaoslab.links.docker_links import Crossing, DockerLinks
 from chaoslab.spec.model import OUTSIDE, StackSpec
@@ -16,6 +17,9 @@ class Spoken:
     def __init__(self) -> None:
         self.rules: dict[str, str] = {}
         self.ended: list[str] = []
+
+    def began(self, containers: Iterable[str]) -> dict[str, str]:
+        return dict.fromkeys(containers, "once")
 
     def say(self, name: str, script: str) -> str:
         if "ss -K" in script:
@@ -32,7 +36,7 @@ def links_of(spoken: Spoken) -> DockerLinks:
     reach = Reach({one.name: one.ports for one in replicas}, {one.name: (one.name,) for one in replicas}, networks)
     topology = Topology("p", replicas, StackSpec(sites=["east", "west"], entry="entry:80"), places)
     crossings = [Crossing(wan, "127.0.0.1:1") for wan in plan_wans(topology, reach)]
-    return DockerLinks(crossings, reach, None, spoken, ["gate-east", "gate-west"])  # type: ignore[arg-type]
+    return DockerLinks(crossings, reach, spoken, spoken, ["gate-east", "gate-west"])
 
 
 def test_every_call_that_waits_is_ended() -> None:

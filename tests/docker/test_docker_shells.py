@@ -7,13 +7,13 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from chaoslab.clock import Deadline, wait_until
 from chaoslab.errors import StackError
 from chaoslab.stack.docker_shells import Shells
 
@@ -134,7 +134,6 @@ def test_closed_while_one_speaks(shells: Shells, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     with ThreadPoolExecutor() as pool:
         said = pool.submit(shells.say, "wan", f"test -e {begun} && echo again || {{ touch {begun}; sleep 30; }}")
-        while not begun.exists():
-            time.sleep(0.01)
+        wait_until("the script", lambda: (begun.exists(), None), Deadline.after(10), poll_s=0.01)
         shells.close()
         assert said.result(timeout=10) == "again\n"

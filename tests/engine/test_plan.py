@@ -36,3 +36,12 @@ def test_machines_are_told_the_same() -> None:
         (30.0, "heal", "0.08s"),
     ]
     assert plan["objectives"]["partner"]["availability"] == "> 99%"
+
+
+def test_machines_are_told_what_a_strangers_stack_would_start() -> None:
+    """Known bad: the commands of somebody else's stack, and why they need permission, were for people alone."""
+    loaded = load_experiment(EXPERIMENTS / "gray-link.yaml", {})
+    plan = describe_as_data(loaded, "embedded", "asked for", "it has commands of its own", foreign=True)
+    assert plan["warning"] == "it has commands of its own"
+    assert plan["starts"].keys() == {replica.name for replica in loaded.compose.replicas}
+    assert describe_as_data(loaded, "embedded", "asked for")["starts"] == {}
