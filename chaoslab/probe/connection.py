@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import ssl
+import struct
 from typing import Final, NamedTuple
 
 import httptools
@@ -19,6 +20,7 @@ from chaoslab.clock import Clock
 
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 _RECEIVE_BYTES: Final = 65536
+_FORGET: Final = struct.pack("ii", 1, 0)  # SO_LINGER for no time: closing leaves nothing behind
 _LATER: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -36,14 +38,21 @@ class Reply(NamedTuple):
 
 
 class Connection:
-    """Carries one exchange at a time."""
+    """Carries one exchange at a time.
 
-    def __init__(self, sock: socket.socket, clock: Clock) -> None:
-        self._sock, self._clock = sock, clock
+    On the loopback, where no packet of an old connection can be late, one whose answer was read is forgotten when it is
+    closed: for two minutes the kernel would go on tracking each of thousands, and Docker reads them all at every end of a
+    container. One that is given up ends as any caller's does.
+    """
+
+    def __init__(self, sock: socket.socket, clock: Clock, *, near: bool = False) -> None:
+        """`near`: over the loopback."""
+        self._sock, self._clock, self._near = sock, clock, near
         self._loop = asyncio.get_running_loop()
         self._answer = _AnswerParser()
         self._waiting: asyncio.Future[Reply] | None = None
         self._unsent = b""
+        self._answered = False
         self.closed = False
         self.idle_since_ns = 0
         self._fd = sock.fileno()  # the loop prints a socket object at each registration, which costs more than the rest
@@ -55,7 +64,7 @@ class Connection:
             raise Cut("closed by the peer")
         self._waiting = self._loop.create_future()
         self._answer.expect(head=head)
-        self._unsent = request
+        self._unsent, self._answered = request, False
         self._push()
         return await self._waiting
 
@@ -66,6 +75,8 @@ class Connection:
             self._loop.remove_reader(self._fd)
             if self._unsent:
                 self._loop.remove_writer(self._fd)
+            if self._near and self._answered:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET)
             self._sock.close()
 
     def _push(self) -> None:
@@ -100,6 +111,7 @@ class Connection:
         done = self._answer.feed(data) if data else self._answer.end()
         if done:
             waiting, self._waiting = self._waiting, None
+            self._answered = True
             answer = self._answer
             if not waiting.done():
                 waiting.set_result(Reply(answer.status, answer.body, self._clock.now_ns(), answer.reusable))

@@ -52,6 +52,11 @@ class Resolver:
         self._stamp_ns = self._clock.now_ns()
 
 
+def is_loopback(address: str) -> bool:
+    """Whether a numeric address is this machine's own."""
+    return ipaddress.ip_address(address).is_loopback
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -14,7 +14,7 @@ from typing import Final
 from chaoslab.clock import NS_PER_S, Clock
 from chaoslab.probe.connection import Connection, Reply, connect
 from chaoslab.probe.endpoint import Endpoint
-from chaoslab.probe.resolve import Resolver
+from chaoslab.probe.resolve import Resolver, is_loopback
 
 IDLE_NS_MAX: Final = 2 * NS_PER_S  # below every usual keep-alive, so that a reused connection is not one about to close
 
@@ -112,7 +112,8 @@ class Wire:
         last = OSError(f"{self._host} has no address")
         for address in await self._resolver.addresses():
             try:
-                return Connection(await connect(address, self._tls, self._host), self._clock)
+                sock = await connect(address, self._tls, self._host)
+                return Connection(sock, self._clock, near=is_loopback(address[0]))
             except TimeoutError:
                 raise
             except OSError as why:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from chaoslab.clock import SYSTEM
-from chaoslab.probe.connection import Connection, Cut
+from chaoslab.probe.connection import Connection, Cut, connect
 from chaoslab.probe.endpoint import Endpoint
 from chaoslab.probe.wire import Answer, Wire
 
@@ -175,6 +175,34 @@ async def test_a_write_of_many_pieces_goes_out_whole():
     answer = await wire.exchange(b"x" * size, timeout_s=5, fresh=True)
     server.close()
     assert (await got, answer.status) == (size, 200)
+
+
+@pytest.mark.parametrize("near", [True, False])
+async def test_an_answered_connection_is_forgotten_on_the_loopback_alone(near):
+    """The other end sees which: a reset for one that is forgotten, the end of the stream for one that is closed."""
+    assert await _end_seen_by_the_peer(OK, near=near) == ("reset" if near else "closed")
+
+
+async def test_a_connection_that_is_given_up_ends_as_any_callers_does():
+    assert await _end_seen_by_the_peer(b"", near=True) == "closed"
+
+
+async def _end_seen_by_the_peer(says: bytes, *, near: bool) -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        connection = Connection(await connect(listening.getsockname(), None, ""), SYSTEM, near=near)
+        peer, _ = listening.accept()
+    with peer:
+        asking = asyncio.create_task(connection.ask(GET, head=False))
+        await asyncio.sleep(0)
+        peer.recv(100)
+        peer.sendall(says)
+        await asyncio.wait([asking], timeout=0.05)
+        asking.cancel()
+        connection.close()
+        try:
+            return "closed" if peer.recv(100) == b"" else "spoke"
+        except ConnectionResetError:
+            return "reset"
 
 
 async def test_what_nobody_asked_for_closes_the_connection():
