@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("chaoslab.commands.stop:resume_command", "Let runs begin again after a stop."),
 }
 
+_GC_THRESHOLD = 10_000  # a run makes rows by the ten thousand, and none is garbage
+
 _EPILOG = """Exit codes: 0 pass, 1 fail, 2 wrong command line or spec, 3 inconclusive, 4 aborted, 5 error,
 6 cleaned up incompletely, 130 interrupted."""
 
@@ -65,6 +67,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `chaoslab` program. Every error that we know of ends as one plain message and its exit code."""
+    gc.set_threshold(_GC_THRESHOLD)
     atexit.register(gc.freeze)  # a last look for garbage, at the exit, would take longer than all the rest of it
     try:
         status = cli.main(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)

@@ -20,7 +20,7 @@ from chaoslab.abort import abort_reason
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline, utc_now
 from chaoslab.conditions import Conditions
 from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted, LinkError
-from chaoslab.events import Abort, Anchor, AnyRow, Note, Phase, PhaseRow, Probe, Row
+from chaoslab.events import Abort, Anchor, AnyRow, Load, Note, Phase, PhaseRow, Probe, Row
 from chaoslab.events import Fault as FaultRow
 from chaoslab.faults import Fault, fault_for
 from chaoslab.ledger import read_all_sites
@@ -134,6 +134,7 @@ class Engine:
         self._conditions = Conditions(job.stack, self._experiment.steady_state.conditions, clock)
         self._faults: dict[str, _Active] = {}
         self._load: LoadProcess | None = None
+        self._load_ends: Future[list[Load]] | None = None
         self._prober: ProberProcess | None = None
         self._left: list[str] = []
 
@@ -150,6 +151,7 @@ class Engine:
         yield from self._guarded(self._drain())
         if self._ledger_worth_reading():
             yield from self._guarded(self._verify())
+        yield from self._guarded(self._see_load_end())
         yield from self._guarded(self._take_down())
         yield from self._new_rows()
         self._close()
@@ -165,6 +167,8 @@ class Engine:
 
     def _boot(self) -> Steps[None]:
         with self._phase("boot"):
+            self._prober = ProberProcess(self._job.folder.logs, self._job.mark)
+            self._prober.start()
             yield from self._await(lambda: self._job.stack.up(Deadline.after(BOOT_TIMEOUT_S, self._clock), self._said.put))
             if not (yield from self._establish(self._experiment.steady_state.within, "steady")):
                 raise _EndsEarly
@@ -172,26 +176,27 @@ class Engine:
     def _reach_steady_state(self) -> Steps[None]:
         steady = self._experiment.steady_state
         with self._phase("steady", planned_s=steady.hold):
-            self._start_load_and_prober()
+            self._begin_load_and_probing()
             deadline = Deadline.after(steady.within, self._clock)
+            yield from self._sleep_until(self._clock.now_ns() + round(min(steady.hold, steady.within) * NS_PER_S))
             while (trouble := self._steady.trouble(self._clock.now_ns())) is not None:
                 if deadline.passed:
                     self._note("warning", f"no steady state within {steady.within:.0f} s: {trouble}")
                     raise _EndsEarly
-                yield from self._tick()
+                yield from self._tick(_SHORT_TICK_S)
             yield from self._await(self._prepare_faults)
             for row in self._conditions.look("fault"):
                 self._write(row)
 
-    def _start_load_and_prober(self) -> None:
+    def _begin_load_and_probing(self) -> None:
         name, port = self._job.stack.topology.entry
         base_url = f"http://{self._job.stack.address(name, port)}"
         if self._experiment.load is not None:
             logs, seed, mark = self._job.folder.logs, self._job.seed, self._job.mark
             self._load = LoadProcess(self._experiment.load, base_url, logs, seed=seed, env=mark).start()
         plan = plan_for(self._job.loaded.compose.spec, self._experiment, base_url, self._job.folder.history, self._writer)
-        self._prober = ProberProcess(plan, self._job.folder.logs, self._job.folder.private, self._job.mark)
-        self._prober.start()
+        if self._prober is not None:
+            self._prober.begin(plan)
 
     @property
     def _writer(self) -> str:
@@ -242,13 +247,17 @@ class Engine:
             yield from self._tick()
 
     def _drain(self) -> Steps[None]:
+        """The ledger is the prober's; the load may take its time to end while the ledger is read."""
         with self._phase("drain"):
-            stops = [self._pool.submit(one.stop) for one in (self._prober, self._load) if one is not None]
-            for stop in stops:
-                rows = yield from self._until_done(stop)
-                for row in rows or []:
-                    self._write(row)
+            if self._load is not None:
+                self._load_ends = self._pool.submit(self._load.stop)
+            if self._prober is not None:
+                yield from self._await(self._prober.stop)
             self._prober = self._load = None
+
+    def _see_load_end(self) -> Steps[None]:
+        for row in (yield from self._until_done(self._load_ends)) if self._load_ends is not None else ():
+            self._write(row)
 
     def _ledger_worth_reading(self) -> bool:
         """Not after a person asked to stop, nor when the harness broke or nothing was hurt."""

@@ -76,8 +76,8 @@ def pack(run: RunFolder, target: Path) -> str:
 
 
 def _files_of(folder: Path, *, kept: bool) -> list[Path]:
-    """Plain files alone: no links, sockets, drafts, nor what the run keeps to itself."""
-    out = {"private", *(["logs"] if kept else [])}
+    """Plain files alone: no links, sockets or drafts, and no logs where the stack was kept."""
+    out = {"logs"} if kept else set()
     found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     names = {path: str(path.relative_to(folder)) for path in found}
     return sorted(

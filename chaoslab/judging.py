@@ -6,6 +6,7 @@ import msgspec
 
 from chaoslab.events import Anchor, AnyRow, PhaseRow
 from chaoslab.result import Result
+from chaoslab.spec.model import Experiment, StackSpec
 from chaoslab.spec.resolved import load_resolved
 from chaoslab.store import RunFolder
 from chaoslab.verdict import judge
@@ -13,8 +14,11 @@ from chaoslab.verdict import judge
 
 def judge_stored(folder: RunFolder) -> Result:
     """The verdict on a stored run, from its history and its resolved spec alone. Raises ChaoslabError when they are broken."""
-    experiment, stack = load_resolved(folder.experiment)
-    rows = folder.read_rows()
+    return judge_rows(*load_resolved(folder.experiment), folder.read_rows())
+
+
+def judge_rows(experiment: Experiment, stack: StackSpec, rows: list[AnyRow]) -> Result:
+    """The verdict on a history that was read already."""
     return _with_origin(_with_cleanup(judge(experiment, stack, rows), rows), rows)
 
 

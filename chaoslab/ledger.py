@@ -16,7 +16,7 @@ from chaoslab.probe.readback import LedgerReader
 from chaoslab.probe.wire import Wire
 from chaoslab.spec.model import Journey
 
-PAUSE_S = 0.25  # between two rounds
+PAUSE_S = 0.1  # between two rounds; where sites differ, or change, there are more of them
 DISAGREE_S = 3.0  # sites that differ get this long to come together, unchanged, before that counts as settled
 READ_TIMEOUT_S = 10.0
 

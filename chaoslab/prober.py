@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 from chaoslab.probe.plan import ProbePlan, encode_plan
 from chaoslab.process import COMES_FIRST, end_group, spawn
-from chaoslab.store import write_whole
 
 # Above the longest deadline of a journey: slots that are open when the prober is told to end still get their answer.
 _MARGIN_S = 3.0
@@ -19,24 +19,25 @@ _MARGIN_S = 3.0
 class ProberProcess:
     """One prober. It ends with its standard input, so it does not outlive the harness."""
 
-    def __init__(
-        self, plan: ProbePlan, folder: Path, private: Path | None = None, env: Mapping[str, str] | None = None
-    ) -> None:
-        """`folder` takes the log; `private` the plan, which holds the headers as they are, and goes at the end.
-
-        `env` is added to the environment.
-        """
-        self._plan = plan
-        self._plan_file = (private or folder) / "probe-plan.json"
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        """`folder` takes the log; `env` is added to the environment."""
         self._folder = folder
         self._env = {**os.environ, **(env or {})}
         self._child: subprocess.Popen[bytes] | None = None
+        self._longest_s = 0.0
 
     def start(self) -> None:
-        """Write the plan and start the prober on it. Raises EnvironmentFault."""
-        write_whole(self._plan_file, encode_plan(self._plan))
-        command = [sys.executable, "-m", "chaoslab.probe", str(self._plan_file)]
+        """Start the process, which waits for its plan. Raises EnvironmentFault."""
+        command = [sys.executable, "-m", "chaoslab.probe"]
         self._child = spawn(command, log=self._folder / "probe.log", env=self._env, stdin=subprocess.PIPE, niceness=COMES_FIRST)
+
+    def begin(self, plan: ProbePlan) -> None:
+        """Let it probe. The plan holds headers as they are, so it never gets to the disk."""
+        self._longest_s = max((target.timeout_s for target in plan.targets), default=0.0)
+        if self._child is not None and self._child.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # it is gone already; `poll` tells why
+                self._child.stdin.write(encode_plan(plan) + b"\n")
+                self._child.stdin.flush()
 
     def poll(self) -> str | None:
         """None while it runs (or has not been started), else why it does not."""
@@ -49,7 +50,5 @@ class ProberProcess:
     def stop(self) -> None:
         """Let it finish the slots that are open, then end it. Idempotent."""
         if self._child is not None:
-            longest_s = max((target.timeout_s for target in self._plan.targets), default=0.0)
-            end_group(self._child, grace_s=longest_s + _MARGIN_S)
+            end_group(self._child, grace_s=self._longest_s + _MARGIN_S)
             self._child = None
-        self._plan_file.unlink(missing_ok=True)

@@ -37,11 +37,16 @@ def start(journal: Path, run_id: str, secrets: Secrets) -> subprocess.Popen[byte
     return reaper
 
 
-def dismiss(reaper: subprocess.Popen[bytes]) -> int:
-    """Let the reaper look once more and end; 0 when nothing is left. A reaper that is gone already is fine."""
+def release(reaper: subprocess.Popen[bytes]) -> None:
+    """Let the reaper look once more. A reaper that is gone already is fine."""
     with contextlib.suppress(BrokenPipeError):
         if reaper.stdin is not None:
             reaper.stdin.close()
+
+
+def dismiss(reaper: subprocess.Popen[bytes]) -> int:
+    """Let the reaper look, unless it has been released already, and wait for its end; 0 when nothing is left."""
+    release(reaper)
     return reaper.wait()
 
 

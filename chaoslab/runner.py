@@ -1,17 +1,21 @@
-"""One run from a loaded spec to its verdict: makes folder, stack and reaper, listens to the engine, writes the result."""
+"""One run from a loaded spec to its verdict: makes folder, stack and reaper, listens to the engine, writes the result.
+
+What a run needs at its end alone, or not at all, is imported where it is used: nobody should wait for it before the boot.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import randbits, token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chaoslab import reaper, registry
 from chaoslab.clock import SYSTEM
@@ -19,24 +23,21 @@ from chaoslab.engine import Engine, Finished, Job, Said, Tick
 from chaoslab.errors import ChaoslabError, EnvironmentFault, ExitCode
 from chaoslab.events import PhaseRow
 from chaoslab.faults.abilities import refuse_impossible, relayed_services
-from chaoslab.judging import judge_stored
 from chaoslab.masking import Secrets
-from chaoslab.report import html
-from chaoslab.report.junit import render_junit
 from chaoslab.report.status import StatusTracker
 from chaoslab.report.view import View
 from chaoslab.report.words import exit_code_of
 from chaoslab.result import Result
 from chaoslab.spec.load import Loaded, dump_resolved
-from chaoslab.spec.resolved import load_resolved
 from chaoslab.spec.secrets import secrets_of
-from chaoslab.stack import docker_ready, docker_sweep
-from chaoslab.stack.compose import ComposeStack
 from chaoslab.stack.embedded import RUN, EmbeddedStack
 from chaoslab.stack.protocol import CanBarNeighbours, Stack
 from chaoslab.store import ROOT, HistoryWriter, RunFolder, write_whole
 from chaoslab.trust import require_permission
 from chaoslab.undo import AnyStep, EndProcesses, RemoveFolder, RunCommand, UndoJournal, undo_journal
+
+if TYPE_CHECKING:
+    from chaoslab.stack.compose import ComposeStack
 
 _SWEEP_TIMEOUT_S = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -80,24 +81,31 @@ def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
     data = Path(tempfile.gettempdir()) / f"chaoslab-{run_id}"
     journal = UndoJournal(undo_journal(folder.path))
     with contextlib.ExitStack() as caught:  # signals, from the engine's begin until the report is written
-        with _undone_in_the_end(journal, run_id, secrets, options.keep) as left:
-            for step in (RemoveFolder(str(data)), RemoveFolder(str(folder.private)), *_undo_of_runtime(options, run_id)):
+        with _undone_in_the_end(journal, run_id, secrets, options.keep) as (watcher, left):
+            for step in (RemoveFolder(str(data)), *_undo_of_runtime(options, run_id)):
                 journal.plan(step)
-            for private in (data, folder.private):
-                private.mkdir(mode=0o700)
+            data.mkdir(mode=0o700)
             finished, signals = _run(loaded, options, view, secrets, run_id, folder, journal, data, caught)
-        left[:0] = finished.left_behind
-        if finished.unrecorded is not None:
-            raise EnvironmentFault(finished.unrecorded)
-        outcome = _conclude(folder, secrets, left)
-        return replace(outcome, exit_code=ExitCode.INTERRUPTED) if finished.interrupted or signals else outcome
+            if not options.keep:
+                reaper.release(watcher)  # it looks while we judge
+            if finished.unrecorded is not None:
+                raise EnvironmentFault(finished.unrecorded)
+            result = _conclude(folder)
+        if left:
+            _tell_history(folder, secrets, left)
+            result = _conclude(folder)
+        interrupted = finished.interrupted or signals
+        return Outcome(folder, result, ExitCode.INTERRUPTED if interrupted else exit_code_of(result))
 
 
 @contextlib.contextmanager
-def _undone_in_the_end(journal: UndoJournal, run_id: str, secrets: Secrets, keep: bool) -> Iterator[list[str]]:
+def _undone_in_the_end(
+    journal: UndoJournal, run_id: str, secrets: Secrets, keep: bool
+) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """First the reaper is there, then the run is known; in the end the reaper looks once more and goes.
 
-    What it could not undo is in the list when the block is over. An error in the block is never a reason to keep anything.
+    Given are the reaper and a list: what could not be undone is in it when the block is over. An error in the block is never
+    a reason to keep anything.
     Nothing goes into the journal before the run is known to be alive: whoever heals by hand would undo it at once.
     """
     left: list[str] = []
@@ -105,14 +113,14 @@ def _undone_in_the_end(journal: UndoJournal, run_id: str, secrets: Secrets, keep
     try:
         place = registry.enter(run_id, journal.path)
     except BaseException:
-        _dismiss(watcher, keep=False)
+        _dismiss(watcher, journal, keep=False)
         raise
     kept = False
     try:
-        yield left
+        yield watcher, left
         kept = keep
     finally:
-        left += _dismiss(watcher, kept)
+        left += _dismiss(watcher, journal, kept)
         place.leave(done=not left and not kept)
 
 
@@ -134,7 +142,7 @@ def _run(
         stack.relay_neighbours(relayed_services(loaded.experiment.timeline))
     facts = {**(options.facts or {}), "seed": seed, "command": _again(options.command, seed), "run_id": run_id}
     job = Job(loaded, stack, folder, journal, options.runtime, options.keep, seed, facts, secrets, {RUN: run_id})
-    threading.Thread(target=html.warm_up).start()  # no daemon: at exit, one inside a C++ library would abort the process
+    threading.Thread(target=_warm_up).start()  # no daemon: at exit, one inside a C++ library would abort the process
     engine = Engine(job)
     signals = caught.enter_context(_signals_to(engine.stop, view))
     return _listen(engine, view, secrets), signals
@@ -142,20 +150,31 @@ def _run(
 
 def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folder: RunFolder) -> Stack:
     if options.runtime == "compose":
+        from chaoslab.stack.compose import ComposeStack
+
         return ComposeStack(loaded.compose, run_id, data, folder.logs, allow_remote=options.allow_remote)
     return EmbeddedStack(loaded.compose, run_id, data, folder.logs)
 
 
 def require_possible(loaded: Loaded, runtime: str) -> None:
     """Raises SpecError when the timeline has a fault that this runtime cannot do."""
-    kind = ComposeStack if runtime == "compose" else EmbeddedStack
-    refuse_impossible(loaded.experiment.timeline, loaded.compose.topology(), kind, runtime)
+    refuse_impossible(loaded.experiment.timeline, loaded.compose.topology(), _kind_of(runtime), runtime)
+
+
+def _kind_of(runtime: str) -> type[EmbeddedStack] | type[ComposeStack]:
+    if runtime == "compose":
+        from chaoslab.stack.compose import ComposeStack
+
+        return ComposeStack
+    return EmbeddedStack
 
 
 def _undo_of_runtime(options: Options, run_id: str) -> list[AnyStep]:
     """Undone from the last to the first: nobody must be left who could still start a container when those are removed."""
     steps: list[AnyStep] = []
     if options.runtime == "compose":
+        from chaoslab.stack import docker_sweep
+
         sweep = docker_sweep.command(run_id, allow_remote=options.allow_remote)
         steps.append(RunCommand(sweep, tempfile.gettempdir(), _SWEEP_TIMEOUT_S))
     return [*steps, EndProcesses(RUN, run_id)]
@@ -166,10 +185,13 @@ def pick_runtime(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[st
 
     Raises EnvironmentFault when Compose is asked for and does not answer, SpecError when it does not take the stack.
     """
+    if wanted == "embedded":
+        return wanted, "asked for"
+    from chaoslab.stack import docker_ready
+
     files, replicas = loaded.compose.files, loaded.compose.topology().replicas
     if wanted == "compose":
         docker_ready.require(files, replicas, allow_remote=allow_remote)
-    if wanted != "auto":
         return wanted, "asked for"
     found = docker_ready.readiness(files, replicas, allow_remote=allow_remote)
     return ("compose" if found.ready else "embedded"), found.why
@@ -217,7 +239,7 @@ def _signals_to(stop: Callable[[str], None], view: View) -> Iterator[Sequence[in
             signal.signal(number, handler)
 
 
-def _dismiss(watcher: Any, keep: bool) -> Sequence[str]:
+def _dismiss(watcher: subprocess.Popen[bytes], journal: UndoJournal, keep: bool) -> Sequence[str]:
     """The reaper looks once more and goes; with `keep` it must not look."""
     if keep:
         watcher.kill()
@@ -225,19 +247,23 @@ def _dismiss(watcher: Any, keep: bool) -> Sequence[str]:
         return []
     if reaper.dismiss(watcher) == 0:
         return []
-    journal = Path(watcher.args[-2])
-    return [f"see {journal} and reaper.log beside it; once the cause is gone: chaoslab heal {os.path.relpath(journal.parent)}"]
+    run = os.path.relpath(journal.path.parent)
+    return [f"see {journal.path} and reaper.log beside it; once the cause is gone: chaoslab heal {run}"]
 
 
-def _conclude(folder: RunFolder, secrets: Secrets, left: Sequence[str]) -> Outcome:
+def _warm_up() -> None:
+    from chaoslab import conclusion
+
+    conclusion.warm_up()
+
+
+def _conclude(folder: RunFolder) -> Result:
     """From here on nothing is known but what is stored, and that holds no secrets."""
-    if left:
-        with HistoryWriter(folder.history, secrets) as history:
-            history.append(PhaseRow(t_ns=SYSTEM.now_ns(), phase="down", event="end", detail={"left": [*left]}))
-    experiment, stack = load_resolved(folder.experiment)
-    result = judge_stored(folder)
-    page = html.render_html(result, experiment, stack, folder.read_rows(), {})
-    write_whole(folder.report, page.encode())
-    write_whole(folder.junit, render_junit(result).encode())
-    folder.write_result(result)
-    return Outcome(folder, result, exit_code_of(result))
+    from chaoslab.conclusion import conclude
+
+    return conclude(folder)
+
+
+def _tell_history(folder: RunFolder, secrets: Secrets, left: Sequence[str]) -> None:
+    with HistoryWriter(folder.history, secrets) as history:
+        history.append(PhaseRow(t_ns=SYSTEM.now_ns(), phase="down", event="end", detail={"left": [*left]}))

@@ -88,11 +88,6 @@ class RunFolder:
     def logs(self) -> Path:
         return self.path / "logs"
 
-    @property
-    def private(self) -> Path:
-        """What the run keeps to itself while it goes; made once its removal is planned, gone at the end."""
-        return self.path / "private"
-
     def write_result(self, result: Result) -> None:
         """Write `result.json`, whole or not at all. Raises EnvironmentFault."""
         write_whole(self.result, result_json(result))

@@ -6,8 +6,9 @@ import json
 import os
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -67,32 +68,48 @@ def run_command(
 
     Everything is written to runs/<experiment>/<time>/; report.html there tells the whole story.
     """
-    from chaoslab.runner import pick_runtime, require_possible
     from chaoslab.spec.load import find_experiment, load_experiment
 
     loaded = load_experiment(find_experiment(experiment, Path.cwd()), _pairs(overrides))
-    runtime, why = pick_runtime(runtime, loaded, allow_remote=allow_remote)
-    require_possible(loaded, runtime)
     if dry_run:
-        from chaoslab.plan import describe, describe_as_data
-        from chaoslab.trust import foreign_commands, is_own
-
-        here = Path.cwd()
-        warning, foreign = foreign_commands(loaded, here), not is_own(loaded.file, here)
-        if as_json:
-            plan = json.dumps(describe_as_data(loaded, runtime, why, warning, foreign=foreign))
-        else:
-            plan = describe(loaded, runtime, why, warning, foreign=foreign)
-        click.echo(mask_shapes(plan))
-        return ExitCode.PASS
-    from chaoslab.host import git_state, host_facts
+        return _describe(loaded, *_picked(runtime, loaded, allow_remote=allow_remote), as_json=as_json)
+    gathering = ThreadPoolExecutor(1).submit(_facts)  # asks half a dozen programs, while we import the rest
     from chaoslab.runner import Options
 
-    facts = {**host_facts(), "git": git_state(Path.cwd())}
+    runtime, why = _picked(runtime, loaded, allow_remote=allow_remote)
     flags = {"--keep": keep, "--allow-exec": allow_exec, "--allow-remote": allow_remote}
     command = _command(experiment, runtime, overrides, [flag for flag, given in flags.items() if given])
+    facts = gathering.result()
     options = Options(runtime, keep, seed, facts=facts, command=command, allow_exec=allow_exec, allow_remote=allow_remote)
     return _run(loaded, options, why, repeat, as_json)
+
+
+def _picked(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[str, str]:
+    from chaoslab.runner import pick_runtime, require_possible
+
+    runtime, why = pick_runtime(wanted, loaded, allow_remote=allow_remote)
+    require_possible(loaded, runtime)
+    return runtime, why
+
+
+def _describe(loaded: Loaded, runtime: str, why: str, *, as_json: bool) -> int:
+    from chaoslab.plan import describe, describe_as_data
+    from chaoslab.trust import foreign_commands, is_own
+
+    here = Path.cwd()
+    warning, foreign = foreign_commands(loaded, here), not is_own(loaded.file, here)
+    if as_json:
+        plan = json.dumps(describe_as_data(loaded, runtime, why, warning, foreign=foreign))
+    else:
+        plan = describe(loaded, runtime, why, warning, foreign=foreign)
+    click.echo(mask_shapes(plan))
+    return ExitCode.PASS
+
+
+def _facts() -> dict[str, Any]:
+    from chaoslab.host import git_state, host_facts
+
+    return {**host_facts(), "git": git_state(Path.cwd())}
 
 
 def _command(experiment: str, runtime: str, overrides: tuple[str, ...], flags: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`python -m chaoslab.probe PLAN.json`: the prober as a process of its own.
+"""`python -m chaoslab.probe`: the prober as a process of its own, on the plan that is the first line of its standard input.
 
 SIGTERM or SIGINT ends it, and so does the end of its standard input when that is a pipe: then its parent is gone.
 Exit codes: 0 ended as asked, 2 the plan is wrong, 5 the prober itself broke.
@@ -25,15 +25,15 @@ from chaoslab.probe.plan import ProbePlan, decode_plan
 from chaoslab.probe.session import run_plan
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        return _complain("usage: python -m chaoslab.probe PLAN.json", ExitCode.USAGE)
+def main() -> int:
+    told = sys.stdin.buffer.readline()
+    if not told:  # whoever started it has gone, or wants no prober any more
+        return ExitCode.PASS
     try:
-        plan = decode_plan(Path(arguments[0]).read_bytes())
         raise_file_limit()
-        asyncio.run(_probe(plan))
+        asyncio.run(_probe(decode_plan(told)))
     except (SpecError, msgspec.MsgspecError) as wrong:
-        return _complain(f"{arguments[0]}: {wrong}", ExitCode.USAGE)
+        return _complain(f"the plan: {wrong}", ExitCode.USAGE)
     except OSError as broken:
         return _complain(str(broken), ExitCode.ERROR)
     return ExitCode.PASS
@@ -63,7 +63,7 @@ async def _probe(plan: ProbePlan) -> None:
 
 
 def _stop_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Watch standard input when it is a pipe: nobody writes to it, and it ends when whoever held it is gone."""
+    """Watch standard input when it is a pipe: nobody writes to it any more, and it ends when whoever held it is gone."""
     mode = os.fstat(0).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         return
@@ -82,4 +82,4 @@ def _complain(message: str, code: ExitCode) -> ExitCode:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

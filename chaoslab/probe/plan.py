@@ -1,4 +1,4 @@
-"""What the prober is told: a frozen plan, made from the stack's journeys and handed over as a JSON file. Pure."""
+"""What the prober is told: a frozen plan, made from the stack's journeys and handed over as a line of JSON. Pure."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def writer_of(prefix: str, journey: str) -> str:
 
 
 def encode_plan(plan: ProbePlan) -> bytes:
-    """The plan as the JSON that `python -m chaoslab.probe` reads."""
+    """The plan as the line of JSON that `python -m chaoslab.probe` reads."""
     return msgspec.json.encode(plan)
 
 

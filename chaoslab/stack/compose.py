@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,6 @@ class ComposeStack:
             return [f"containers, networks and volumes labelled chaoslab.run={self._run_id}: {failed}"]
         finally:
             self._ports.release()
-            shutil.rmtree(self._data, ignore_errors=True)
 
     def _sweep(self, containers: Containers) -> list[str]:
         containers.save_logs(self._logs)  # while all still run: an engine that is busy with their ends answers late

@@ -110,13 +110,12 @@ class EmbeddedStack:
                 self._wiring.seen_from(OUTSIDE, replica.name, port)
 
     def down(self) -> list[str]:
-        """Kill everything that carries the run's mark, and remove the run's data."""
+        """Kill everything that carries the run's mark. Its data is not needed any more."""
         with self._starting:
             self._down = True
         left = self._end_processes()
         self._ports.release()
-        shutil.rmtree(self._data, ignore_errors=True)
-        return left + ([f"folder {self._data}"] if self._data.exists() else [])
+        return left
 
     def _end_processes(self) -> list[str]:
         deadline = Deadline.after(_KILL_TIMEOUT_S, self._clock)

@@ -102,7 +102,7 @@ class Stack(Protocol):
         """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
 
     def down(self) -> list[str]:
-        """End everything that this run created; what could not be removed is returned in words."""
+        """End everything that was started; what could not be is returned in words. The run's folder is for whoever made it."""
 
     def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
         """Where a replica's port is reached from a place; across sites that is the link's end."""

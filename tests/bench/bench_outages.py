@@ -21,8 +21,9 @@ from pathlib import Path
 from chaoslab.clock import NS_PER_S
 from chaoslab.events import Probe, read_history
 from chaoslab.outages import Outage, outages
-from chaoslab.probe.plan import ProbePlan, Target, encode_plan
-from chaoslab.process import COMES_FIRST, end_group, spawn
+from chaoslab.probe.plan import ProbePlan, Target
+from chaoslab.prober import ProberProcess
+from chaoslab.process import end_group, spawn
 
 KINDS = ("refused", "silent", "503", "slow")
 OUTAGES = 24
@@ -68,10 +69,10 @@ def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         locust = [sys.executable, "-m", "locust", "-f", "locustfile.py", "--headless", "-u", str(USERS), "-r", "20"]
         load = spawn([*locust, "--host", url, "--only-summary"], log=folder / "locust.log", cwd=folder)
         ends.callback(end_group, load)
-        (folder / "plan.json").write_bytes(encode_plan(plan(url, folder)))
-        command = [sys.executable, "-m", "chaoslab.probe", str(folder / "plan.json")]
-        prober = spawn(command, log=folder / "prober.log", stdin=subprocess.PIPE, niceness=COMES_FIRST)  # as in a run
-        ends.callback(end_group, prober)
+        prober = ProberProcess(folder)
+        ends.callback(prober.stop)
+        prober.start()
+        prober.begin(plan(url, folder))
         yield server
 
 

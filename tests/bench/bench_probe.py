@@ -41,9 +41,12 @@ def targets(count: int) -> list[Target]:
     ]  # fmt: skip
 
 
-def cost(command: Sequence[str], folder: Path) -> tuple[float, float]:
+def cost(command: Sequence[str], folder: Path, told: bytes = b"") -> tuple[float, float]:
     """Percent of a core and MB of a process at work."""
     child = spawn(command, log=folder / "log", stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    child.stdin.write(told)
+    child.stdin.flush()
     try:
         process = psutil.Process(child.pid)
         time.sleep(WARM_S)
@@ -60,8 +63,7 @@ def prober(url: str, count: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="chaoslab-bench-") as name:
         folder = Path(name)
         plan = ProbePlan(base_url=url, history=str(folder / "history"), writer="b", targets=targets(count), rate=RATE)
-        (folder / "plan.json").write_bytes(encode_plan(plan))
-        return cost([sys.executable, "-m", "chaoslab.probe", str(folder / "plan.json")], folder)
+        return cost([sys.executable, "-m", "chaoslab.probe"], folder, encode_plan(plan) + b"\n")
 
 
 def with_aiohttp(url: str, count: int) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -28,9 +27,9 @@ def serve() -> Iterator:
 def probe(tmp_path) -> Iterator:
     probers: list[RunningProber] = []
 
-    def start(url: str, *targets: Target, stdin: int = subprocess.PIPE, **changes) -> RunningProber:
+    def start(url: str, *targets: Target, piped: bool = True, **changes) -> RunningProber:
         fields = {"history": str(tmp_path / "history.jsonl"), "writer": "w", "base_url": url, "targets": list(targets)}
-        probers.append(RunningProber(tmp_path / f"prober-{len(probers)}", ProbePlan(**fields | changes), stdin))
+        probers.append(RunningProber(tmp_path / f"prober-{len(probers)}", ProbePlan(**fields | changes), piped=piped))
         return probers[-1]
 
     yield start

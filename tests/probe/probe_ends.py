@@ -58,16 +58,17 @@ class ScriptedServer:
 class RunningProber:
     """`python -m chaoslab.probe`, running."""
 
-    def __init__(self, folder: Path, plan: ProbePlan, stdin: int = subprocess.PIPE) -> None:
+    def __init__(self, folder: Path, plan: ProbePlan, *, piped: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.plan_path = folder / "plan.json"
-        self.plan_path.write_bytes(encode_plan(plan))
         self.history = Path(plan.history)
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "chaoslab.probe", str(self.plan_path)],
-            stdin=stdin,
-            stderr=subprocess.PIPE,
-        )
+        line = folder / "plan.json"
+        line.write_bytes(encode_plan(plan) + b"\n")
+        with line.open("rb") as told:
+            stdin = subprocess.PIPE if piped else told
+            self.child = subprocess.Popen([sys.executable, "-m", "chaoslab.probe"], stdin=stdin, stderr=subprocess.PIPE)
+        if piped:
+            self.child.stdin.write(line.read_bytes())
+            self.child.stdin.flush()
 
     def started(self) -> None:
         """Returns once there are rows."""

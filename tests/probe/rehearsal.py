@@ -206,8 +206,9 @@ def _prober(scene: Scene, url: str, journeys: list[str], run: RunFolder) -> Prob
     folder.mkdir()
     asked = scene.experiment.model_copy(update={"probe": ProbeSpec(rate=scene.rate, journeys=journeys)})
     plan = plan_for(scene.stack, asked, url, run.history, WRITER)
-    prober = ProberProcess(msgspec.structs.replace(plan, ledger_every_s=LOOK_EVERY_S), folder)
+    prober = ProberProcess(folder)
     prober.start()
+    prober.begin(msgspec.structs.replace(plan, ledger_every_s=LOOK_EVERY_S))
     return prober
 
 

@@ -30,7 +30,7 @@ JOURNEY = Journey(
 
 
 def test_a_plan_says_what_the_stack_says():
-    """All journeys, or those that the experiment names, with nothing lost on the way through the file."""
+    """All journeys, or those that the experiment names, with nothing lost on the way to the prober."""
     stack = StackSpec(sites=["a"], entry="e:1", journeys={"pay.transfer": JOURNEY, "pay.other": JOURNEY})
     experiment = Experiment(
         name="x",
@@ -145,8 +145,8 @@ def test_it_ends_when_its_parent_is_gone(serve, probe):
 
 
 def test_without_a_pipe_it_does_not_watch_for_a_parent(serve, probe):
-    """Started by hand or with /dev/null it just runs."""
-    running = probe(serve().url, read_target(), stdin=subprocess.DEVNULL)
+    """Started by hand, with the plan in a file, it just runs."""
+    running = probe(serve().url, read_target(), piped=False)
     running.started()
     with pytest.raises(subprocess.TimeoutExpired):
         running.child.wait(0.3)
@@ -165,17 +165,21 @@ def test_other_writers_of_the_file_are_left_alone(serve, probe):
     assert {slot.journey for slot in first.slots} == {"a", "b"}
 
 
-def test_a_wrong_plan_ends_with_2(tmp_path):
-    (tmp_path / "plan.json").write_text('{"base_url": 1}')
-    ended = subprocess.run(
-        [sys.executable, "-m", "chaoslab.probe", tmp_path / "plan.json"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+def test_a_wrong_plan_ends_with_2():
+    ended = told('{"base_url": 1}\n')
     assert ended.returncode == 2
     assert "base_url" in ended.stderr
+
+
+def test_one_that_is_never_told_a_plan_ends_with_its_parent():
+    """A stack that does not come up is no business of the prober's."""
+    ended = told("")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def told(line: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "chaoslab.probe"]
+    return subprocess.run(command, check=False, input=line, capture_output=True, text=True, timeout=20)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110

@@ -34,8 +34,6 @@ def run(tmp_path: Path) -> RunFolder:
         )
     folder.experiment.write_text("format: x\n")
     (folder.logs / "app.log").write_text("connected to postgres://u:planted-pw@db\n")
-    folder.private.mkdir()
-    folder.private.joinpath("probe-plan.json").write_text("planted-header")
     figures = {"duration_s": 1.0, "boot_s": 1.0, "overhead_s": 0.0, "faults": [], "services": {}, "journeys": {}, "ledger": {}}
     folder.write_result(
         Result(
@@ -46,7 +44,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_a_bundle_says_where_it_comes_from(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checksums of every file, the spec's, git, versions and host; what is private, alive or a link stays out."""
+    """Checksums of every file, the spec's, git, versions and host; what is alive or a link stays out."""
     monkeypatch.chdir(run.path)  # a socket's path has at most some 100 bytes, wherever the tests stand
     with socket.socket(socket.AF_UNIX) as live:
         live.bind("live.sock")

@@ -159,7 +159,7 @@ def embedded_rig() -> Iterator[Rig]:
             end_relay=end_relay,
             start_relay=start_relay,
             listening=lambda: {c.laddr.ip for p in process.marked(RUN, run_id) for c in p.net_connections() if _listens(c)},
-            left=lambda: [*(str(p) for p in process.marked(RUN, run_id)), *(str(path) for path in folder.glob("data"))],
+            left=lambda: [str(p) for p in process.marked(RUN, run_id)],
         )
     finally:
         stack.down()
