@@ -24,6 +24,8 @@ from chaoslab.probe.limits import raise_file_limit
 from chaoslab.probe.plan import ProbePlan, decode_plan
 from chaoslab.probe.session import run_plan
 
+_GC_THRESHOLD = 10_000  # hardly anything here is garbage in circles
+
 
 def main() -> int:
     told = sys.stdin.buffer.readline()
@@ -53,6 +55,7 @@ async def _probe(plan: ProbePlan) -> None:
         loop.add_signal_handler(number, stop.set)
     _stop_with_parent(loop, stop)
     rows = Appender(Path(plan.history))
+    gc.set_threshold(_GC_THRESHOLD)
     gc.freeze()  # what is there now stays; collections need not look at it again
     try:
         await run_plan(plan, rows.add, stop, SYSTEM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chaoslab.clock import NS_PER_S, Clock
 from chaoslab.events import Outcome
@@ -13,8 +13,7 @@ from chaoslab.probe.shooter import Shooter
 from chaoslab.probe.wire import Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
+class Shot(NamedTuple):
     """One slot as it went."""
 
     slot: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jmespath
@@ -22,8 +21,7 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
 _FORBIDDEN_IN_PATH = re.compile(r"\s")
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(NamedTuple):
     """What an answer means. `error` says why it is not good."""
 
     good: bool

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from chaoslab.clock import NS_PER_S, Clock
 from chaoslab.probe.connection import Connection, Reply, connect
@@ -19,8 +19,7 @@ from chaoslab.probe.resolve import Resolver, is_loopback
 IDLE_NS_MAX: Final = 2 * NS_PER_S  # below every usual keep-alive, so that a reused connection is not one about to close
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """How one exchange ended. `status` only when the answer was read whole; else `error` says why it was not.
 
     `sent` False is proof that no byte of the request left.
