@@ -8,6 +8,7 @@ Two failures are told apart, because a ledger depends on it:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ import asyncpg
 CONNECT_S = 2.0  # several round trips: over a slow link more than any request would wait
 CONNECTIONS = 16
 WARM = 3  # of these, open before a node that came back is used
+PATIENCE_S = 0.03  # one that is used now is mostly free again sooner than another could be opened
 
 Row = Any  # asyncpg.Record, which has no types
 
@@ -102,13 +104,18 @@ class Pool:
         try:
             async with asyncio.timeout(take_s):
                 while True:
-                    if self._idle.empty():
-                        self._open_more()
-                    connection = await self._idle.get()
+                    connection = await self._next_idle()
                     if not connection.is_closed():
                         return connection
         except TimeoutError:
             raise NotTried("no connection was free in time") from None
+
+    async def _next_idle(self) -> Any:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._idle.get()
+        self._open_more()
+        return await self._idle.get()
 
     def _open_more(self) -> None:
         if self._used + len(self._opening) < CONNECTIONS:

@@ -162,7 +162,7 @@ def _node(env: Mapping[str, str]) -> dict[str, Any]:
         "remove_data_directory_on_rewind_failure": True,
         "remove_data_directory_on_diverged_timelines": True,
         "parameters": {
-            "shared_buffers": "64MB",
+            "shared_buffers": "16MB",
             "jit": "off",
             "max_parallel_workers_per_gather": 0,
             # Nothing outside DATA: no socket to go stale, no segment in /dev/shm that a killed server leaves behind.
