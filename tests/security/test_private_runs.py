@@ -136,7 +136,11 @@ def loud_run(tmp_path: Path) -> Ran:
     assert {ip for ip, _ in listening(running)} == {"127.0.0.1"}
     assert {mode for name, mode in modes(folder) if name == "folder"} == {0o700}
     assert [(name, oct(mode)) for name, mode in modes(folder) if name != "folder" and mode != 0o600] == []
-    assert any("planted-header" in line for line in holding(folder)), "the prober needs its headers; if not, nothing is tested"
+    found = " ".join(holding(folder))
+    assert "planted-token" in found, (
+        "a service says its secrets aloud, and its log is covered at the end; if not, nothing is tested"
+    )
+    assert "planted-header" not in found and "planted-cookie" not in found, "what the prober sends never gets to the disk"
     return finish(child, tmp_path)
 
 
