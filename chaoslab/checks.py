@@ -29,7 +29,8 @@ def check_rto(service: str, found: ByJourney, objectives: Objectives) -> Objecti
         said = worst([_undisturbed(name, one) for name, own in found.items() for one in own])
     else:
         said = worst([_in_time(name, one, limit, "fault") for name, own in found.items() for one in own])
-    return objective(f"{service}.rto", said, interval_text(every), format_s(limit.value) if limit else "unaffected")
+    wanted = " or ".join([*([format_s(limit.value)] if limit else []), *(["unaffected"] if objectives.unaffected else [])])
+    return objective(f"{service}.rto", said, interval_text(every), wanted)
 
 
 def check_failback(service: str, found: ByJourney, limit: Threshold) -> ObjectiveResult:
@@ -106,6 +107,8 @@ def _not_recovered(journey: str, one: Recovery, what: str) -> Said:
         return inconclusive(f"{journey}: the run was ended {looked_s:.1f} s after the {what}, before it was back")
     if ended_by == "inject":
         return inconclusive(f"{journey}: the next fault came {looked_s:.1f} s after the {what}, before it was back")
+    if one.blind:
+        return inconclusive(f"{journey}: not back {one.low_s:.1f} s after the {what}, when the prober fell silent")
     until = "before the heal" if what == "fault" else "to stay by the end of failback"
     return fail(f"{journey}: not back {until}, {looked_s:.1f} s after the {what}")
 

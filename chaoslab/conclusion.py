@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from chaoslab.judging import judge_rows
 from chaoslab.report import html
 from chaoslab.report.junit import render_junit
@@ -15,12 +17,25 @@ def warm_up() -> None:
     html.warm_up()
 
 
-def conclude(folder: RunFolder) -> Result:
-    """Judge the run and write its result and reports. Raises ChaoslabError when the history is broken or the disk full."""
+@dataclass(frozen=True)
+class Drafted:
+    """A result and its reports, not yet on the disk."""
+
+    result: Result
+    page: str
+    junit: str
+
+    def publish(self, folder: RunFolder) -> Result:
+        """Put them in place. Raises EnvironmentFault when the disk is full."""
+        write_whole(folder.report, self.page.encode())
+        write_whole(folder.junit, self.junit.encode())
+        folder.write_result(self.result)
+        return self.result
+
+
+def draft(folder: RunFolder) -> Drafted:
+    """Judge the run and write its reports. Raises ChaoslabError when the history is broken."""
     experiment, stack = load_resolved(folder.experiment)
     rows = folder.read_rows()
     result = judge_rows(experiment, stack, rows)
-    write_whole(folder.report, html.render_html(result, experiment, stack, rows, {}).encode())
-    write_whole(folder.junit, render_junit(result).encode())
-    folder.write_result(result)
-    return result
+    return Drafted(result, html.render_html(result, experiment, stack, rows, {}), render_junit(result))

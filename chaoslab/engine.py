@@ -41,6 +41,7 @@ BOOT_TIMEOUT_S = 120.0
 HEAL_TIMEOUT_S = 60.0
 HASTY_HEAL_TIMEOUT_S = 10.0  # when the run ends early, healing must not keep a person waiting
 VERIFY_TIMEOUT_S = 30.0
+_LISTEN_TIMEOUT_S = 10.0
 TICK_S = 0.1
 _SHORT_TICK_S = 0.02  # while something is under way that the run waits for
 _BRING_ABOUT_EVERY_S = 3.0
@@ -63,13 +64,8 @@ class Tick:
 
 @dataclass(frozen=True)
 class Finished:
-    """The one terminal event. `left_behind`: what could not be cleaned up, in words.
+    """The one terminal event. `unrecorded`: why the history stops before the end, in words; such a run cannot be judged."""
 
-    `unrecorded`: why the history stops before the end, in words; such a run cannot be judged.
-    """
-
-    interrupted: bool
-    left_behind: tuple[str, ...]
     unrecorded: str | None = None
 
 
@@ -136,7 +132,6 @@ class Engine:
         self._load: LoadProcess | None = None
         self._load_ends: Future[list[Load]] | None = None
         self._prober: ProberProcess | None = None
-        self._left: list[str] = []
 
     def stop(self, reason: str) -> None:
         """Ask the run to heal, clean up and end."""
@@ -155,7 +150,7 @@ class Engine:
         yield from self._guarded(self._take_down())
         yield from self._new_rows()
         self._close()
-        yield Finished(self._stop_reason is not None, tuple(self._left), self._unrecorded)
+        yield Finished(self._unrecorded)
 
     # --- the phases -------------------------------------------------------------------------------------------
 
@@ -176,7 +171,8 @@ class Engine:
     def _reach_steady_state(self) -> Steps[None]:
         steady = self._experiment.steady_state
         with self._phase("steady", planned_s=steady.hold):
-            self._begin_load_and_probing()
+            self._start_load()
+            yield from self._begin_probing()
             deadline = Deadline.after(steady.within, self._clock)
             yield from self._sleep_until(self._clock.now_ns() + round(min(steady.hold, steady.within) * NS_PER_S))
             while (trouble := self._steady.trouble(self._clock.now_ns())) is not None:
@@ -188,15 +184,26 @@ class Engine:
             for row in self._conditions.look("fault"):
                 self._write(row)
 
-    def _begin_load_and_probing(self) -> None:
-        name, port = self._job.stack.topology.entry
-        base_url = f"http://{self._job.stack.address(name, port)}"
+    def _start_load(self) -> None:
         if self._experiment.load is not None:
             logs, seed, mark = self._job.folder.logs, self._job.seed, self._job.mark
-            self._load = LoadProcess(self._experiment.load, base_url, logs, seed=seed, env=mark).start()
-        plan = plan_for(self._job.loaded.compose.spec, self._experiment, base_url, self._job.folder.history, self._writer)
-        if self._prober is not None:
-            self._prober.begin(plan)
+            self._load = LoadProcess(self._experiment.load, self._base_url, logs, seed=seed, env=mark).start()
+
+    def _begin_probing(self) -> Steps[None]:
+        """A prober that lives and does not listen must not hold up the run: a long plan waits for its reader."""
+        spec, history = self._job.loaded.compose.spec, self._job.folder.history
+        plan = plan_for(spec, self._experiment, self._base_url, history, self._writer)
+        told = self._pool.submit(self._prober.begin, plan) if self._prober is not None else None
+        deadline = Deadline.after(_LISTEN_TIMEOUT_S, self._clock)
+        while told is not None and not told.done():
+            if deadline.passed:
+                raise EnvironmentFault(f"the prober did not take its plan within {_LISTEN_TIMEOUT_S:.0f} s")
+            yield from self._tick(_SHORT_TICK_S)
+
+    @property
+    def _base_url(self) -> str:
+        name, port = self._job.stack.topology.entry
+        return f"http://{self._job.stack.address(name, port)}"
 
     @property
     def _writer(self) -> str:
@@ -282,9 +289,10 @@ class Engine:
 
     def _take_down(self) -> Steps[None]:
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="begin"))
+        left: list[str] = []
         if not self._job.keep:
-            self._left = yield from self._await(self._job.stack.down)
-        detail = {"left": self._left, "kept": self._job.keep}
+            left = yield from self._await(self._job.stack.down)
+        detail = {"left": left, "kept": self._job.keep}
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="end", detail=detail))
 
     # --- conditions -------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def _with_cleanup(result: Result, rows: list[AnyRow]) -> Result:
 
 
 def _with_origin(result: Result, rows: list[AnyRow]) -> Result:
-    """How to run it again, as the run's own first row says."""
+    """On what it ran and how to run it again, as the run's own first row says."""
     facts = next((row.facts for row in rows if isinstance(row, Anchor)), {})
-    return msgspec.structs.replace(result, seed=facts.get("seed"), command=facts.get("command", ""))
+    versions = {str(name): str(version) for name, version in facts.get("versions", {}).items()}
+    return msgspec.structs.replace(result, versions=versions, seed=facts.get("seed"), command=facts.get("command", ""))

@@ -22,6 +22,8 @@ LUCK = 0.01  # the odds that we accept of taking a lucky run of good slots for a
 # half a second is for high rates, where 25 slots pass between two pauses of a garbage collector.
 STABLE_SLOTS = 25
 STABLE_S = 0.5
+GAP_PERIODS_MAX = 10  # periods without a slot
+BLIND_END_S = 1.0  # how long before the end of what is judged the prober may have gone quiet
 TAIL = 10  # bad slots that it takes to tell how thin a brown-out is
 
 Status = Literal["recovered", "unaffected", "not_recovered", "unseen"]
@@ -56,6 +58,7 @@ class Recovery:
 
     `high_s` None: not recovered while we looked; or (status recovered) a brown-out after which the good run is too short
     to be more than luck. `settled`: good and stable at the end of the window.
+    `blind`: not back when the prober went quiet, well before the end of the window; what came then nobody saw.
     """
 
     status: Status
@@ -64,6 +67,7 @@ class Recovery:
     bad: int
     settled: bool
     window: Window
+    blind: bool = False
 
 
 def recovery(slots: Slots, window: Window) -> Recovery:
@@ -78,10 +82,18 @@ def recovery(slots: Slots, window: Window) -> Recovery:
     run = seen[bad[-1] + 1 :]
     low_s = max(0.0, seconds(seen[bad[-1]].due_ns - window.verified_ns))
     if len(run) < stable_slots(slots.period_ns):
-        return Recovery("not_recovered", low_s, None, len(bad), False, window)
+        last_ns = max((slot.due_ns for slot in slots.due_in(window.begin_ns, window.end_ns)), default=window.begin_ns)
+        return Recovery(
+            "not_recovered", low_s, None, len(bad), False, window, blind_after(window.end_ns - last_ns, slots.period_ns)
+        )
     luck = lucky_slots(share_bad(bad, stable_slots(slots.period_ns)))
     high_s = seconds(run[0].end_ns + luck * slots.period_ns - window.begin_ns)
     return Recovery("recovered", low_s, high_s if luck <= len(run) else None, len(bad), True, window)
+
+
+def blind_after(quiet_ns: int, period_ns: int) -> bool:
+    """Whether nobody looked any more when no slot was due for so long before an end."""
+    return quiet_ns > max(GAP_PERIODS_MAX * period_ns, BLIND_END_S * NS_PER_S)
 
 
 def recoveries(slots: Slots, windows: Sequence[Window]) -> list[Recovery]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from chaoslab.schedule import end_of, schedule
@@ -40,6 +40,7 @@ def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None, foreign:
     by_id = {fault.id: fault for fault in experiment.timeline}
     for action in schedule(experiment.timeline, list(objectives.values())):
         yield f"  {action.at_s:>7.1f} s {action.verb} {_fault_in_words(by_id[action.fault_id], topology)}"
+    yield from (f"  note      {said}" for said in _healed_early(experiment.timeline, objectives.values()))
     yield f"  {end_of(experiment.timeline, list(objectives.values())):>7.1f} s failback; then every site's ledgers are read"
     for service, wanted in objectives.items():
         yield f"  objective {service}: {_objectives_in_words(wanted)}"
@@ -69,6 +70,14 @@ def describe_as_data(
         "failback_at_s": end_of(experiment.timeline, list(objectives.values())),
         "objectives": {name: _thresholds(wanted) | {"unaffected": wanted.unaffected} for name, wanted in objectives.items()},
     }
+
+
+def _healed_early(timeline: Sequence[FaultBase], objectives: Iterable[Objectives]) -> Iterator[str]:
+    """Which faults are healed before an RTO is over: who is back only because of that has failed."""
+    longest_s = max((one.rto.value for one in objectives if one.rto is not None), default=0.0)
+    for fault in timeline:
+        if fault.heal_after is not None and fault.heal_after < longest_s:
+            yield f"{fault.id} is healed after {fault.heal_after:g} s: a service that is not back by itself before that fails"
 
 
 def _commands(loaded: Loaded) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chaoslab.events import Condition, Phase
-from chaoslab.measure import NS_PER_S, Slots, good_share, longest_gap_ns, percentile, seconds, skewed
+from chaoslab.measure import (
+    GAP_PERIODS_MAX,
+    NS_PER_S,
+    Slots,
+    blind_after,
+    good_share,
+    longest_gap_ns,
+    percentile,
+    seconds,
+    skewed,
+)
 from chaoslab.record import Injection, Record
 from chaoslab.result import ObjectiveResult
 from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
@@ -13,8 +23,6 @@ from chaoslab.spec.model import JourneyThresholds, SteadyState
 from chaoslab.units import format_s
 
 SKEWED_MAX = 0.01  # share of slots sent more than one period late
-GAP_PERIODS_MAX = 10
-BLIND_END_S = 1.0  # how long before the end of what is judged the prober may have gone quiet
 _WATCHED: tuple[Phase, ...] = ("steady", "faults", "failback")
 
 
@@ -147,7 +155,7 @@ def _blind(record: Record, slots: Slots, begin_ns: int, end_ns: int) -> list[str
     if gap_ns > gap_max_ns:
         troubles.append(f"no slot for {format_s(seconds(gap_ns))}")
     quiet_ns = end_ns - seen[-1].due_ns if seen else 0
-    if quiet_ns > max(gap_max_ns, BLIND_END_S * NS_PER_S):
+    if blind_after(quiet_ns, slots.period_ns):
         troubles.append(f"no slot in the last {format_s(seconds(quiet_ns))}")
     return troubles
 

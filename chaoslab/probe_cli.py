@@ -15,6 +15,8 @@ from chaoslab.probe.alone import Asked, Change, Findings, UrlFindings, probe_url
 from chaoslab.probe.endpoint import Endpoint
 from chaoslab.units import parse_duration_s
 
+_UNRELIABLE = "more than 1 % of the slots went out late: this machine stood still, and what was found cannot be relied on"
+
 
 class _Duration(click.ParamType[float]):
     """A duration such as 500ms; its value is seconds, above 0."""
@@ -46,7 +48,8 @@ def probe_command(
     """Watch URLs (http://, https://, tcp://host:port) and measure every outage as an interval.
 
     A slot is sent every 1/RATE seconds whether or not the ones before were answered, half of them on fresh connections.
-    Good is any answer from 200 to 399, in time. Redirects are not followed.
+    Good is any answer from 200 to 399, in time. Redirects are not followed. A slot that goes out more than one period late is
+    skewed; with more than 1 % of those this machine itself stood still, and nothing that was found can be relied on.
 
     Exit codes: 0 no outage, 1 at least one, 2 wrong command line, 3 the prober itself could not keep time.
     """
@@ -57,6 +60,8 @@ def probe_command(
     click.echo(f"probing {', '.join(urls)}: {rate:g} slots a second {period}", err=as_json)
     asked = Asked(rate, for_s, within_s, timeout_s)
     found = probe_urls(list(dict.fromkeys(urls)), asked, lambda change: _tell(change, anchor, to_stderr=as_json))
+    if not found.trustworthy:
+        click.echo(_UNRELIABLE, err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(as_object(found, anchor)), indent=2).decode())
     else:
@@ -75,8 +80,11 @@ class _Anchor:
 
 
 def as_object(found: Findings, anchor: _Anchor) -> dict[str, Any]:
-    """Sums over all URLs; with several, also what each came to. `at` is seconds since the first slot was due."""
-    whole = {"slots": found.slots, "good": found.good, "skewed": found.skewed}
+    """Sums over all URLs; with several, also what each came to. `at` is seconds since the first slot was due.
+
+    `reliable` is False when more than 1 % of the slots went out late (`skewed`).
+    """
+    whole = {"slots": found.slots, "good": found.good, "skewed": found.skewed, "reliable": found.trustworthy}
     several = len(found.urls) > 1
     listed = [
         {"url": one.url, **outage} if several else outage
@@ -125,8 +133,6 @@ def _summarize(found: Findings, anchor: _Anchor) -> None:
             click.echo(f"  outage {number}: {at:%H:%M:%S}  {_interval(outage)}  {outage.slots} bad slots  {error}")
         if one.slots and not one.outages:
             click.echo("  no outage")
-    if not found.trustworthy:
-        click.echo("\nmore than 1 % of the slots went out late: this machine stood still, and nothing above can be relied on")
 
 
 def _interval(outage: Outage) -> str:

@@ -21,8 +21,9 @@ from chaoslab.masking import Secrets
 from chaoslab.process import spawn
 from chaoslab.scrub import scrub
 from chaoslab.store import RunFolder
-from chaoslab.undo import undo
+from chaoslab.undo import Tell, undo
 
+TIMEOUT_S = 30.0  # above what removing a whole stack mostly takes; whoever waits looks again after that
 _DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -44,10 +45,17 @@ def release(reaper: subprocess.Popen[bytes]) -> None:
             reaper.stdin.close()
 
 
-def dismiss(reaper: subprocess.Popen[bytes]) -> int:
-    """Let the reaper look, unless it has been released already, and wait for its end; 0 when nothing is left."""
+def dismiss(reaper: subprocess.Popen[bytes], timeout_s: float = TIMEOUT_S) -> int:
+    """Let the reaper look, unless it has been released already, and wait for its end; 0 when nothing is left.
+
+    One that has not ended in time is killed; the status is negative then, and somebody else has to look.
+    """
     release(reaper)
-    return reaper.wait()
+    try:
+        return reaper.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        reaper.kill()
+        return reaper.wait()
 
 
 def main(arguments: list[str]) -> int:
@@ -55,13 +63,18 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     secrets = _secrets(sys.stdin.buffer.read())
     journal, run_id = arguments
-    left = undo(Path(journal), lambda line: _log(secrets.text(line)))
-    if not left:
-        registry.strike_off(run_id)
-    left += _cover(RunFolder(Path(journal).parent).logs, secrets)
+    left = look(Path(journal), run_id, secrets, lambda line: _log(secrets.text(line)))
     for line in left:
         _log(secrets.text(f"left: {line}"))
     return 1 if left else 0
+
+
+def look(journal: Path, run_id: str, secrets: Secrets, tell: Tell) -> list[str]:
+    """Undo what is open, cover the logs, and forget the run once nothing is left; what is, in words. Looking again is fine."""
+    left = undo(journal, tell)
+    if not left:
+        registry.strike_off(run_id)
+    return left + _cover(RunFolder(journal.parent).logs, secrets)
 
 
 def _secrets(told: bytes) -> Secrets:

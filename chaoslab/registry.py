@@ -7,6 +7,7 @@ kills the harness. The file outlives the run when something is left to undo. `bl
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -35,10 +36,17 @@ class Registered:
     """The place of this process's run in the registry. `leave` it in the end, saying whether something is left to undo."""
 
     def __init__(self, path: Path, entry: Entry) -> None:
-        self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        os.pwrite(self._descriptor, msgspec.json.encode(entry), 0)
+        """Raises EnvironmentFault when it cannot be written: nobody could find what such a run leaves."""
+        self._path, self._descriptor = path, -1
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            line = msgspec.json.encode(entry)
+            if os.pwrite(self._descriptor, line, 0) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as broken:
+            self.leave(done=True)
+            raise EnvironmentFault(f"cannot write {path}: {broken.strerror}", cure="free some space there") from broken
 
     def leave(self, *, done: bool) -> None:
         """The run has ended; with `done` nothing of it is left. A second call does nothing."""

@@ -134,6 +134,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     `overhead_s` is what the harness itself added: `duration_s` without `boot_s`, the scripted time (the steady state's
     hold, the timeline up to its last heal, the failback's hold) and the wait for the stack to come back (failback beyond
     its hold). Zero where the run ended before its script did.
+    `interrupted`: somebody ended the run before its script did; what is left of the verdict counts for nothing.
     `command` runs the same again, with the same `seed`.
     """
 
@@ -152,6 +153,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     objectives: list[ObjectiveResult]
     reasons: list[str] = []
     warnings: list[str] = []
+    interrupted: bool = False
     cleanup: str = "complete"
     left_behind: list[str] = []
     versions: dict[str, str] = {}

@@ -18,7 +18,7 @@ from secrets import randbits, token_hex
 from typing import TYPE_CHECKING, Any
 
 from chaoslab import reaper, registry
-from chaoslab.clock import SYSTEM
+from chaoslab.clock import SYSTEM, Deadline
 from chaoslab.engine import Engine, Finished, Job, Said, Tick
 from chaoslab.errors import ChaoslabError, EnvironmentFault, ExitCode
 from chaoslab.events import PhaseRow
@@ -37,9 +37,11 @@ from chaoslab.trust import require_permission
 from chaoslab.undo import AnyStep, EndProcesses, RemoveFolder, RunCommand, UndoJournal, undo_journal
 
 if TYPE_CHECKING:
+    from chaoslab.conclusion import Drafted
     from chaoslab.stack.compose import ComposeStack
 
 _SWEEP_TIMEOUT_S = 60.0
+_LOOK_EVERY_S = 0.1  # the engine ticks more often than anybody can read
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -90,12 +92,14 @@ def run_once(loaded: Loaded, options: Options, view: View) -> Outcome:
                 reaper.release(watcher)  # it looks while we judge
             if finished.unrecorded is not None:
                 raise EnvironmentFault(finished.unrecorded)
-            result = _conclude(folder)
+            drafted = _draft(folder)
         if left:
             _tell_history(folder, secrets, left)
-            result = _conclude(folder)
-        interrupted = finished.interrupted or signals
-        return Outcome(folder, result, ExitCode.INTERRUPTED if interrupted else exit_code_of(result))
+            drafted = _draft(folder)
+        result = drafted.publish(folder)  # not before it is known whether everything is cleaned up
+        code = exit_code_of(result)
+        late = signals and code is not ExitCode.UNCLEAN  # one that came too late to change anything in the run
+        return Outcome(folder, result, ExitCode.INTERRUPTED if late else code)
 
 
 @contextlib.contextmanager
@@ -113,14 +117,14 @@ def _undone_in_the_end(
     try:
         place = registry.enter(run_id, journal.path)
     except BaseException:
-        _dismiss(watcher, journal, keep=False)
+        _dismiss(watcher, journal, run_id, secrets, keep=False)
         raise
     kept = False
     try:
         yield watcher, left
         kept = keep
     finally:
-        left += _dismiss(watcher, journal, kept)
+        left += _dismiss(watcher, journal, run_id, secrets, kept)
         place.leave(done=not left and not kept)
 
 
@@ -202,13 +206,15 @@ def _again(command: str, seed: int) -> str:
 
 
 def _listen(engine: Engine, view: View, secrets: Secrets) -> Finished:
-    tracker = StatusTracker()
+    tracker, look = StatusTracker(), Deadline.after(0.0)
     for event in engine.events():
         match event:
             case Finished():
                 return event
             case Tick():
-                view.tick(tracker.status())
+                if look.passed:
+                    view.tick(tracker.status())
+                    look = Deadline.after(_LOOK_EVERY_S)
             case Said(text):
                 view.tell(secrets.text(text))
             case row:
@@ -231,7 +237,8 @@ def _signals_to(stop: Callable[[str], None], view: View) -> Iterator[Sequence[in
         view.tell(f"{signal.Signals(number).name}: {again}healing and cleaning up; this takes a few seconds")
         stop(f"ended by {signal.Signals(number).name}")
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, or `run &` in a script
+    before = {number: signal.signal(number, on_signal) for number in heard}
     try:
         yield received
     finally:
@@ -239,16 +246,19 @@ def _signals_to(stop: Callable[[str], None], view: View) -> Iterator[Sequence[in
             signal.signal(number, handler)
 
 
-def _dismiss(watcher: subprocess.Popen[bytes], journal: UndoJournal, keep: bool) -> Sequence[str]:
-    """The reaper looks once more and goes; with `keep` it must not look."""
+def _dismiss(
+    watcher: subprocess.Popen[bytes], journal: UndoJournal, run_id: str, secrets: Secrets, keep: bool
+) -> Sequence[str]:
+    """The reaper looks once more and goes; with `keep` it must not look. What it did not do, or not in time, is tried here."""
     if keep:
         watcher.kill()
         watcher.wait()
         return []
     if reaper.dismiss(watcher) == 0:
         return []
+    left = reaper.look(journal.path, run_id, secrets, tell=lambda _: None)
     run = os.path.relpath(journal.path.parent)
-    return [f"see {journal.path} and reaper.log beside it; once the cause is gone: chaoslab heal {run}"]
+    return [*left, f"see {journal.path}; once the cause is gone: chaoslab heal {run}"] if left else []
 
 
 def _warm_up() -> None:
@@ -257,11 +267,11 @@ def _warm_up() -> None:
     conclusion.warm_up()
 
 
-def _conclude(folder: RunFolder) -> Result:
+def _draft(folder: RunFolder) -> Drafted:
     """From here on nothing is known but what is stored, and that holds no secrets."""
-    from chaoslab.conclusion import conclude
+    from chaoslab.conclusion import draft
 
-    return conclude(folder)
+    return draft(folder)
 
 
 def _tell_history(folder: RunFolder, secrets: Secrets, left: Sequence[str]) -> None:

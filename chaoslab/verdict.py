@@ -35,28 +35,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def judge(
-    experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow], *, versions: Mapping[str, str] | None = None
-) -> Result:
-    """Judge one run. `rows` may come in any order; `versions` are shown as they are.
+def judge(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> Result:
+    """Judge one run. `rows` may come in any order.
 
     A check that crashes makes its own objective, and so the verdict, an error; it does not raise.
     """
     case = Case(experiment, stack, Record.of(rows), objectives_for(experiment, stack))
     objectives = [safely(id_, check) for id_, check in _checks(case)]
     objectives += [] if any(_is_promise(one) for one in objectives) else [_nothing_promised()]
-    return _result(case, objectives, dict(versions or {}))
+    return _result(case, objectives)
 
 
-def judge_safely(
-    experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow], *, versions: Mapping[str, str] | None = None
-) -> Result:
+def judge_safely(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> Result:
     """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass."""
     rows = list(rows)
     try:
-        return judge(experiment, stack, rows, versions=versions)
+        return judge(experiment, stack, rows)
     except Exception as bug:
-        return _unjudged(experiment, rows, crashed(bug)[1], dict(versions or {}))
+        return _unjudged(experiment, rows, crashed(bug)[1])
 
 
 def as_expected(result: Result, experiment: Experiment) -> tuple[bool, str]:
@@ -155,7 +151,7 @@ def _nothing_promised() -> ObjectiveResult:
 # --- the result -------------------------------------------------------------------------------------------------
 
 
-def _result(case: Case, objectives: list[ObjectiveResult], versions: dict[str, str]) -> Result:
+def _result(case: Case, objectives: list[ObjectiveResult]) -> Result:
     record, anchor = case.record, case.record.anchor
     services, broken_services = _figures(case.services, service_result)
     journeys, broken_journeys = _figures(case.journeys, partial(journey_result, case))
@@ -178,11 +174,11 @@ def _result(case: Case, objectives: list[ObjectiveResult], versions: dict[str, s
         objectives=objectives,
         reasons=[why for _, why in sorted(reasons, key=lambda reason: WORST_FIRST.index(reason[0]))],
         warnings=_warnings(case),
-        versions=versions,
+        interrupted=any(note.level == "interrupted" for note in record.notes),
     )
 
 
-def _unjudged(experiment: Experiment, rows: list[AnyRow], why: str, versions: dict[str, str]) -> Result:
+def _unjudged(experiment: Experiment, rows: list[AnyRow], why: str) -> Result:
     """Asks as little as possible of rows that could not be judged."""
     anchor = next((row for row in rows if isinstance(row, Anchor)), None)
     times = [row.t_ns for row in rows] or [0]
@@ -201,7 +197,6 @@ def _unjudged(experiment: Experiment, rows: list[AnyRow], why: str, versions: di
         load=LoadResult(),
         objectives=[objective("judge", ("error", why), "not judged", "")],
         reasons=[why],
-        versions=versions,
     )
 
 

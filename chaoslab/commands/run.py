@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,9 +115,15 @@ def _facts() -> dict[str, Any]:
 
 def _command(experiment: str, runtime: str, overrides: tuple[str, ...], flags: list[str]) -> str:
     """What runs one of these runs again, but for its seed."""
-    words = ["chaoslab", "run", experiment, "--runtime", runtime]
+    words = [_program(), "run", experiment, "--runtime", runtime]
     words += [word for override in overrides for word in ("--set", override)]
     return shlex.join(words + flags)
+
+
+def _program() -> str:
+    """What to type for this program, from here."""
+    installed = Path(sys.executable).with_name("chaoslab")
+    return "chaoslab" if shutil.which("chaoslab") or not installed.exists() else os.path.relpath(installed)
 
 
 def _run(loaded: Loaded, options: Options, why: str, repeat: int, as_json: bool) -> int:
@@ -128,7 +135,7 @@ def _run(loaded: Loaded, options: Options, why: str, repeat: int, as_json: bool)
     outcomes: list[Outcome] = []
     for _ in range(repeat):
         outcomes.append(_run_one(loaded, options, console, as_json))
-        if outcomes[-1].exit_code is ExitCode.INTERRUPTED:
+        if outcomes[-1].result.interrupted or outcomes[-1].exit_code is ExitCode.INTERRUPTED:
             break
     return _conclude(outcomes, console, several=repeat > 1, as_json=as_json)
 

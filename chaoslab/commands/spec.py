@@ -70,7 +70,7 @@ def list_command(as_json: bool) -> int:
         return ExitCode.PASS
     width = max(len(e.name) for e in listed)
     for one in listed:
-        click.echo(f"{one.name:<{width}}  {one.hypothesis}")
+        click.echo(f"{one.name:<{width}}  {one.hypothesis or f'(does not read: chaoslab check {one.name})'}")
     return ExitCode.PASS
 
 

@@ -147,6 +147,9 @@ class _AnswerParser:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as wrong:
+            if self._done:  # bytes after a whole answer say nothing about it
+                self.reusable = False
+                return True
             raise Cut(f"not an HTTP answer: {wrong}") from wrong
         return self._done
 
@@ -190,7 +193,8 @@ async def connect(address: tuple[str, int], tls: ssl.SSLContext | None, server_n
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await _connected(sock, address)
         if tls is not None:
-            sock = tls.wrap_socket(sock, server_hostname=server_name, do_handshake_on_connect=False)
+            # a cut is not an end: ragged ones are told
+            sock = tls.wrap_socket(sock, server_hostname=server_name, do_handshake_on_connect=False, suppress_ragged_eofs=False)
             await _shake_hands(sock)
     except BaseException:
         sock.close()

@@ -89,6 +89,7 @@ def render_html(
     anchor = next((row for row in rows if isinstance(row, Anchor)), None)
     start_ns = anchor.t_ns if anchor else min((row.t_ns for row in rows), default=0)
     known = (anchor.facts if anchor else {}) | dict(facts or {})
+    known.pop("versions", None)  # these have a table of their own
     command = known.pop("command", None) or ["chaoslab", "run", experiment.name, "--runtime", result.runtime]
     probes = cells.in_order([row for row in rows if isinstance(row, Probe)], list(stack.journeys))
     return _template().render(

@@ -17,7 +17,7 @@ WINDOW_S = 1.0
 _UP_FROM = 0.95  # one unlucky slot in fifty is not worth a line
 _DOWN_BELOW = 0.5
 _LOAD_STALE_S = 3.0
-_PROBED: tuple[Phase | None, ...] = (None, "steady", "faults", "failback")  # else silence would read as an outage
+_PROBED: tuple[Phase, ...] = ("steady", "faults", "failback")  # else silence would read as an outage
 _WORST_FIRST: tuple[State, ...] = ("down", "degraded", "unknown", "up")
 
 
@@ -46,6 +46,8 @@ class FaultNow:
 class Status:
     """One look at a run. `left_s` is what remains of the phase, `phase_length_s` all of it; None when it has no set length.
 
+    `phase` is None before the first, when `begun` is False, and after one that was cut short.
+
     `services` is empty while nothing is probed.
     """
 
@@ -58,6 +60,7 @@ class Status:
     users: int
     rps: float
     failures_per_s: float
+    begun: bool = True
 
 
 @dataclass
@@ -84,6 +87,7 @@ class StatusTracker:
         self._clock = clock
         self._start_ns: int | None = None
         self._phase: PhaseRow | None = None
+        self._begun = False
         self._load: Load | None = None
         self._journeys: dict[str, _Journey] = {}
         self._faults: dict[str, Fault] = {}
@@ -97,7 +101,7 @@ class StatusTracker:
             journey = self._journeys.setdefault(row.journey, _Journey(row.service))
             journey.recent.append((row.end_ns, row.good, (row.end_ns - row.due_ns) / 1e6))
         elif isinstance(row, PhaseRow):
-            self._phase = row if row.event == "begin" else self._phase
+            self._phase, self._begun = (row if row.event == "begin" else None), True
         elif isinstance(row, Fault):
             self._faults[row.id] = row
         elif isinstance(row, Load):
@@ -119,6 +123,7 @@ class StatusTracker:
             users=load.users if load else 0,
             rps=float(load.requests) if load else 0.0,
             failures_per_s=float(load.failures) if load else 0.0,
+            begun=self._begun,
         )
 
     @property
@@ -132,7 +137,7 @@ class StatusTracker:
         return max(0.0, self._planned_s - _since_s(self._phase.t_ns, now_ns))
 
     def _services(self, now_ns: int) -> dict[str, ServiceNow]:
-        if (self._phase.phase if self._phase else None) not in _PROBED:
+        if self._begun and (self._phase is None or self._phase.phase not in _PROBED):
             return {}
         by_service: dict[str, list[ServiceNow]] = {}
         for journey in self._journeys.values():

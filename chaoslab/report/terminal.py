@@ -126,25 +126,32 @@ def status_panel(status: Status, width: int) -> RenderableType:
 def print_verdict(result: Result, console: Console, *, report: str | None = None, exit_code: ExitCode | None = None) -> None:
     """The objectives, the ledgers, why, where the report lies and, last, the verdict with the exit code.
 
-    `exit_code` is given where the result alone does not decide it, as after an interruption.
+    `exit_code` is given where the result alone does not decide it, as for a signal that came after the end. Of a run that was
+    interrupted nobody wants to read what could not be judged; the report has it.
     """
     _show(console, Text())
-    if result.objectives:
-        _show(console, _objectives_table(result, console.width))
-    for service, ledger in result.ledger.items():
-        _show(console, Text(one_line(f"ledger {service}: {ledger_in_words(ledger)}")))
+    if not result.interrupted:
+        _show_findings(result, console)
     for prefix, lines in (("warning: ", result.warnings), ("left behind: ", result.left_behind)):
         for line in lines:
             _show(console, Text(one_line(prefix + line), style=STYLES["warn"]))
     if report:
         _show(console, Text(f"report: {one_line(report)}"), wrap=False)
-    _show(console, Text(f"\n{VERDICTS[result.verdict]}", style="bold"))
-    for reason in in_short(result):
+    _show(console, Text(f"\n{'The run was interrupted.' if result.interrupted else VERDICTS[result.verdict]}", style="bold"))
+    for reason in [why for why in in_short(result) if not result.interrupted or why.startswith("interrupted")]:
         _show(console, Text(clean(f"- {reason}")))
     if result.command:
         _show(console, Text(f"run it again: {one_line(result.command)}"), wrap=False)
     code = exit_code_of(result) if exit_code is None else exit_code
-    _show(console, Text(f"verdict: {result.verdict} (exit {int(code)})", style=STYLES[VERDICT_TONES[result.verdict]]))
+    verdict = f"{result.verdict}, interrupted" if result.interrupted else result.verdict
+    _show(console, Text(f"verdict: {verdict} (exit {int(code)})", style=STYLES[VERDICT_TONES[result.verdict]]))
+
+
+def _show_findings(result: Result, console: Console) -> None:
+    if result.objectives:
+        _show(console, _objectives_table(result, console.width))
+    for service, ledger in result.ledger.items():
+        _show(console, Text(one_line(f"ledger {service}: {ledger_in_words(ledger)}")))
 
 
 class _Console(Console):
@@ -205,7 +212,7 @@ def _change(service: str, before: State | None, now: ServiceNow, lasted_s: float
 
 
 def _phase_line(status: Status, width: int) -> RenderableType:
-    words = PHASES[status.phase] if status.phase else "starting"
+    words = PHASES[status.phase] if status.phase else "healing and cleaning up" if status.begun else "starting"
     line = Table.grid(padding=(0, 2, 0, 0))
     cells: list[RenderableType] = [Text(f"{status.elapsed_s:7.1f}s", style="dim"), Text(words, style="bold", no_wrap=True)]
     if status.left_s is not None and status.phase_length_s:

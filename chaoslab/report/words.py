@@ -76,8 +76,10 @@ class Line:
 
 
 def exit_code_of(result: Result) -> ExitCode:
-    """What a process that ran this should exit with, interruption apart."""
-    return ExitCode.UNCLEAN if result.cleanup == "incomplete" or result.left_behind else _VERDICT_EXITS[result.verdict]
+    """What a process that ran this should exit with."""
+    if result.cleanup == "incomplete" or result.left_behind:
+        return ExitCode.UNCLEAN
+    return ExitCode.INTERRUPTED if result.interrupted else _VERDICT_EXITS[result.verdict]
 
 
 def clean(text: str) -> str:

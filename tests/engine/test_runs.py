@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from mini_stack import (
+    PROGRAM,
     Ran,
     assert_nothing_left,
     finish,
@@ -216,6 +217,42 @@ def test_the_death_of_a_part_of_the_harness_says_nothing_about_the_stack(
 def kill_part(harness: int, module: str) -> None:
     for process in parts_of(harness, module):
         process.kill()
+
+
+def test_a_reaper_that_was_killed_is_not_missed(tmp_path: Path) -> None:
+    """The harness lives, so it does the reaper's work: nothing is left, and logs are covered."""
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])))
+    wait_for(child, tmp_path, MOMENTS["effective"])
+    kill_part(child.pid, "chaoslab.reaper")
+    ran = finish(child, tmp_path)
+    assert ran.code in (0, 3), ran.out + ran.err
+    assert ran.result["cleanup"] == "complete"
+
+
+def test_a_prober_that_does_not_listen_holds_up_nobody(tmp_path: Path) -> None:
+    """Frozen before it was told a plan that no pipe's buffer holds: the run ends by itself, and says why."""
+    request = {"path": "/where", "headers": {f"X-{number}": "x" * 7000 for number in range(20)}}
+    overlay = {"x-chaoslab": {"journeys": {"app.read": {"service": "app", "request": request, "good": {"status": 200}}}}}
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, overlay=overlay, timeline=[QUICK])))
+    wait_for(child, tmp_path, MOMENTS["boot"])
+    while not (probers := parts_of(child.pid, "chaoslab.probe")):
+        time.sleep(0.01)
+    for process in probers:
+        process.suspend()
+    ran = finish(child, tmp_path)
+    assert ran.code == 5, ran.out
+    assert "did not take its plan" in ran.result["reasons"][0]
+
+
+def test_a_hang_up_that_is_ignored_at_the_start_stays_so(tmp_path: Path) -> None:
+    """`nohup chaoslab run`: people go home, and the run goes on."""
+    spec = str(write_experiment(tmp_path, timeline=[QUICK]))
+    child = start_chaoslab(tmp_path, "run", spec, program=("nohup", *PROGRAM))
+    wait_for(child, tmp_path, MOMENTS["effective"])
+    child.send_signal(signal.SIGHUP)
+    ran = finish(child, tmp_path)
+    assert ran.code in (0, 3), ran.out + ran.err
+    assert not ran.result["interrupted"]
 
 
 def test_two_runs_side_by_side_do_not_collide(tmp_path: Path) -> None:

@@ -260,3 +260,17 @@ def _ignores(pid: int, number: signal.Signals) -> bool:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn"))
     return bool(mask >> (number - 1) & 1)
+
+
+def test_a_reaper_that_does_not_end_is_killed_and_its_work_done(tmp_path: Path) -> None:
+    """Known bad: ^Z of the reaper. What cannot be undone is named by whoever looks in its place."""
+    journal, data = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data"
+    data.mkdir()
+    journal.plan(RemoveFolder(str(data)))
+    journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
+    frozen = reaper.start(journal.path, "a-run", Secrets())
+    frozen.send_signal(signal.SIGSTOP)
+    assert reaper.dismiss(frozen, timeout_s=0.2) < 0
+    (left,) = reaper.look(journal.path, "a-run", Secrets(), tell=lambda _: None)
+    assert "/no/such/program" in left
+    assert not data.exists()

@@ -252,3 +252,11 @@ def test_phases_are_read_from_first_begin_to_last_end():
     """A phase that was entered twice is as long as both."""
     again = [PhaseRow(t_ns=ns(-12), phase="boot", event="begin"), PhaseRow(t_ns=ns(-11), phase="boot", event="end")]
     assert judged(RUN.but(more=again)).boot_s == pytest.approx(8.0)
+
+
+def test_a_prober_that_fell_silent_before_the_service_was_back_proves_no_failure():
+    """Known bad: ^Z of the prober in an outage. It was not back when last seen, and what came then nobody saw."""
+    result = judged(Run(bad=outage(0.1, 25.0), edit=lambda slot: slot if slot.due_ns < ns(4.0) else None))
+    assert result.verdict == "inconclusive"
+    assert "fell silent" in objective(result, "talk.rto").why
+    assert judged(Run(bad=outage(0.1, 25.0))).verdict == "fail", "seen to the end, it is one"

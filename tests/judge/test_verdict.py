@@ -11,7 +11,10 @@ import pytest
 from judge_runs import Run, aborted, experiment, judged, note, objective, outage, stack_spec
 
 from chaoslab import checks, figures, verdict
+from chaoslab.errors import ExitCode
 from chaoslab.events import Anchor, decode, encode
+from chaoslab.judging import judge_rows
+from chaoslab.report.words import exit_code_of
 from chaoslab.result import Result
 from chaoslab.verdict import WORST_FIRST, as_expected, judge, judge_safely, worst_of
 
@@ -131,9 +134,22 @@ def test_a_result_survives_the_disk():
     assert msgspec.json.decode(msgspec.json.encode(result), type=Result) == result
 
 
-def test_versions_are_shown_as_they_are():
-    """Whatever the caller knows of versions."""
-    assert judge(experiment(), stack_spec(), GOOD.rows(), versions={"chaoslab": "1"}).versions == {"chaoslab": "1"}
+def test_the_versions_are_those_that_the_run_noted():
+    """In its first row, beside the seed and the command."""
+    rows = [
+        msgspec.structs.replace(row, facts={"versions": {"etcd": "3.5.1"}, "seed": 7}) if isinstance(row, Anchor) else row
+        for row in GOOD.rows()
+    ]
+    result = judge_rows(experiment(), stack_spec(), rows)
+    assert (result.versions, result.seed) == ({"etcd": "3.5.1"}, 7)
+
+
+def test_a_run_that_somebody_ended_says_so():
+    """130 for whoever judges it again, too; what is left behind goes before that."""
+    ended = judged(Run(bad=outage(0.1, 3.0), more=[note("interrupted", at=5)]))
+    assert (ended.verdict, ended.interrupted, exit_code_of(ended)) == ("inconclusive", True, ExitCode.INTERRUPTED)
+    assert exit_code_of(msgspec.structs.replace(ended, left_behind=["process 1"])) is ExitCode.UNCLEAN
+    assert not judged(GOOD).interrupted
 
 
 def test_times_of_the_run():

@@ -124,6 +124,7 @@ async def test_an_answer_not_read_whole_is_no_answer(step, error):
     [
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", 200, b"abc"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (OK + b"and more than was asked for", 200, b"hi"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"hi"),
     ],
 )

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -40,8 +40,11 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG)
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 @asynccontextmanager
-async def wire_to(certificate: Path, host: str) -> AsyncIterator[Wire]:
+async def wire_to(certificate: Path, host: str, serve: Serve = serve) -> AsyncIterator[Wire]:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
@@ -71,3 +74,18 @@ async def test_a_certificate_that_proves_nothing_is_no_connection(certificate, m
         answer = await wire.exchange(GET, timeout_s=5, fresh=True)
     assert not answer.sent
     assert "certificate verify failed" in answer.error
+
+
+async def test_an_answer_without_a_length_that_is_cut_is_not_whole(certificate, monkeypatch):
+    """Known bad: the peer is gone without TLS's own goodbye, so nobody knows whether there was more."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nhello")
+        await writer.drain()
+        writer.transport.abort()
+
+    async with wire_to(certificate, "localhost", cut) as wire:
+        answer = await wire.exchange(GET, timeout_s=5, fresh=True)
+    assert (answer.status, answer.sent) == (None, True)

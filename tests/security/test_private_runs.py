@@ -243,7 +243,6 @@ def test_heal_finds_a_killed_run_from_anywhere(tmp_path: Path) -> None:
         assert_nothing_left(folder)
     assert "healed" in ask(elsewhere, "heal", "--all")[1]
     assert_nothing_left(folder)
-    assert not (folder / "private").exists()
     assert ask(elsewhere, "heal", "--all") == (0, "there was nothing to heal\n")
     assert list((tmp_path / "runtime/chaoslab").iterdir()) == []
     code, said = ask(tmp_path, "export", "mini")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,17 @@ def test_a_folder_that_others_could_have_made_is_refused(own: Path) -> None:
     own.symlink_to("/tmp")
     with pytest.raises(EnvironmentFault, match="not a private folder"):
         registry.enter("x")
+
+
+def test_a_registry_that_cannot_be_written_is_told_plainly(tmp_path: Path) -> None:
+    """A full disk, or here a limit on the size of files: what, where and the cure, and no entry is left."""
+    script = (
+        "import resource, sys; from pathlib import Path; from chaoslab import registry\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try: registry.enter('a-run', Path('j'))\n"
+        "except registry.EnvironmentFault as told: sys.exit(str(told))\n"
+    )
+    env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, "cannot write" in ended.stderr) == (1, True), ended.stderr
+    assert not list((tmp_path / "chaoslab").glob("*a-run*"))
