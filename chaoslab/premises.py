@@ -22,6 +22,7 @@ from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
 from chaoslab.spec.model import JourneyThresholds, SteadyState
 from chaoslab.units import format_s
 
+LOAD_SILENT_S = 5.0  # Locust speaks four times a second
 SKEWED_MAX = 0.01  # share of slots sent more than one period late
 _WATCHED: tuple[Phase, ...] = ("steady", "faults", "failback")
 
@@ -69,10 +70,15 @@ def _thresholds_text(wanted: JourneyThresholds) -> str:
 
 
 def check_load(record: Record) -> ObjectiveResult:
-    """Whether there was load at all before the fault."""
+    """Whether there was load before the fault, and whoever makes it was there to the end: it speaks up whatever is answered."""
     begin_ns = record.phases.get(("steady", "begin"), record.first_ns)
     requests = sum(row.requests for row in record.load if begin_ns <= row.t_ns <= record.steady_end_ns)
-    said = PASS if requests > 0 else inconclusive("no load: not one request in the steady state")
+    quiet_s = seconds(record.observed_end_ns - max((row.t_ns for row in record.load), default=begin_ns))
+    said = PASS
+    if not requests:
+        said = inconclusive("no load: not one request in the steady state")
+    elif quiet_s > LOAD_SILENT_S:
+        said = inconclusive(f"Locust stood still: not a word of it in the last {format_s(quiet_s)}")
     return objective("load", said, f"{requests} requests in the steady state", "> 0")
 
 
