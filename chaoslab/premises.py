@@ -73,12 +73,13 @@ def check_load(record: Record) -> ObjectiveResult:
     """Whether there was load before the fault, and whoever makes it was there to the end: it speaks up whatever is answered."""
     begin_ns = record.phases.get(("steady", "begin"), record.first_ns)
     requests = sum(row.requests for row in record.load if begin_ns <= row.t_ns <= record.steady_end_ns)
-    quiet_s = seconds(record.observed_end_ns - max((row.t_ns for row in record.load), default=begin_ns))
+    spoke_ns = max((row.t_ns for row in record.load if row.users), default=begin_ns)  # 0 once no process tells of its users
+    quiet_s = seconds(record.observed_end_ns - spoke_ns)
     said = PASS
     if not requests:
         said = inconclusive("no load: not one request in the steady state")
     elif quiet_s > LOAD_SILENT_S:
-        said = inconclusive(f"Locust stood still: not a word of it in the last {format_s(quiet_s)}")
+        said = inconclusive(f"Locust stood still, or had no users, in the last {format_s(quiet_s)}")
     return objective("load", said, f"{requests} requests in the steady state", "> 0")
 
 

@@ -45,3 +45,10 @@ def test_machines_are_told_what_a_strangers_stack_would_start() -> None:
     assert plan["warning"] == "it has commands of its own"
     assert plan["starts"].keys() == {replica.name for replica in loaded.compose.replicas}
     assert describe_as_data(loaded, "embedded", "asked for")["starts"] == {}
+
+
+@pytest.mark.parametrize(("heal_after", "told"), [("20s", True), ("70s", False)])
+def test_a_heal_before_the_longest_rto_is_over_is_told(heal_after: str, told: bool) -> None:
+    """Whoever is back only because of it has failed, whatever the RTO says."""
+    loaded = load_experiment(EXPERIMENTS / "idc-fire.yaml", {"timeline.0.heal_after": heal_after})
+    assert ("is healed after" in describe(loaded, "embedded", "asked for")) is told

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from mini_stack import (
     start_chaoslab,
     write_experiment,
 )
+
+from chaoslab.clock import Deadline, wait_until
 
 QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
 
@@ -220,7 +223,7 @@ def kill_part(harness: int, module: str) -> None:
 
 
 def test_a_reaper_that_was_killed_is_not_missed(tmp_path: Path) -> None:
-    """The harness lives, so it does the reaper's work: nothing is left, and logs are covered."""
+    """The harness lives, so it does the reaper's work: nothing is left."""
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])))
     wait_for(child, tmp_path, MOMENTS["effective"])
     kill_part(child.pid, "chaoslab.reaper")
@@ -235,13 +238,30 @@ def test_a_prober_that_does_not_listen_holds_up_nobody(tmp_path: Path) -> None:
     overlay = {"x-chaoslab": {"journeys": {"app.read": {"service": "app", "request": request, "good": {"status": 200}}}}}
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, overlay=overlay, timeline=[QUICK])))
     wait_for(child, tmp_path, MOMENTS["boot"])
-    while not (probers := parts_of(child.pid, "chaoslab.probe")):
-        time.sleep(0.01)
-    for process in probers:
+    find = partial(parts_of, child.pid, "chaoslab.probe")
+    wait_until("the prober", lambda: (bool(find()), find()), Deadline.after(10), poll_s=0.01)
+    for process in find():
         process.suspend()
     ran = finish(child, tmp_path)
     assert ran.code == 5, ran.out
     assert "did not take its plan" in ran.result["reasons"][0]
+
+
+def test_load_that_stands_still_in_the_fault_is_none(tmp_path: Path) -> None:
+    """^Z of Locust once the fault bites: what came back was not under load, and the run says so."""
+    users = tmp_path / "users.py"
+    users.write_text(
+        "from locust import task\nfrom chaoslab.locust_rows import DeadlineUser\n"
+        "class User(DeadlineUser):\n    @task\n    def read(self):\n        self.client.get('/where')\n"
+    )
+    changes = {"load": {"locustfile": str(users), "users": 2}, "failback": {"within": "20s", "hold": "10s"}}
+    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK], **changes)))
+    wait_for(child, tmp_path, MOMENTS["effective"])
+    for process in parts_of(child.pid, "chaoslab.locust_rows"):
+        process.suspend()
+    ran = finish(child, tmp_path)
+    assert ran.code == 3, ran.out
+    assert any("Locust stood still" in reason for reason in ran.result["reasons"])
 
 
 def test_a_hang_up_that_is_ignored_at_the_start_stays_so(tmp_path: Path) -> None:

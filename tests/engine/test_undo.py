@@ -263,14 +263,17 @@ def _ignores(pid: int, number: signal.Signals) -> bool:
 
 
 def test_a_reaper_that_does_not_end_is_killed_and_its_work_done(tmp_path: Path) -> None:
-    """Known bad: ^Z of the reaper. What cannot be undone is named by whoever looks in its place."""
-    journal, data = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data"
-    data.mkdir()
+    """Known bad: ^Z of the reaper. Whoever looks in its place names what cannot be undone, and covers the logs."""
+    journal, data, log = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data", tmp_path / "logs" / "pay.log"
+    for folder in (data, log.parent):
+        folder.mkdir()
+    log.write_text("hunter2-and-more\n")
     journal.plan(RemoveFolder(str(data)))
     journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
     frozen = reaper.start(journal.path, "a-run", Secrets())
     frozen.send_signal(signal.SIGSTOP)
     assert reaper.dismiss(frozen, timeout_s=0.2) < 0
-    (left,) = reaper.look(journal.path, "a-run", Secrets(), tell=lambda _: None)
+    (left,) = reaper.look(journal.path, "a-run", Secrets(frozenset(["hunter2-and-more"])), tell=lambda _: None)
     assert "/no/such/program" in left
+    assert log.read_text() == "***\n"
     assert not data.exists()

@@ -122,3 +122,14 @@ def test_a_whole_run_stays_cheap_to_follow() -> None:
         tracker.status() if isinstance(row, Load) else None
     kept = sum(len(journey.recent) for journey in tracker._journeys.values())
     assert kept < 8 * 50 * 3
+
+
+def test_after_a_phase_that_was_cut_short_no_time_is_left_of_it() -> None:
+    """Known bad: after Ctrl-C the screen went on counting the fault down, and people asked again."""
+    tracker, _ = tracker_at(10)
+    assert not tracker.status().begun
+    tracker.row(PhaseRow(t_ns=1 * S, phase="faults", event="begin", detail={"planned_s": 50}))
+    assert tracker.status().left_s == 41
+    tracker.row(PhaseRow(t_ns=9 * S, phase="faults", event="end"))
+    now = tracker.status()
+    assert (now.phase, now.begun, now.left_s) == (None, True, None)
