@@ -127,10 +127,11 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     """The objectives, the ledgers, why, where the report lies and, last, the verdict with the exit code.
 
     `exit_code` is given where the result alone does not decide it, as for a signal that came after the end. Of a run that was
-    interrupted nobody wants to read what could not be judged; the report has it.
+    interrupted nobody wants to read what could not be judged; the report has it. What was found before is told.
     """
     _show(console, Text())
-    if not result.interrupted:
+    untold = result.interrupted and result.verdict == "inconclusive"
+    if not untold:
         _show_findings(result, console)
     for prefix, lines in (("warning: ", result.warnings), ("left behind: ", result.left_behind)):
         for line in lines:
@@ -138,7 +139,7 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     if report:
         _show(console, Text(f"report: {one_line(report)}"), wrap=False)
     _show(console, Text(f"\n{'The run was interrupted.' if result.interrupted else VERDICTS[result.verdict]}", style="bold"))
-    for reason in [why for why in in_short(result) if not result.interrupted or why.startswith("interrupted")]:
+    for reason in [why for why in in_short(result) if not untold or why.startswith("interrupted")]:
         _show(console, Text(clean(f"- {reason}")))
     if result.command:
         _show(console, Text(f"run it again: {one_line(result.command)}"), wrap=False)

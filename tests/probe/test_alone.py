@@ -45,6 +45,7 @@ def test_every_kind_of_outage_is_an_interval_that_holds_its_length(serve):
     found = json.loads(out)
     assert code == honest(found)
     assert found["slots"] == 250 * len(KINDS)
+    assert found["reliable"] is (code != 3)
     assert found["good"] == found["slots"] - sum(outage["slots"] for outage in found["outages"])
     assert len(found["outages"]) == len(KINDS)
     for server in servers:
@@ -108,7 +109,7 @@ def test_a_prober_that_stood_still_exits_3(serve):
     out, _ = child.communicate(timeout=10)
     found = json.loads(out)
     assert child.returncode == 3
-    assert found["skewed"] >= 20
+    assert (found["skewed"] >= 20, found["reliable"]) == (True, False)
     assert found["slots"] == 100
 
 

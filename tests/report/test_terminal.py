@@ -218,3 +218,16 @@ def test_json_means_silence(capsys: pytest.CaptureFixture[str]) -> None:
     play(passing(), JsonView())
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_of_an_interrupted_run_only_what_was_found_is_told() -> None:
+    """Known bad: a screen full of what could not be judged; and, worse, a failure that was seen and not told."""
+    run = failing()
+    for verdict, told in (("inconclusive", False), ("fail", True)):
+        clean = {"cleanup": "complete", "left_behind": [], "reasons": ["interrupted: ended by SIGINT"]}
+        result = msgspec.structs.replace(run.result, interrupted=True, verdict=verdict, **clean)
+        sink = io.StringIO()
+        print_verdict(result, make_console(sink, width=120))
+        assert ("objective" in sink.getvalue()) is told
+        assert "interrupted: ended by SIGINT" in sink.getvalue()
+        assert f"verdict: {verdict}, interrupted (exit 130)" in sink.getvalue()
