@@ -130,7 +130,32 @@ class Note(Row, frozen=True, tag="note"):
     detail: dict[str, Any] = {}
 
 
-AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Condition | Load | Abort | Note
+class Machine(Row, frozen=True, tag="machine"):
+    """One second of the machine, from `begin_ns` to `t_ns`; longer when the sampler itself was kept waiting.
+
+    Owners are the names of the stack's sites, "outside" (replicas in no site), "load", "harness", "others" and "stolen".
+    `busy`: processors used, by owner. `waiting`: processors' worth of time spent runnable without one, by owner.
+    `writes_mb`: megabytes written to disks, by owner, where that can be read. `psi`: share of the second, from 0 to 1, in
+    which some task waited for "cpu", "io" or "memory". `memory`: "used" from 0 to 1, "swapped_mb" in and out in that second.
+    `control_ms`: the slowest answer of the control to "read" and "fsync", counted from its due time; None without an answer.
+    `starved`: the control was late or everything stood still, and `why` says so. `slept_s`: how long the machine slept.
+    `top`: the largest processes outside the run, as "name (pid) 0.85".
+    """
+
+    begin_ns: int
+    busy: dict[str, float] = {}
+    waiting: dict[str, float] = {}
+    writes_mb: dict[str, float] = {}
+    psi: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    control_ms: dict[str, float | None] = {}
+    starved: bool = False
+    why: str = ""
+    slept_s: float = 0.0
+    top: list[str] = []
+
+
+AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Condition | Load | Abort | Note | Machine
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(AnyRow)
