@@ -24,6 +24,7 @@ from chaoslab.events import Anchor, AnyRow, Condition, Load, PhaseRow, Probe
 from chaoslab.report import cells, charts
 from chaoslab.report.words import (
     BUCKETS,
+    CLOCK_ENDS,
     COUNTED,
     VERDICT_TONES,
     VERDICTS,
@@ -34,7 +35,7 @@ from chaoslab.report.words import (
     line_of,
     split_objective,
 )
-from chaoslab.result import ObjectiveResult, Result
+from chaoslab.result import ClockResult, Interval, ObjectiveResult, Result
 from chaoslab.spec.model import Experiment, StackSpec
 from chaoslab.units import format_s
 
@@ -103,6 +104,7 @@ def render_html(
         exit_code=int(exit_code_of(result)),
         objectives=_by_service(result),
         pictures=_pictures(result, rows, probes, start_ns),
+        ends=CLOCK_ENDS,
         buckets=BUCKETS,
         counted=COUNTED,
         errors=_errors(probes),
@@ -125,7 +127,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.filters |= {"interval": interval_in_words, "seconds": format_s, "tone": VERDICT_TONES.get}
+    environment.filters |= {"interval": interval_in_words, "seconds": format_s, "tone": VERDICT_TONES.get, "took": _took}
     return environment.get_template("report.html.j2")
 
 
@@ -174,15 +176,28 @@ def _bands(rows: Sequence[AnyRow], start_ns: int) -> list[charts.Band]:
 
 
 def _marks(result: Result) -> list[charts.Mark]:
-    faults_s = [fault.inject_s for fault in result.faults]
-    heals_s = [fault.heal_s for fault in result.faults if fault.heal_s is not None]
-    marks: list[charts.Mark] = []
-    for service, found in result.services.items():
-        for name, begins_s, interval in (("RTO", faults_s, found.rto_s), ("failback", heals_s, found.failback_s)):
-            if interval is not None and begins_s:
-                one = len(begins_s) == 1
-                marks.append(charts.Mark(service, name if one else f"worst {name}", min(begins_s), interval, drawn=one))
+    """For each event that started clocks of a service, the longest of them."""
+    longest: dict[tuple[str, float, str], ClockResult] = {}
+    for clock in result.clocks:
+        key = (clock.service, clock.from_s, clock.kind)
+        if key not in longest or _length(clock) > _length(longest[key]):
+            longest[key] = clock
+    names = {"rto": "RTO", "failback": "failback"}
+    marks = []
+    for clock in longest.values():
+        interval = Interval(clock.low, clock.high, clock.objective)
+        name = "switch back" if clock.event == "step" else names[clock.kind]
+        marks.append(charts.Mark(clock.service, name, clock.from_s, interval))
     return marks
+
+
+def _length(clock: ClockResult) -> tuple[bool, float]:
+    """One whose end was not seen is longer than any other."""
+    return clock.high is None, clock.low if clock.high is None else clock.high
+
+
+def _took(clock: ClockResult) -> str:
+    return interval_in_words(Interval(clock.low, clock.high))
 
 
 def _events(rows: Sequence[AnyRow], result: Result, start_ns: int) -> list[_Event]:

@@ -15,7 +15,7 @@ from synthetic_runs import JOURNEYS, Run, Script, aborted, failing, history, inc
 from chaoslab.events import Load, Note, Probe
 from chaoslab.report import html
 from chaoslab.report.html import render_html
-from chaoslab.result import Outage
+from chaoslab.result import ClockResult, Outage
 
 HOSTILE = "</svg></style><script src=//evil.example/x.js>alert(1)</script>$\\frac\x1b[2J\x00'\"&{{7*7}}"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -188,12 +188,18 @@ def test_an_outage_that_did_not_end_is_not_given_an_end() -> None:
     assert "at 20.0: not over after 50.0 s" in Page(render_html(result, run.experiment, run.stack, run.rows)).text
 
 
-def test_after_several_faults_the_worst_interval_is_told_in_words() -> None:
-    """A result does not say to which of several faults its worst interval belongs, so the picture claims no place for it."""
+def test_each_clock_is_shown_with_what_it_counts_from_and_what_was_masked() -> None:
+    """From which event, to which slot, which faults came meanwhile, and what it came to; in the table and in the picture."""
     run = passing()
-    again = msgspec.structs.replace(run.result.faults[0], id="again", inject_s=50.0, heal_s=60.0, healed_s=61.0)
-    result = msgspec.structs.replace(run.result, faults=[*run.result.faults, again])
-    assert "worst RTO 22.7 to 22.8 s" in Page(render_html(result, run.experiment, run.stack, run.rows)).text
+    clock = ClockResult(
+        journey="pay.balance", service="pay", cause="again", event="heal", kind="rto", from_s=50.0, first_bad_s=50.5,
+        last_bad_s=59.98, back_s=60.03, low=9.5, high=10.03, end="recovered", masked=["slow"], objective=45.0, verdict="pass",
+    )  # fmt: skip
+    result = msgspec.structs.replace(run.result, clocks=[*run.result.clocks, clock])
+    text = Page(render_html(result, run.experiment, run.stack, run.rows)).text
+    assert "heal again; masked: slow 50.00 s 50.50 s 59.98 s 60.03 s recovery 9.5 to 10.0 s RTO 45.0 s" in text
+    assert "RTO 9.5 to 10.0 s" in text
+    assert "RTO 22.7 to 22.8 s" in text
 
 
 def test_without_matplotlib_the_page_has_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
