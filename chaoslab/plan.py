@@ -83,8 +83,8 @@ def _healed_early(timeline: Sequence[FaultBase], objectives: Iterable[Experiment
     for fault in timeline:
         if fault.heal_after is not None and fault.heal_after < longest_s:
             yield (
-                f"{fault.id} is healed after {fault.heal_after:g} s, before an RTO of {longest_s:g} s is over: a service that is "
-                "not back by then is inconclusive; raise heal_after"
+                f"{fault.id} is healed after {fault.heal_after:g} s, before an RTO of {longest_s:g} s is over: "
+                "a service that is not back by then is inconclusive; raise heal_after"
             )
 
 
