@@ -189,7 +189,7 @@ class Engine:
         except ChaoslabError as failed:
             self._note("warning", f"there is no control, so a busy machine may look like an outage: {failed}")
             return
-        self._watch.ask(control.url)
+        self._watch.ask(f"http://{control.address}")
         self._note("info", f"the control is {control.where}")
 
     def _reach_steady_state(self) -> Steps[None]:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Machine
+from chaoslab.events import BY_LOAD, HARNESS, OTHERS, OUTSIDE, STOLEN, Machine
 
-OTHERS, HARNESS, LOAD, STOLEN, OUTSIDE, KERNEL = "others", "harness", "load", "stolen", "outside", "kernel"
 READ, FSYNC, TICK, SLEEP = "read", "fsync", "tick", "sleep"
 MARGIN_NS = NS_PER_S  # to either side of what was seen late: its beginning may not have been seen
 _STILL = frozenset((TICK, SLEEP))
@@ -129,7 +128,7 @@ class _Takers:
         return Starved(*span, by, excused, "; ".join(_whys(rows, slots, excusing | survivors, resource)))
 
     def _excusing(self, rows: Sequence[Machine], resource: Resource) -> dict[str, float]:
-        grown = {owner: _mean(rows, owner, resource) - _mean(self._quiet, owner, resource) for owner in (HARNESS, LOAD)}
+        grown = {owner: _mean(rows, owner, resource) - _mean(self._quiet, owner, resource) for owner in (HARNESS, BY_LOAD)}
         foreign = {owner: _mean(rows, owner, resource) for owner in (OTHERS, STOLEN)}
         starting = {
             f"{site}, which was booting": sum(_use(row, site, resource) for row in rows if self._boots(site, row))

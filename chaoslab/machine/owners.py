@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
+from chaoslab.events import BY_LOAD, HARNESS, KERNEL, OTHERS, OUTSIDE
 from chaoslab.machine import procfs
 from chaoslab.machine.plan import MachinePlan
 from chaoslab.machine.procfs import PROC, Task
-from chaoslab.starvation import HARNESS, KERNEL, LOAD, OTHERS, OUTSIDE
 
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 _SETTLED_S = 3.0  # between fork and exec a process still shows its parent's environment: do not remember that
@@ -77,7 +77,7 @@ class Owners:
             return marks["CHAOSLAB_SITE"]
         if marks.get("CHAOSLAB_REPLICA", "").partition("/")[2] in self._plan.outside:
             return OUTSIDE
-        return LOAD if _LOAD_MARK in marks else HARNESS
+        return BY_LOAD if _LOAD_MARK in marks else HARNESS
 
     def _read_members(self) -> None:
         """The run's containers, read again when the file has changed."""

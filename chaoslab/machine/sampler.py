@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaoslab.clock import NS_PER_S, SYSTEM, since_boot_ns
+from chaoslab.events import KERNEL, OTHERS, STOLEN
 from chaoslab.machine import procfs
 from chaoslab.machine.owners import Owners
 from chaoslab.machine.plan import MachinePlan
 from chaoslab.machine.procfs import Task, Totals
-from chaoslab.starvation import KERNEL, OTHERS, STOLEN
 
 _TOP = 3
 _WORTH_TELLING = 0.01  # of a processor, or a hundredth of it in MB/s

@@ -185,7 +185,7 @@ class EmbeddedStack:
             log, env = self._log("control"), self._own_environment("control")
             self._control = process.spawn(command, log=log, env=env, niceness=process.GIVES_WAY)
         wait_until("the control", lambda: (answers(address, 0.3), self.logs("control", 5)), deadline, poll_s=0.02)
-        return Control(f"http://{address}", "a process, on the file system of the stack's volumes")
+        return Control(address, "a process, on the file system of the stack's volumes")
 
     # --- one replica ------------------------------------------------------------------------------------------
 

@@ -184,7 +184,7 @@ class CanBar(Protocol):
 class Control:
     """An idle server at the stack's priority, in no site. `where`: in words, what it is and on what it writes."""
 
-    url: str
+    address: Address
     where: str
 
 
