@@ -20,7 +20,7 @@ import jinja2
 
 from chaoslab import __version__
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Anchor, AnyRow, Condition, Load, PhaseRow, Probe
+from chaoslab.events import Anchor, AnyRow, Condition, Load, Machine, PhaseRow, Probe
 from chaoslab.report import cells, charts
 from chaoslab.report.words import (
     BUCKETS,
@@ -37,11 +37,13 @@ from chaoslab.report.words import (
 )
 from chaoslab.result import ClockResult, Interval, ObjectiveResult, Result
 from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.starvation import in_words
 from chaoslab.units import format_s
 
 _EVENTS_MAX = 500
 _ERROR_CHARACTERS_MAX = 160
 _ERRORS_MAX = 3
+_STARVED_MAX = 8
 
 LIMITS = (
     "SIGKILL ends processes, not the kernel: the page cache survives. A write that was acknowledged before it was synced to "
@@ -107,6 +109,7 @@ def render_html(
         ends=CLOCK_ENDS,
         buckets=BUCKETS,
         counted=COUNTED,
+        starved=_starved(rows, start_ns),
         errors=_errors(probes),
         events=_events(rows, result, start_ns),
         conditions=[(row, _seconds(row, start_ns)) for row in rows if isinstance(row, Condition)],
@@ -158,8 +161,10 @@ def _drawn(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], star
         [float(row.failures) for row in loads],
     )
     latencies = cells.latencies(probes, start_ns)
+    use = cells.use_of([row for row in rows if isinstance(row, Machine)], start_ns)
     return {
         "timeline": charts.timeline(lanes, _bands(rows, start_ns), result.faults, _marks(result)),
+        "machine": charts.machine(use, lanes, result.faults) if use else "",
         "load": charts.load_and_latency(load, latencies, lanes, result.faults),
     }
 
@@ -213,6 +218,13 @@ def _events(rows: Sequence[AnyRow], result: Result, start_ns: int) -> list[_Even
     if left_out > 0:
         events[_EVENTS_MAX:] = [_Event(events[-1].at_s, None, f"{left_out} more in history.jsonl", "quiet")]
     return events
+
+
+def _starved(rows: Sequence[AnyRow], start_ns: int) -> list[str]:
+    """Each starved second in words, up to a few."""
+    found = [row for row in rows if isinstance(row, Machine) and row.starved]
+    told = [f"at {format_s(_seconds(row, start_ns))}: {in_words(row)}" for row in found[:_STARVED_MAX]]
+    return [*told, f"{len(found) - len(told)} more in history.jsonl"] if len(found) > len(told) else told
 
 
 def _errors(probes: Sequence[Probe]) -> dict[str, list[tuple[str, int]]]:

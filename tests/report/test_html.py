@@ -12,7 +12,7 @@ import pytest
 import synthetic_runs
 from synthetic_runs import JOURNEYS, Run, Script, aborted, failing, history, inconclusive, passing
 
-from chaoslab.events import Load, Note, Probe
+from chaoslab.events import Load, Machine, Note, Probe
 from chaoslab.report import html
 from chaoslab.report.html import render_html
 from chaoslab.result import ClockResult, Outage
@@ -237,8 +237,52 @@ def test_a_long_run_has_no_more_cells_than_pixels() -> None:
     """The picture of an hour is no larger than that of a minute."""
     journeys = {"auth.check": JOURNEYS["auth.check"]}
     rows = history(Script({"auth.check": [(20.0, 3500.0, 0.5)]}, until_s=3600.0, rate=4, journeys=journeys))
+    rows += machine_rows(until_s=3600)
     run = passing()
     assert len(render_html(run.result, run.experiment, run.stack, rows).encode()) < 1_500_000
+
+
+def machine_rows(*, starved_s: range = range(0), until_s: int = 90) -> list[Machine]:
+    """One a second; `starved_s` while others, with a hostile name, have everything."""
+    quiet = {"pangyo": 0.3, "anyang": 0.3, "outside": 0.1, "load": 0.1, "harness": 0.2, "others": 0.1}
+    return [
+        Machine(
+            t_ns=synthetic_runs.at(second + 1),
+            begin_ns=synthetic_runs.at(second),
+            busy=quiet | ({"others": 1.0} if second in starved_s else {}),
+            starved=second in starved_s,
+            late=["read"] if second in starved_s else [],
+            why="the control's read was 2.10 s late" if second in starved_s else "",
+            top=[f"{HOSTILE} (4711) 0.90"],
+        )
+        for second in range(until_s)
+    ]
+
+
+def test_starved_seconds_and_who_had_the_machine_are_drawn_and_told() -> None:
+    """A strip for each owner, the starved seconds across all, and in words what was late and who had it."""
+    run = passing()
+    source = render_html(run.result, run.experiment, run.stack, [*run.rows, *machine_rows(starved_s=range(30, 34))])
+    page = Page(source)
+    assert not page.wrong
+    assert_fetches_nothing(page)
+    drawn = source[source.rindex("<svg", 0, source.index(">the machine<")) : source.index("Who had the processors")]
+    assert all(f">{owner}<" in drawn for owner in ("control", "pangyo", "anyang", "outside", "load", "harness", "others"))
+    assert drawn.count("fill: var(--bad)") == 8
+    assert "at 31.0 s: the control's read was 2.10 s late; by: others (" in page.text
+    assert "at 34.0 s" in page.text
+
+
+def test_a_run_without_rows_of_the_machine_has_no_such_strip() -> None:
+    """As all runs from before there were any."""
+    assert "Who had the processors" not in Page(render(passing())).text
+
+
+def test_many_starved_seconds_are_told_in_short() -> None:
+    """A page is no log."""
+    run = passing()
+    page = Page(render_html(run.result, run.experiment, run.stack, [*run.rows, *machine_rows(starved_s=range(20, 80))]))
+    assert "52 more in history.jsonl" in page.text
 
 
 def _bad_heights_px(rows: list[Any]) -> list[float]:
