@@ -174,11 +174,6 @@ def longest_gap_ns(seen: Sequence[Probe]) -> int:
     return max((later.due_ns - earlier.due_ns for earlier, later in pairwise(seen)), default=0)
 
 
-def good_share(seen: Sequence[Probe]) -> float:
-    """Share of good slots, from 0 to 1; 0 where there are none."""
-    return sum(slot.good for slot in seen) / len(seen) if seen else 0.0
-
-
 def percentile(values: Sequence[float], share: float) -> float | None:
     """Nearest rank; None without values. `values` may hold infinity."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
