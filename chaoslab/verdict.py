@@ -46,12 +46,18 @@ def judge(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> R
     return _result(case, objectives)
 
 
-def judge_safely(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> Result:
-    """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass."""
+def judge_safely(
+    experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow], on_crash: Callable[[Exception], object]
+) -> Result:
+    """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass.
+
+    `on_crash` is given the error, for whoever keeps its traceback.
+    """
     rows = list(rows)
     try:
         return judge(experiment, stack, rows)
     except Exception as bug:
+        on_crash(bug)
         return _unjudged(experiment, rows, crashed(bug)[1])
 
 

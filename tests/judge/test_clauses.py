@@ -27,6 +27,7 @@ WHERE = {
     "ledger": "judge/test_buckets.py",
     "losses": "judge/test_losses.py",
     "verdict": "judge/test_verdict.py",
+    "crash": "judge/test_conclusion.py",
     "any": "judge/test_judge_properties.py",
     "here": "judge/test_clauses.py",
     "runs": "engine/test_runs.py",
@@ -111,6 +112,7 @@ CLAUSES = """
 4 the worst wins: verdict the_worst_verdict_wins; any verdicts_merge_in_any_order_and_grouping
 4 a crashed judge is never a pass: verdict a_check_that_crashes_is_an_error_under_its_own_name
 4 nor one that breaks altogether: verdict a_judge_that_breaks_altogether_is_an_error
+4 a crash leaves all three files: crash a_judge_that_crashes_leaves_a_result_and_both_reports
 4 exit 0: runs a_good_stack_passes
 4 exit 1: runs a_store_that_forgets_fails_the_rpo; runs an_entry_that_knows_one_site_fails_the_rto
 4 exit 2, nothing started: runs a_broken_spec_starts_nothing_and_names_every_place
