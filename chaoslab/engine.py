@@ -20,7 +20,7 @@ from chaoslab.abort import abort_reason
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline, utc_now
 from chaoslab.conditions import Conditions
 from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted, LinkError, StackError
-from chaoslab.events import Abort, Anchor, AnyRow, Load, Machine, Note, Phase, PhaseRow, Probe, Row
+from chaoslab.events import Abort, Anchor, AnyRow, Condition, Load, Machine, Note, Phase, PhaseRow, Probe, Row
 from chaoslab.events import Fault as FaultRow
 from chaoslab.faults import Fault, fault_for
 from chaoslab.ledger import read_all_sites
@@ -32,7 +32,6 @@ from chaoslab.schedule import Action, end_of, schedule
 from chaoslab.spec.load import Loaded
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.stack.protocol import CanBeWatched, Stack
-from chaoslab.starvation import busy_machine
 from chaoslab.steady import SteadyWindow
 from chaoslab.store import HistoryWriter, RunFolder, write_whole
 from chaoslab.tail import HistoryTail
@@ -129,14 +128,15 @@ class Engine:
         self._work: list[Future[None]] = []
         self._history = HistoryWriter(job.folder.history, job.secrets)
         self._tail = HistoryTail(job.folder.history)
-        self._steady = SteadyWindow(self._experiment.steady_state, self._experiment.probe)
+        journeys = job.loaded.compose.spec.journeys
+        self._steady = SteadyWindow(self._experiment.steady_state, self._experiment.probe, journeys)
+        self._hurting = False
         self._conditions = Conditions(job.stack, self._experiment.steady_state.conditions, clock)
         self._faults: dict[str, _Active] = {}
         self._load: LoadProcess | None = None
         self._load_ends: Future[list[Load]] | None = None
         self._prober: ProberProcess | None = None
         self._watch = MachineWatch(job.folder.logs, job.mark)
-        self._machine: list[Machine] = []  # until the first fault
 
     def stop(self, reason: str) -> None:
         """Ask the run to heal, clean up and end."""
@@ -199,18 +199,27 @@ class Engine:
             yield from self._begin_probing()
             deadline = Deadline.after(steady.within, self._clock)
             yield from self._sleep_until(self._clock.now_ns() + round(min(steady.hold, steady.within) * NS_PER_S))
-            while (trouble := self._unsteady(self._clock.now_ns())) is not None:
-                if deadline.passed:
-                    self._note("warning", f"no steady state within {steady.within:.0f} s: {trouble}")
-                    raise _EndsEarly
-                yield from self._tick(_SHORT_TICK_S)
+            yield from self._wait_until_steady(deadline)
             yield from self._await(self._prepare_faults)
-            for row in self._conditions.look("fault"):
-                self._write(row)
+            yield from self._look_at_conditions()
+            yield from self._wait_until_steady(deadline)  # still, or once more: as things are right before the fault
 
-    def _unsteady(self, now_ns: int) -> str | None:
-        since_ns = now_ns - round(self._experiment.steady_state.hold * NS_PER_S)
-        return self._steady.trouble(now_ns) or busy_machine(self._machine, since_ns, now_ns)
+    def _wait_until_steady(self, deadline: Deadline) -> Steps[None]:
+        look = Deadline.after(_LOOK_EVERY_S, self._clock)
+        while (trouble := self._steady.trouble(self._clock.now_ns())) is not None:
+            if deadline.passed:
+                within_s = self._experiment.steady_state.within
+                self._note("warning", f"no steady state within {within_s:.0f} s: {trouble}")
+                raise _EndsEarly
+            yield from self._tick(_SHORT_TICK_S)
+            if look.passed:
+                yield from self._look_at_conditions()
+                look = Deadline.after(_LOOK_EVERY_S, self._clock)
+
+    def _look_at_conditions(self) -> Steps[None]:
+        for row in (yield from self._await(lambda: self._conditions.look("fault"))):
+            self._write(row)
+        yield from self._new_rows()
 
     def _start_load(self) -> None:
         if self._experiment.load is not None:
@@ -250,6 +259,7 @@ class Engine:
     def _run_timeline(self) -> Steps[None]:
         objectives = list(objectives_for(self._experiment, self._job.loaded.compose.spec).values())
         end_s = end_of(self._experiment.timeline, objectives)
+        self._hurting = True
         with self._phase("faults", planned_s=end_s):
             began_ns = self._clock.now_ns()
             for action in schedule(self._experiment.timeline, objectives):
@@ -443,10 +453,8 @@ class Engine:
             for load_row in self._load.rows():
                 self._write(load_row)
         for row in self._tail.poll():
-            if isinstance(row, Probe) and not self._faults:
+            if isinstance(row, Probe | Condition | Machine) and not self._hurting:
                 self._steady.add(row)
-            if isinstance(row, Machine) and not self._faults:
-                self._machine.append(row)
             yield row
 
     def _check_health(self) -> None:

@@ -44,7 +44,7 @@ BUCKETS: Mapping[str, str] = {  # the numbers of LedgerResult, in the order in w
     "indeterminate": "anything else: a timeout, a reset, a 5xx; it may have been applied or not",
     "recovered": "indeterminate, and there in the end; for information",
     "lost": "acknowledged, or shown by some read, and gone in the end",
-    "lost_after_fault": "of the lost, those acknowledged after the fault: two writers; no RPO excuses them",
+    "lost_after_fault": "of the lost, those acknowledged after the last fault or under a healed partition; no RPO excuses them",
     "resurrected": "rejected, and there in the end",
     "unexpected": "there in the end, though nobody wrote it",
     "duplicated": "there more often than it was tried",
