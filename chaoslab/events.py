@@ -95,6 +95,15 @@ class Fault(Row, frozen=True, tag="fault"):
     detail: dict[str, Any] = {}
 
 
+class Step(Row, frozen=True, tag="step"):
+    """What the harness does to the stack by itself, and may hurt. begin: about to be called. end: its effect was seen."""
+
+    id: str
+    name: str
+    event: Literal["begin", "end"]
+    detail: dict[str, Any] = {}
+
+
 class Condition(Row, frozen=True, tag="condition"):
     """A named condition of the stack was looked at. `role` tells why: before the fault, for failback, or to bring it about."""
 
@@ -155,7 +164,7 @@ class Machine(Row, frozen=True, tag="machine"):
     top: list[str] = []
 
 
-AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Condition | Load | Abort | Note | Machine
+AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Step | Condition | Load | Abort | Note | Machine
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(AnyRow)

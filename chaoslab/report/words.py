@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chaoslab.errors import ExitCode
-from chaoslab.events import Abort, AnyRow, Condition, Fault, Note, Phase, PhaseRow
+from chaoslab.events import Abort, AnyRow, Condition, Fault, Note, Phase, PhaseRow, Step
 from chaoslab.result import Interval, LedgerResult, Result
 from chaoslab.spec.model import Verdict
 from chaoslab.units import format_s
@@ -94,20 +94,23 @@ def one_line(text: str) -> str:
 
 def line_of(row: AnyRow) -> Line | None:
     """What a row means to a person; None for rows that come by the thousand and for the ends of phases."""
-    if isinstance(row, PhaseRow):
-        return Line(f"{row.phase}: {PHASES[row.phase]}") if row.event == "begin" else None
-    if isinstance(row, Fault):
+    line: Line | None = None
+    if isinstance(row, PhaseRow) and row.event == "begin":
+        line = Line(f"{row.phase}: {PHASES[row.phase]}")
+    elif isinstance(row, Fault):
         words, tone = _FAULT_EVENTS[row.event]
-        return Line(f"fault {row.id}: {row.name} {row.target}: {words}{_in_brackets(row.detail)}", tone)
-    if isinstance(row, Condition):
+        line = Line(f"fault {row.id}: {row.name} {row.target}: {words}{_in_brackets(row.detail)}", tone)
+    elif isinstance(row, Step):
+        line = Line(f"{row.name} {row.id}: {'called' if row.event == 'begin' else 'done'}")
+    elif isinstance(row, Condition):
         holds = "holds" if row.holds else "does not hold"
-        return Line(f"condition {row.id} {holds}{_ROLES[row.role]}: {row.observed}", "quiet" if row.holds else "warn")
-    if isinstance(row, Abort):
-        return Line(f"abort: {row.condition}; seen: {row.observed}", "bad")
-    if isinstance(row, Note):
+        line = Line(f"condition {row.id} {holds}{_ROLES[row.role]}: {row.observed}", "quiet" if row.holds else "warn")
+    elif isinstance(row, Abort):
+        line = Line(f"abort: {row.condition}; seen: {row.observed}", "bad")
+    elif isinstance(row, Note):
         prefix = "" if row.level == "info" else f"{row.level}: "
-        return Line(prefix + row.text, _NOTE_TONES[row.level])
-    return None
+        line = Line(prefix + row.text, _NOTE_TONES[row.level])
+    return line
 
 
 def interval_in_words(interval: Interval | None) -> str:
