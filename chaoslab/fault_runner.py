@@ -334,13 +334,14 @@ class FaultRunner:
         self._heal_one(active, Deadline.after(timeout_s, self._clock))
 
     def _settle(self, active: _Active, work: Work) -> bool:
-        """Let the injection end that is under way, or it would go on behind the heal. False when it hangs.
+        """Let the injection end that is under way, and its proof, or they would go on behind the heal. False when it hangs.
 
         Once the run has ended it has not long, and then the commands that it runs are ended.
         """
-        patience: Deadline | None = None
-        injection = active.injection
-        while injection is not None and not active.settled and not (patience or injection.deadline).passed:
+        injection, patience = active.injection, None
+        if injection is None:
+            return True
+        while not injection.future.done() and not (patience or injection.deadline).passed:
             work.enter(f"waiting for the injection to end, which is {injection.stage}", _CALL_TIMEOUT_S)
             if self._closed and patience is None:
                 patience = Deadline.after(HASTY_HEAL_TIMEOUT_S, self._clock)
@@ -351,7 +352,7 @@ class FaultRunner:
                 if isinstance(step, EndProcesses):
                     perform(step)
             patience = Deadline.after(_CUT_SHORT_S, self._clock)
-            while not active.settled and not patience.passed:
+            while not injection.future.done() and not patience.passed:
                 self._clock.sleep(_POLL_S)
         return active.settled
 

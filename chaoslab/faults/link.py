@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from statistics import median
 from typing import Any
 
 from chaoslab.background import in_thread
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
-from chaoslab.errors import FaultNotEffective
+from chaoslab.errors import FaultNotEffective, NotReady
 from chaoslab.faults.base import Evidence, TellCycle
 from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
 from chaoslab.spec.model import LinkCut, LinkDegrade, LinkFlap
@@ -22,6 +22,7 @@ from chaoslab.undo import AnyStep
 _SEEN_SHARE = 0.5
 _SAMPLES = 5
 _STALL_S = 0.1  # half of the least time after which TCP sends a lost segment again
+_POLL_S = 0.02
 _MISS_CHANCE = 0.01  # of a lossy link looking whole in the sample
 
 
@@ -105,12 +106,20 @@ class FlapFault:
 
     def _flap(self) -> None:
         half_s = self._spec.period / 2
-        while not self._over.wait(half_s):
-            self._wait_until_seen()
+        while self._pause(half_s):
+            while not (self._looked.is_set() or self._over.is_set()):
+                self._clock.sleep(_POLL_S)
             self._mend()
-            if self._cuts == self._spec.count or self._over.wait(half_s):
+            if self._cuts == self._spec.count or not self._pause(half_s):
                 return
             self._cut_again()
+
+    def _pause(self, seconds: float) -> bool:
+        """False when it is over before that time has passed."""
+        deadline = Deadline.after(seconds, self._clock)
+        while not (self._over.is_set() or deadline.passed):
+            self._clock.sleep(min(_POLL_S, deadline.left_s))
+        return not self._over.is_set()
 
     def _cut_again(self) -> None:
         self._cuts, self._is_cut = self._cuts + 1, True
@@ -128,10 +137,6 @@ class FlapFault:
         if was_cut:
             self._tell(self._cuts, "healed")
 
-    def _wait_until_seen(self) -> None:
-        while not (self._looked.wait(_STALL_S) or self._over.is_set()):
-            pass
-
     def verify(self) -> Evidence:
         """Of the first cut, from outside; the links themselves read back each later one."""
         try:
@@ -142,11 +147,13 @@ class FlapFault:
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         """Raises what went wrong with a later cut, once the link is whole."""
         self._over.set()
-        if self._flapping is not None:
-            wait([self._flapping], deadline.left_s)
+        while self._flapping is not None and not (self._flapping.done() or deadline.passed):
+            self._clock.sleep(_POLL_S)
         self._mend()
+        if self._flapping is not None and not self._flapping.done():
+            raise NotReady(f"waited {deadline.timeout_s:.0f} s for the flapping to end; last seen: cut {self._cuts} times")
         if self._flapping is not None:
-            self._flapping.result(timeout=0)
+            self._flapping.result()
         return {"cuts": self._cuts, "wanted": self._spec.count}
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
