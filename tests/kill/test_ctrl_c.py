@@ -49,7 +49,9 @@ def test_ctrl_c_does_not_reach_the_heal_of_a_command(tmp_path: Path) -> None:
     bite: dict[str, Any] = {"id": "bite", "fault": "exec", "heal_after": "1s", "heal": heal}
     bite |= {"inject": ["touch", str(tmp_path / "bitten")]}
     bite |= {"verify": ["sh", "-c", f"test -e {tmp_path}/bitten && ! test -e {done}"]}
-    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[bite], steady_state=ANY)), "--allow-exec")
+    child = start_chaoslab(
+        tmp_path, "run", str(write_experiment(tmp_path, timeline=[bite], steady_state=ANY, probe={"rate": 10})), "--allow-exec"
+    )
     interrupt_once(child, begun)
     ran = finish(child, tmp_path)
     assert ran.code == 130, ran.out + ran.err
@@ -77,7 +79,10 @@ def test_ctrl_c_while_an_injection_hangs(tmp_path: Path) -> None:
     timeline = [{"id": "bite", "fault": "exec", "inject": [sys.executable, "-c", hang], "timeout": "300s"}]
     timeline[0] |= {"heal": [sys.executable, "-c", mend], "verify": ["test", "-e", str(bite)]}
     child = start_chaoslab(
-        tmp_path, "run", str(write_experiment(tmp_path, timeline=timeline, steady_state=ANY)), "--allow-exec"
+        tmp_path,
+        "run",
+        str(write_experiment(tmp_path, timeline=timeline, steady_state=ANY, probe={"rate": 10})),
+        "--allow-exec",
     )
     wait_for(child, tmp_path, '"event":"inject"')
     os.killpg(child.pid, signal.SIGINT)
