@@ -100,7 +100,7 @@ class Fault(Row, frozen=True, tag="fault"):
 
 
 class Step(Row, frozen=True, tag="step"):
-    """Something that the harness itself did to the stack, such as switching back after a failover."""
+    """What the harness does to the stack by itself, and may hurt. begin: about to be called. end: its effect was seen."""
 
     id: str
     name: str

@@ -97,23 +97,34 @@ def _signal_group(pgid: int, number: signal.Signals) -> None:
 def run(
     command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Completed:
-    """Run a command to its end, outputs captured. Raises EnvironmentFault when it cannot start or takes too long."""
+    """Run a command to its end, outputs captured. Raises EnvironmentFault when it cannot start or takes too long.
+
+    It stands in a session of its own: Ctrl-C in a terminal goes to the harness alone, which decides what ends.
+    What it leaves in the background goes on; one that takes too long is killed with all of its group.
+    """
     try:
-        return subprocess.run(
+        child = subprocess.Popen(
             list(command),
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=timeout_s,
             env=env,
             cwd=cwd,
-            check=False,
-            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired as late:
-        raise EnvironmentFault(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from late
     except (OSError, ValueError) as broken:  # ValueError: a NUL among the words
         raise EnvironmentFault(f"cannot run {command[0]}: {broken}") from broken
+    with child:
+        try:
+            out, err = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as late:
+            raise EnvironmentFault(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from late
+        finally:
+            if child.returncode is None:
+                _signal_group(child.pid, signal.SIGKILL)
+    return Completed(list(command), child.returncode, out, err)
 
 
 def marked(key: str, value: str) -> list[psutil.Process]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
 from chaoslab.errors import FaultNotEffective
@@ -98,6 +98,8 @@ class StopFault(_ReplicaFault):
 
 class RestartFault(_ReplicaFault):
     """One replica after the other, each healthy before the next; what was seen of each while it was down is the evidence."""
+
+    ends_by_itself: Literal[True] = True
 
     def __init__(self, spec: model.ServiceRestart, stack: StoppingStack, clock: Clock = SYSTEM) -> None:
         super().__init__(spec, stack, clock)

@@ -124,7 +124,7 @@ def _condition_line(row: Condition) -> Line:
 
 
 def _step_line(row: Step) -> Line:
-    return Line(f"step {row.id}: {row.name}: {'begins' if row.event == 'begin' else 'done'}{_in_brackets(row.detail)}")
+    return Line(f"{row.name} {row.id}: {'called' if row.event == 'begin' else 'done'}")
 
 
 def _note_line(row: Note) -> Line:

@@ -353,6 +353,8 @@ class EmbeddedStack:
         launch = self._launches[name]
         with self._starting:
             self._check_wanted()
+            if self._state(name) not in ("dead", "absent"):
+                return  # somebody else starts it at this very moment
             self._children[name] = process.spawn(
                 launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd, niceness=process.GIVES_WAY
             )
