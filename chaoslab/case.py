@@ -140,6 +140,6 @@ class Case:
         spec = self.stack.journeys.get(name)
         seen = self.record.probes.get(name, [])
         within_s = spec.good.within if spec else _UNKNOWN_WITHIN_S
-        period_ns = round(NS_PER_S / self.experiment.probe.rate)
+        period_ns = round(NS_PER_S / self.experiment.probe.slots_per_s)
         slots = Slots(seen, period_ns=period_ns, within_ns=round(within_s * NS_PER_S))
         return JourneyCase(name, spec.service if spec else seen[0].service, spec, self.record, slots)

@@ -16,7 +16,7 @@ class SteadyWindow:
 
     def __init__(self, spec: SteadyState, probe: ProbeSpec) -> None:
         self._spec = spec
-        self._rate = probe.rate
+        self._rate = probe.slots_per_s
         self._slots: dict[str, deque[Probe]] = defaultdict(deque)
         self._first_due_ns: dict[str, int] = {}
 

@@ -36,6 +36,7 @@ from chaoslab.report.words import (
 )
 from chaoslab.result import ObjectiveResult, Result
 from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.spec.probe_rate import probe_rate
 from chaoslab.units import format_s
 
 _EVENTS_MAX = 500
@@ -96,6 +97,7 @@ def render_html(
         result=result,
         experiment=experiment,
         stack=stack,
+        probed=str(probe_rate(experiment, stack)),
         run=anchor.run if anchor else "",
         reasons=in_short(result),
         headline=VERDICTS[result.verdict],
