@@ -61,7 +61,7 @@ class LoadSpec(Model):
 
 
 class ProbeSpec(Model):
-    """The open-loop prober. `rate`: slots a second for each journey; where it is not said, the objectives decide (spec/probe_rate).
+    """The open-loop prober. `rate`: slots a second for each journey; what is not said is derived in spec/probe_rate.
 
     `journeys` None means all of the stack's.
     """
