@@ -60,7 +60,7 @@ class KillFault(_ReplicaFault):
         return self._prove("dead")
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        with held_back(self._stack, self._names) as share:
+        with held_back(self._stack, self._names, deadline) as share:
             self._stack.start(self._names, deadline)
         return share
 
@@ -94,7 +94,7 @@ class StopFault(_ReplicaFault):
         return self._prove("dead")
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        with held_back(self._stack, self._names) as share:
+        with held_back(self._stack, self._names, deadline) as share:
             self._stack.start(self._names, deadline)
         return share
 
@@ -115,8 +115,9 @@ class RestartFault(_ReplicaFault):
         for name in self._names:
             killed += self._stopping.stop([name], self._spec.grace).killed
             self._look(name)
-            with held_back(self._stack, [name]) as share:
-                self._stack.start([name], Deadline.after(self._spec.within, self._clock))
+            deadline = Deadline.after(self._spec.within, self._clock)
+            with held_back(self._stack, [name], deadline) as share:
+                self._stack.start([name], deadline)
             shares |= share
         return {"rolled": list(self._names), "had_to_be_killed": killed, **shares}
 
@@ -136,7 +137,7 @@ class RestartFault(_ReplicaFault):
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         """Start what a roll that was cut short left down."""
-        with held_back(self._stack, self._names) as share:
+        with held_back(self._stack, self._names, deadline) as share:
             self._stack.start(self._names, deadline)
         return share
 

@@ -69,7 +69,7 @@ class PowerLossFault:
         """Power back: start the site, let it get healthy inside as far as it can alone, lift the fence, wait for the rest."""
         alone = Deadline.after(min(INSIDE_TIMEOUT_S, deadline.left_s), self._clock)
         detail: dict[str, Any] = {}
-        with held_back(self._stack, self._names) as share:
+        with held_back(self._stack, self._names, deadline) as share:
             try:
                 self._stack.start(self._names, alone)
             except NotReady as waiting:

@@ -16,7 +16,6 @@ from chaoslab import process
 from chaoslab.clock import SYSTEM, Clock
 
 HELD_NICENESS = 19  # a seventh of the weight that the other replicas of the stack have (process.GIVES_WAY)
-HELD_MAX_S = 20.0  # on a busy machine a boot with a small share might never end, and the heal has a deadline
 _LOOK_EVERY_S = 0.5  # for sessions that are new: a database server opens its own
 
 
@@ -37,13 +36,11 @@ M = TypeVar("M", bound=Means)
 
 
 class Held(Generic[M]):
-    """Replicas that are held back until they are let go, or HELD_MAX_S are over. Nothing here is ever an error of the run."""
+    """Replicas that are held back until they are let go, or `at_most_s` are over. Nothing here is ever an error of the run."""
 
-    def __init__(
-        self, means: M, clock: Clock = SYSTEM, *, max_s: float = HELD_MAX_S, look_every_s: float = _LOOK_EVERY_S
-    ) -> None:
+    def __init__(self, means: M, at_most_s: float, clock: Clock = SYSTEM, *, look_every_s: float = _LOOK_EVERY_S) -> None:
         self.means = means
-        self._clock, self._max_s, self._look_every_s = clock, max_s, look_every_s
+        self._clock, self._at_most_s, self._look_every_s = clock, at_most_s, look_every_s
         self._began_ns = clock.now_ns()
         self._ended = threading.Event()
         self._held_s = 0.0
@@ -57,7 +54,7 @@ class Held(Generic[M]):
 
     def _look_until_the_end(self) -> None:
         try:
-            while not self._ended.wait(self._look_every_s) and self._passed_s < self._max_s:
+            while not self._ended.wait(self._look_every_s) and self._passed_s < self._at_most_s:
                 self.means.look()
         finally:
             self.means.put_back()
@@ -68,7 +65,7 @@ class Held(Generic[M]):
         in_time = self._looking.is_alive()
         self._ended.set()
         self._looking.join()
-        until = "healthy" if in_time else f"{self._max_s:g} s were over"
+        until = "healthy" if in_time else f"{self._at_most_s:g} s were over"
         return {**self.means.detail(), "held_s": round(self._held_s, 1), "until": until}
 
 
@@ -78,8 +75,8 @@ class Holds(Generic[M]):
     def __init__(self) -> None:
         self._held: dict[frozenset[str], Held[M]] = {}
 
-    def hold(self, replicas: Collection[str], means: M) -> None:
-        self._held[frozenset(replicas)] = Held(means)
+    def hold(self, replicas: Collection[str], means: M, at_most_s: float) -> None:
+        self._held[frozenset(replicas)] = Held(means, at_most_s)
 
     def means_of(self, replica: str) -> M | None:
         return next((held.means for names, held in [*self._held.items()] if replica in names), None)

@@ -286,8 +286,8 @@ class ComposeStack:
             (one["CpuQuota"] / (one["CpuPeriod"] or _CPU_PERIOD_US) for one in limits if one["CpuQuota"] > 0), default=1.0
         )
 
-    def hold_back(self, replicas: Sequence[str]) -> None:
-        self._holds.hold(replicas, CpuShares(self._containers, self._named(replicas)))
+    def hold_back(self, replicas: Sequence[str], at_most_s: float) -> None:
+        self._holds.hold(replicas, CpuShares(self._containers, self._named(replicas)), at_most_s)
 
     def let_go(self, replicas: Sequence[str]) -> dict[str, Any]:
         return self._holds.let_go(replicas)

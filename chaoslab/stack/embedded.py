@@ -308,8 +308,8 @@ class EmbeddedStack:
         """The share of a second for which the replica's own process is seen unfrozen."""
         return running_share(self._children[replica].pid)
 
-    def hold_back(self, replicas: Sequence[str]) -> None:
-        self._holds.hold(replicas, process_means(lambda: self._pids(replicas)))
+    def hold_back(self, replicas: Sequence[str], at_most_s: float) -> None:
+        self._holds.hold(replicas, process_means(lambda: self._pids(replicas)), at_most_s)
 
     def let_go(self, replicas: Sequence[str]) -> dict[str, Any]:
         return self._holds.let_go(replicas)

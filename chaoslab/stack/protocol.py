@@ -169,8 +169,8 @@ class CanThrottle(Protocol):
 class CanHoldBack(Protocol):
     """A runtime that can keep the boot of replicas from taking the processors of the others. Neither verb fails."""
 
-    def hold_back(self, replicas: Sequence[str]) -> None:
-        """From now on these, which are about to start, have a small share of the processors; for a bounded time."""
+    def hold_back(self, replicas: Sequence[str], at_most_s: float) -> None:
+        """From now on these, which are about to start, have a small share of the processors, for this long at most."""
 
     def let_go(self, replicas: Sequence[str]) -> dict[str, Any]:
         """Give them back what they had; returns what was used, for the report. Idempotent."""

@@ -69,7 +69,7 @@ def test_an_engine_that_does_not_do_it_is_told_and_is_no_error(engine: FakeConta
 def test_a_real_container_comes_back_with_a_small_share(shop: ComposeStack) -> None:
     """On the engine, as it has it; in the end it has the usual one."""
     shop.kill(["web-east"])
-    shop.hold_back(["web-east"])
+    shop.hold_back(["web-east"], 20)
     shop.start(["web-east"], Deadline.after(30))
     [container] = shop._containers.of(["web-east"])
     assert shop._containers.shares(container.id) == HELD_SHARES

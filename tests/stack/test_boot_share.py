@@ -25,6 +25,7 @@ from chaoslab.stack.boot_share import (
     process_means,
     sessions_are_weighed,
 )
+from chaoslab.stack.embedded import EmbeddedStack
 from chaoslab.stack.protocol import CanHoldBack
 
 
@@ -109,7 +110,7 @@ class Counted:
 def test_it_is_there_before_anything_starts_and_ends_when_it_is_let_go() -> None:
     """How long it was is told."""
     clock, means = FakeClock(), Counted()
-    held = Held(means, clock)
+    held = Held(means, 20, clock)
     assert means.looks == 1
     clock.sleep(3.5)
     assert held.let_go() == {"means": "counted", "held_s": 3.5, "until": "healthy"}
@@ -119,7 +120,7 @@ def test_it_is_there_before_anything_starts_and_ends_when_it_is_let_go() -> None
 def test_a_boot_that_takes_too_long_gets_all_that_it_wants() -> None:
     """Known bad: on a busy machine a boot with a small share does not end before the heal's deadline."""
     clock, means = FakeClock(), Counted()
-    held = Held(means, clock, max_s=20, look_every_s=0.001)
+    held = Held(means, 20, clock, look_every_s=0.001)
     clock.sleep(20)
     assert means.back.wait(5)
     clock.sleep(9)
@@ -130,10 +131,11 @@ class Holding(FakeStack):
     """A stack that tells who is held back."""
 
     held: tuple[str, ...] = ()
+    at_most_s = 0.0
     held_at_start: list[tuple[str, ...]]
 
-    def hold_back(self, replicas: Any) -> None:
-        self.held = tuple(replicas)
+    def hold_back(self, replicas: Any, at_most_s: float) -> None:
+        self.held, self.at_most_s = tuple(replicas), at_most_s
 
     def let_go(self, replicas: Any) -> dict[str, Any]:
         assert tuple(replicas) == self.held
@@ -173,15 +175,23 @@ def test_a_heal_holds_back_what_it_starts_and_says_so(holding: Holding, spec: An
 def test_a_heal_that_fails_lets_go_as_well(holding: Holding) -> None:
     """Known bad: a replica that never got healthy was left with a small share."""
     assert isinstance(holding, CanHoldBack)
-    with pytest.raises(NotReady), held_back(holding, ["app-east"]):
+    with pytest.raises(NotReady), held_back(holding, ["app-east"], Deadline.after(5)):
         assert holding.held == ("app-east",)
         raise NotReady("not healthy")
     assert holding.held == ()
 
 
+@pytest.mark.parametrize(("left_s", "at_most_s"), [(10, 5), (60, 20)])
+def test_no_boot_is_held_back_to_its_deadline(holding: Holding, left_s: float, at_most_s: float) -> None:
+    """Known bad: with every processor busy, a small share for all of the time left is a replica that never gets healthy."""
+    with held_back(holding, ["app-east"], Deadline.after(left_s, FakeClock())):
+        assert holding.at_most_s == at_most_s
+
+
 def test_a_runtime_that_cannot_is_left_alone() -> None:
     """And says nothing."""
-    with held_back(FakeStack(load_stack([MINI / "compose.yaml"]).topology()), ["app-east"]) as share:
+    stack = FakeStack(load_stack([MINI / "compose.yaml"]).topology())
+    with held_back(stack, ["app-east"], Deadline.after(5)) as share:
         pass
     assert share == {}
 
@@ -213,24 +223,24 @@ def test_sessions_are_weighed_only_where_no_control_group_comes_first(
     assert sessions_are_weighed(tmp_path) is weighed
 
 
-def weights_in_east() -> set[int]:
-    """The niceness of the sessions of the mini stack's replicas in east; empty where sessions have none."""
-    found = [process.session_weight(pid) for pid in process.tagged("CHAOSLAB_SITE", "east")]
+def weights_of(stack: EmbeddedStack, replica: str) -> set[int]:
+    """The niceness of a replica's sessions; empty where sessions have none."""
+    found = [process.session_weight(pid) for pid in stack._pids([replica])]
     return {weight[1] for weight in found if weight is not None}
 
 
 def test_a_real_replica_is_held_back_from_its_start_to_its_health() -> None:
     """With what this machine has, seen from beside the stack; once it is let go nothing of it is left."""
     with mini_stack() as stack:
-        before = weights_in_east()
+        before = weights_of(stack, "app-east")
         stack.kill(["app-east"])
-        stack.hold_back(["app-east"])
+        stack.hold_back(["app-east"], 20)
         stack.start(["app-east"], Deadline.after(20))
-        held, means = weights_in_east(), process_means(list)
+        held, means = weights_of(stack, "app-east"), process_means(list)
         detail = stack.let_go(["app-east"])
         assert held == ({HELD_NICENESS} if isinstance(means, Sessions) else before)
         assert (detail["means"], detail["until"]) == (means.detail()["means"], "healthy")
-        assert weights_in_east() == before
+        assert weights_of(stack, "app-east") == before
         assert stack.let_go(["app-east"]) == {}
 
 
