@@ -207,7 +207,7 @@ class Case:
     def _slots(self, name: str) -> Slots:
         spec, probed = self.stack.journeys.get(name), self.record.probes.get(name)
         within_s = spec.good.within if spec else _UNKNOWN_WITHIN_S
-        period_ns = round(NS_PER_S / self.experiment.probe.rate)
+        period_ns = round(NS_PER_S / self.experiment.probe.slots_per_s)
         return (probed.slots if probed else Slots()).ordered(period_ns=period_ns, within_ns=round(within_s * NS_PER_S))
 
     def _service(self, name: str) -> ServiceCase:

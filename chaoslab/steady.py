@@ -18,7 +18,7 @@ class SteadyWindow:
     def __init__(self, spec: SteadyState, probe: ProbeSpec, journeys: Mapping[str, Journey]) -> None:
         """`journeys`: all of the stack's."""
         self._spec = spec
-        self._period_ns = round(NS_PER_S / probe.rate)
+        self._period_ns = round(NS_PER_S / probe.slots_per_s)
         wanted = journeys if probe.journeys is None else probe.journeys
         self._within_ns = {name: round(journeys[name].good.within * NS_PER_S) for name in wanted}
         self._seen: dict[str, deque[Probe]] = {name: deque() for name in wanted}

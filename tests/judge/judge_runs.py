@@ -47,6 +47,7 @@ def experiment(objectives: Mapping[str, Any] | None = None, **changes: Any) -> E
         "hypothesis": "a fire",
         "title": "a fire",
         "stack": ["/nowhere/compose.yaml"],
+        "probe": {"rate": RATE},
         "steady_state": {
             "hold": "3s",
             "journeys": {"good": "> 99%", "p95": "< 250ms"},
