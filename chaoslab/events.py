@@ -15,6 +15,7 @@ import msgspec
 from chaoslab.errors import ChaoslabError
 
 Outcome = Literal["acked", "rejected", "indeterminate", "ok", "bad"]
+NOT_HIDDEN = "connects_not_hidden"  # in a fault's detail: those that succeeded behind its fence, by link's end
 Phase = Literal["boot", "steady", "faults", "failback", "drain", "verify", "down"]
 
 

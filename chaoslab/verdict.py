@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from chaoslab.case import Case, ServiceCase
 from chaoslab.checks import check_availability, check_failback, check_ledger, check_rpo, check_rto
-from chaoslab.events import Anchor, AnyRow
+from chaoslab.events import NOT_HIDDEN, Anchor, AnyRow
 from chaoslab.figures import fault_result, journey_result, load_result, overhead_s, phase_s, service_result
 from chaoslab.measure import Recovery, seconds
 from chaoslab.premises import (
@@ -237,4 +237,8 @@ def _warnings(case: Case) -> list[str]:
     for name, service in case.services.items():
         if service.ledger and service.ledger.stale and not service.linearizable:
             warnings.append(f"{name}: {len(service.ledger.stale)} acknowledged writes were missing from a later read (stale)")
+    for one in case.record.injections:
+        if NOT_HIDDEN in one.detail:
+            seen = f"{one.id}: connects behind its fence succeeded and then hung, where a real network loses them"
+            warnings.append(f"{seen} (by link's end: {one.detail[NOT_HIDDEN]})")
     return warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from statistics import median
@@ -12,7 +13,7 @@ from typing import Any
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective
 from chaoslab.faults.base import Evidence
-from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
+from chaoslab.faults.witness import Witness, not_hidden, prove_return, prove_silence, witnesses
 from chaoslab.spec.model import LinkCut, LinkDegrade, LinkFlap
 from chaoslab.stack.protocol import Degradation, Stack
 from chaoslab.stack.topology import Flow
@@ -64,7 +65,9 @@ class CutFault:
         return prove_silence(self._stack, self._witnesses, self._clock)
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        (self._stack.links.lift if self._mode == "silent" else self._stack.links.restore)(self._flows)
+        if self._mode == "silent":
+            return not_hidden(self._stack.links.lift(self._flows))
+        self._stack.links.restore(self._flows)
         return {}
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
@@ -83,6 +86,7 @@ class FlapFault:
         self._looked = threading.Event()  # the first cut waits for it
         self._over = threading.Event()
         self._cuts = 0
+        self._let_in: Counter[str] = Counter()
         self._flapping: Future[None] | None = None
 
     def prepare(self) -> None:
@@ -102,7 +106,7 @@ class FlapFault:
         half_s = self._spec.period / 2
         while not self._over.wait(half_s):
             self._wait_until_seen()
-            self._stack.links.lift(self._flows)
+            self._lift()
             if self._cuts == self._spec.count or self._over.wait(half_s):
                 return
             self._stack.links.fence(self._flows)
@@ -124,10 +128,13 @@ class FlapFault:
         self._over.set()
         if self._flapping is not None:
             wait([self._flapping], deadline.left_s)
-        self._stack.links.lift(self._flows)
+        self._lift()
         if self._flapping is not None:
             self._flapping.result(timeout=0)
-        return {"cuts": self._cuts, "wanted": self._spec.count}
+        return {"cuts": self._cuts, "wanted": self._spec.count, **not_hidden(self._let_in)}
+
+    def _lift(self) -> None:
+        self._let_in += Counter(self._stack.links.lift(self._flows))
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         return prove_return(self._stack, self._witnesses, deadline)

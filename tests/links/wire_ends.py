@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import subprocess
@@ -78,6 +79,33 @@ def dial(address: tuple[str, int]) -> socket.socket:
     client = socket.create_connection(address, timeout=TIMEOUT_S)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
+
+
+class Knock:
+    """A call that does not wait for its handshake. The kernel sends its SYN, again and again, until somebody lets it in."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.line = socket.socket()
+        self.line.setblocking(False)
+        self.line.connect_ex(address)
+
+    def __enter__(self) -> Knock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.close()
+
+    def hangs(self, for_s: float = QUIET_S) -> bool:
+        return not select.select([], [self.line], [], for_s)[1]
+
+    def outcome(self, within_s: float = TIMEOUT_S) -> str:
+        """connected, refused, or nothing yet; a connected line blocks from then on."""
+        if self.hangs(within_s):
+            return "nothing"
+        if self.line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
+            return "refused"
+        self.line.settimeout(TIMEOUT_S)
+        return "connected"
 
 
 def silent(end: socket.socket, for_s: float = QUIET_S) -> bool:
