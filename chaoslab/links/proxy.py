@@ -99,7 +99,7 @@ class Proxy:
         self.enabled = True
 
     def stop(self) -> None:
-        """Refuse, and end every connection. Behind a fence nobody learns of it: the ends are held, connect() goes on hanging."""
+        """Refuse, and end every connection. Behind a fence nobody learns of it: ends are held, connect() goes on hanging."""
         self.enabled = False
         self._set_door()
         for client, dial in [*self._dials.items()]:
@@ -132,7 +132,7 @@ class Proxy:
 
     def _set_door(self) -> None:
         """Behind a fence nobody learns whether anybody listens: not of who does, and not of a stopped proxy that refuses."""
-        if self.held and self.link is not None:
+        if self.held:
             with contextlib.suppress(OSError, ValueError):  # a stopped proxy's port may be another's by now
                 self._listen()
         if self._listener is None:

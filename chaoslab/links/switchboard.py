@@ -101,6 +101,7 @@ class Switchboard:
     def delete(self, name: str) -> None:
         self.proxy(name).close()
         del self.proxies[name]
+        self._set_doors()
 
     def reset(self) -> None:
         """Enable every proxy and take every toxic away. The fence stays: it is not Toxiproxy's."""

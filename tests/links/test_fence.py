@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from wire_ends import QUIET_S, TIMEOUT_S, Api, Knock, Upstream, dial, free_port, last_word, read, relay_process, silent
+
+from chaoslab.links.switchboard import Switchboard
+from chaoslab.links.wire import Fence, Link, ProxyInput
 
 OUT, BACK = ["pangyo", "anyang"], ["anyang", "pangyo"]
 LINK = {"from": "pangyo", "to": "anyang"}
@@ -282,15 +286,44 @@ def test_a_deleted_proxy_frees_its_port_behind_the_fence(relay: Api, upstream: U
 
 def test_a_relay_that_dies_leaves_nobody_hanging(upstream: Upstream):
     """Who waited in connect is refused with its next SYN, within about a second."""
-    with relay_process() as (process, address):
+    with relay_process(ends_with=-signal.SIGKILL) as (process, address):
         relay = Api(address, "relay")
         listening = relay.proxy(upstream.address, link=LINK)
         hold(relay, OUT, BACK)
         with Knock(listening) as client:
             assert client.hangs()
-            process.terminate()
-            process.wait(TIMEOUT_S)
+            process.kill()
             assert client.outcome() == "refused"
+
+
+@pytest.mark.parametrize("where", ["on another platform", "with a kernel that takes more"])
+def test_where_doors_cannot_be_shut_who_gets_in_is_counted(upstream: Upstream, monkeypatch: pytest.MonkeyPatch, where):
+    """The fence holds all the same; the connects that it could not hide are told when it is lifted, once."""
+    if where == "on another platform":
+        monkeypatch.setattr("chaoslab.links.listener.sys.platform", "darwin")
+    else:
+        monkeypatch.setattr("chaoslab.links.listener._is_full", lambda _: False)
+
+    async def scene() -> list[Fence]:
+        board = Switchboard(asyncio.get_running_loop(), None)
+        proxy = board.create(ProxyInput(name="p", upstream=upstream.address, link=Link("pangyo", "anyang")))
+        held = board.set_fence(Fence([("pangyo", "anyang")]))
+        with Knock(("127.0.0.1", int(proxy.listen.rpartition(":")[2]))) as client:
+            await until(lambda: proxy.let_in == 1)
+            assert client.outcome(0) == "connected"
+            assert upstream.nobody_came(0)
+            lifted = [board.set_fence(Fence([])) for _ in range(2)]
+            await until(lambda: not upstream.nobody_came(0))
+        board.close()
+        return [held, *lifted]
+
+    assert [fence.let_in for fence in asyncio.run(scene())] == [{}, {"p": 1}, {}]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
 def test_other_links_do_not_notice(relay: Api, linked, upstream: Upstream):

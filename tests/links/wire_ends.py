@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import requests
@@ -132,8 +132,18 @@ def last_word(end: socket.socket) -> str:
     return "FIN" if not data else f"data {data[:20]!r}"
 
 
+def wait_for(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within TIMEOUT_S."""
+    until = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < until:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
 @contextlib.contextmanager
-def relay_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def relay_process(*options: str, ends_with: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A relay, and its address. Whatever it did, it must end cleanly and have nothing to complain about."""
     command = [sys.executable, "-m", "chaoslab.links.relay", "--api", "127.0.0.1:0", *options]
     with tempfile.TemporaryFile("w+") as complaints:
@@ -143,7 +153,7 @@ def relay_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, process.stdout.readline().strip().removeprefix("listening on http://")
         finally:
             process.terminate()
-            assert process.wait(TIMEOUT_S) == 0
+            assert process.wait(TIMEOUT_S) == ends_with
             complaints.seek(0)
             said = complaints.read()
             assert not said, said

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import select
+import shutil
 import socket
 import struct
 import subprocess
@@ -63,8 +63,9 @@ class Caller(Protocol):
 class Rig:
     """A stack that is up, and ways to look at it that are not its own.
 
-    `dial` opens a connection from a place and raises what a socket would; `call` has somebody there do it. `left`: what is there of the run, in words.
-    `listening`: the addresses of this machine on which anything of the run listens. `mark`, `marked`: a file on a volume.
+    `dial` opens a connection from a place and raises what a socket would; `call` has somebody there do it.
+    `left`: what is there of the run, in words. `mark`, `marked`: a file on a volume.
+    `listening`: the addresses of this machine on which anything of the run listens.
     """
 
     stack: AbleStack
