@@ -11,7 +11,7 @@ import requests
 
 from chaoslab.clock import SYSTEM, Clock
 from chaoslab.events import Condition
-from chaoslab.spec.model import BringAbout, ConditionSpec
+from chaoslab.spec.model import ConditionSpec
 from chaoslab.stack.protocol import Stack
 
 _TIMEOUT_S = 2.0
@@ -36,7 +36,7 @@ class Conditions:
         if how is None:
             return None
         try:
-            answer = self._ask(how)
+            answer = _ask("POST", self._url(how.post), 3 * _TIMEOUT_S, body=how.body)
             observed = f"POST {how.post}: {answer.status_code} {answer.text[:_SHOWN]}"
         except requests.RequestException as failed:
             observed = f"POST {how.post}: {_reason(failed)}"
@@ -45,7 +45,7 @@ class Conditions:
     def _look(self, id_: str, spec: ConditionSpec, role: str) -> Condition:
         holds, observed = False, ""
         try:
-            answer = requests.get(self._url(spec.get), timeout=_TIMEOUT_S, allow_redirects=False)
+            answer = _ask("GET", self._url(spec.get), _TIMEOUT_S)
             said = answer.json()
             holds = jmespath.search(spec.expect, said) is True
             observed = spec.expect if holds else f"not so: {spec.expect}; seen: {json.dumps(said)[:_SHOWN]}"
@@ -53,13 +53,17 @@ class Conditions:
             observed = f"GET {spec.get}: {_reason(failed)}"
         return Condition(t_ns=self._clock.now_ns(), id=id_, holds=holds, observed=observed, role=role)  # type: ignore[arg-type]
 
-    def _ask(self, how: BringAbout) -> requests.Response:
-        return requests.post(self._url(how.post), json=how.body, timeout=3 * _TIMEOUT_S, allow_redirects=False)
-
     def _url(self, url: str) -> str:
         parts = urlsplit(url)
         address = self._stack.address(parts.hostname or "", parts.port or 80)
         return urlunsplit(parts._replace(netloc=str(address)))
+
+
+def _ask(verb: str, url: str, timeout_s: float, body: object = None) -> requests.Response:
+    """Ask the stack itself: not through a proxy of the environment, and with no password of a .netrc."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(verb, url, json=body, timeout=timeout_s, allow_redirects=False)
 
 
 def _reason(failed: Exception) -> str:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock
 from chaoslab.errors import EnvironmentFault
 from chaoslab.events import Load
+from chaoslab.files import open_to_append
 from chaoslab.process import GIVES_WAY, end_group, spawn
 from chaoslab.published import is_published, listen_at
 from chaoslab.spec.model import LoadSpec
@@ -270,7 +271,7 @@ class LoadProcess:
         if find_spec("locust") is None:
             raise EnvironmentFault("Locust is not installed", cure="install the extra: pip install 'chaoslab[load]'")
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._rows.touch(mode=0o600)
+        os.close(open_to_append(self._rows))
         late_ns = _CLOSE_AFTER_NS if self._spec.listen is None else _CLOSE_AFTER_REPORTS_NS
         self._tail = LoadTail(self._rows, SYSTEM.now_ns(), close_after_ns=late_ns)
         self._publish()

@@ -19,6 +19,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -29,6 +30,7 @@ from locust.env import Environment
 from locust.main import main as locust_main
 
 from chaoslab.clock import NS_PER_S, SYSTEM, utc_now
+from chaoslab.files import open_to_append
 from chaoslab.worker_reports import WallClocks, seconds_of
 
 ROWS_FILE = "CHAOSLAB_LOAD_ROWS"  # where rows go
@@ -227,7 +229,7 @@ def _on_init(environment: Environment, **_: object) -> None:
         gevent.spawn(_die_with_the_harness)
     if ROWS_FILE not in os.environ:
         return
-    descriptor = os.open(os.environ[ROWS_FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = open_to_append(Path(os.environ[ROWS_FILE]))
     if isinstance(environment.runner, runners.MasterRunner):
         events.worker_report.add_listener(_report_listener(descriptor))
         gevent.spawn(_call_the_roll_forever, descriptor, environment.runner)
