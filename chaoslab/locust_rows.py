@@ -219,7 +219,7 @@ def _ask_the_entry_itself(worker: runners.WorkerRunner) -> None:
         worker.environment.host = os.environ[HOST]
         start(*args, **kwargs)
 
-    worker.start_worker = start_here
+    worker.start_worker = start_here  # type: ignore[method-assign]
 
 
 def _on_init(environment: Environment, **_: object) -> None:
