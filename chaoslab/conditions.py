@@ -13,7 +13,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from chaoslab.clock import SYSTEM, Clock, Deadline
 from chaoslab.events import Condition
-from chaoslab.spec.model import BringAbout, ConditionSpec
+from chaoslab.spec.model import ConditionSpec
 from chaoslab.stack.protocol import Stack
 
 _TIMEOUT_S = 2.0
@@ -54,7 +54,7 @@ class Conditions:
             return None
         called_ns, refused = self._clock.now_ns(), False
         try:
-            answer = self._ask(how)
+            answer = _ask("POST", self._url(how.post), 3 * _TIMEOUT_S, body=how.body)
             observed = f"POST {how.post}: {answer.status_code} {answer.text[:_SHOWN]}"
             refused = 400 <= answer.status_code < 500  # above that nobody knows what was begun
         except requests.RequestException as failed:
@@ -67,16 +67,13 @@ class Conditions:
     def _look(self, id_: str, spec: ConditionSpec, role: str) -> Condition:
         holds, observed = False, ""
         try:
-            answer = requests.get(self._url(spec.get), timeout=_TIMEOUT_S, allow_redirects=False)
+            answer = _ask("GET", self._url(spec.get), _TIMEOUT_S)
             said = answer.json()
             holds = jmespath.search(spec.expect, said) is True
             observed = spec.expect if holds else f"not so: {spec.expect}; seen: {json.dumps(said)[:_SHOWN]}"
         except (requests.RequestException, ValueError) as failed:
             observed = f"GET {spec.get}: {_reason(failed)}"
         return Condition(t_ns=self._clock.now_ns(), id=id_, holds=holds, observed=observed, role=role)  # type: ignore[arg-type]
-
-    def _ask(self, how: BringAbout) -> requests.Response:
-        return requests.post(self._url(how.post), json=how.body, timeout=3 * _TIMEOUT_S, allow_redirects=False)
 
     def _url(self, url: str) -> str:
         parts = urlsplit(url)
@@ -88,6 +85,13 @@ def _was_never_sent(failed: requests.RequestException) -> bool:
     """Whether there was no connection to send it on."""
     reason = getattr(failed.args[0], "reason", None) if failed.args else None
     return isinstance(reason, ConnectTimeoutError | NewConnectionError)
+
+
+def _ask(verb: str, url: str, timeout_s: float, body: object = None) -> requests.Response:
+    """Ask the stack itself: not through a proxy of the environment, and with no password of a .netrc."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(verb, url, json=body, timeout=timeout_s, allow_redirects=False)
 
 
 def _reason(failed: Exception) -> str:

@@ -65,7 +65,8 @@ class ExperimentObjectives(Objectives):
 class LoadSpec(Model):
     """Locust as the load. `workers` uses Locust's own processes; `master` names one that already runs (host:port).
 
-    `listen` (host:port): workers on other machines may join ours; without `workers` we wait for `expect_workers` of them.
+    `listen` (address:port): workers on other machines may join ours, and find the entry at that address and its own port;
+    without `workers` we wait for `expect_workers` of them.
     """
 
     locustfile: Path
