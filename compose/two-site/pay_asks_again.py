@@ -1,0 +1,57 @@
+"""pay as it must not be: what it could not do it tries again at once, over a new connection, and never gives up.
+
+One attempt costs the database more than the statement itself, and is cut when it takes long. As long as few wait that does no
+harm; when many do, no attempt is over in time any more, and those who wait keep the database from ever serving them.
+
+Never part of the stack; an overlay puts it in pay's place, to prove that a survivor that drowns in retries is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from connections import NotTried, Row, Unknown, answer_of
+from pay import TRANSFER_COLUMNS, pay
+from postgres import Database, Node
+from records import Ledger
+from web_service import serve
+
+PATIENCE_S = 0.3  # for a connection, and for the answer
+
+
+class AsksAgain(Database):
+    """A database that is asked until it answers, also for those who have left long ago."""
+
+    async def on_leader(self, sql: str, *arguments: Any) -> Row | None:
+        with contextlib.suppress(NotTried, Unknown):
+            return await super().on_leader(sql, *arguments)
+        while True:  # no pause, no limit
+            with contextlib.suppress(NotTried, Unknown, TimeoutError):
+                return await _alone(self.leader or self.nodes[0], sql, arguments)
+
+
+async def _alone(node: Node, sql: str, arguments: Sequence[Any]) -> Row | None:
+    """One statement over a connection of its own, which is cut afterwards."""
+    async with asyncio.timeout(PATIENCE_S):
+        connection = await node.open_one()
+    try:
+        return await answer_of(connection, sql, arguments, PATIENCE_S)
+    finally:
+        connection.terminate()
+
+
+def ledger_of(database: Database) -> Ledger:
+    return Ledger(AsksAgain(database.nodes), "entries", extra=TRANSFER_COLUMNS)
+
+
+def pay_asks_again() -> web.Application:
+    return pay(ledger_of)
+
+
+if __name__ == "__main__":
+    serve(pay_asks_again)
