@@ -79,11 +79,11 @@ def disk_of(runtime: str) -> Path:
 def freeze_all(child: int, run_id: str, runtime: str, for_s: float) -> None:
     """The whole run stands still: the program, its prober, its control, the load, the stack and the links."""
     with contextlib.ExitStack() as thaw:
-        thaw.enter_context(_stopped(lambda: _family(child)))
+        thaw.enter_context(stopped(lambda: _family(child)))
         if runtime == "compose":
             thaw.enter_context(_paused(run_id, lambda _: True))
         else:
-            thaw.enter_context(_stopped(lambda: {process.pid for process in marked(RUN_VARIABLE, run_id)}))
+            thaw.enter_context(stopped(lambda: {process.pid for process in marked(RUN_VARIABLE, run_id)}))
         time.sleep(for_s)
 
 
@@ -93,7 +93,7 @@ def freeze_replicas(child: int, run_id: str, runtime: str, for_s: float) -> None
     if runtime == "compose":
         frozen = _paused(run_id, lambda labels: labels.get(ROLE) == "replica" and labels.get(REPLICA) in names)
     else:
-        frozen = _stopped(lambda: _replicas(run_id, names))
+        frozen = stopped(lambda: replicas_of(run_id, names))
     with frozen:
         time.sleep(for_s)
 
@@ -102,13 +102,13 @@ def _family(child: int) -> set[int]:
     return {child, *(process.pid for process in psutil.Process(child).children(recursive=True))}
 
 
-def _replicas(run_id: str, names: set[str]) -> set[int]:
+def replicas_of(run_id: str, names: set[str]) -> set[int]:
     """The pids of all living processes of these replicas."""
     return {pid for pid, value in tagged(REPLICA_VARIABLE, f"{run_id}/").items() if value.partition("/")[2] in names}
 
 
 @contextlib.contextmanager
-def _stopped(find: Callable[[], set[int]]) -> Iterator[None]:
+def stopped(find: Callable[[], set[int]]) -> Iterator[None]:
     """SIGSTOP to what `find` finds, also to what is born meanwhile; SIGCONT afterwards."""
     stopped: set[int] = set()
     try:
