@@ -1,7 +1,7 @@
-"""pay as it must not be: what it could not do it tries again at once, over a new connection, and never gives up.
+"""pay as it must not be: while no database node leads it asks again at once, over a new connection, and never gives up.
 
 One attempt costs the database more than the statement itself, and is cut when it takes long. As long as few wait that does no
-harm; when many do, no attempt is over in time any more, and those who wait keep the database from ever serving them.
+harm; after a failover many do, no attempt is over in time, and those who wait keep the database from ever serving them.
 
 Never part of the stack; an overlay puts it in pay's place, to prove that a survivor that drowns in retries is found.
 """
@@ -16,23 +16,27 @@ from typing import Any
 from aiohttp import web
 
 from connections import NotTried, Row, Unknown, answer_of
-from pay import TRANSFER_COLUMNS, pay
+from pay import pay
 from postgres import Database, Node
-from records import Ledger
-from web_service import serve
+from web_service import database, serve
 
-PATIENCE_S = 0.3  # for a connection, and for the answer
+PATIENCE_S = 0.2  # for a connection, and for the answer
 
 
 class AsksAgain(Database):
     """A database that is asked until it answers, also for those who have left long ago."""
 
+    @property
+    def leader(self) -> Node:
+        """Never None, so the service takes itself for ready: who does not lead yet may lead at the next attempt."""
+        return super().leader or self.nodes[0]
+
     async def on_leader(self, sql: str, *arguments: Any) -> Row | None:
-        with contextlib.suppress(NotTried, Unknown):
+        if super().leader is not None:
             return await super().on_leader(sql, *arguments)
         while True:  # no pause, no limit
             with contextlib.suppress(NotTried, Unknown, TimeoutError):
-                return await _alone(self.leader or self.nodes[0], sql, arguments)
+                return await _alone(self.leader, sql, arguments)
 
 
 async def _alone(node: Node, sql: str, arguments: Sequence[Any]) -> Row | None:
@@ -45,12 +49,8 @@ async def _alone(node: Node, sql: str, arguments: Sequence[Any]) -> Row | None:
         connection.terminate()
 
 
-def ledger_of(database: Database) -> Ledger:
-    return Ledger(AsksAgain(database.nodes), "entries", extra=TRANSFER_COLUMNS)
-
-
 def pay_asks_again() -> web.Application:
-    return pay(ledger_of)
+    return pay(open_database=lambda: AsksAgain(database().nodes))
 
 
 if __name__ == "__main__":
