@@ -1,4 +1,4 @@
-"""pay as it must not be: while no database node leads it asks again at once, over a new connection, and never gives up.
+"""pay as it must not be: while no database node leads it asks again at once, over a new connection, for a minute.
 
 One attempt costs the database more than the statement itself, and is cut when it takes long. As long as few wait that does no
 harm; after a failover many do, no attempt is over in time, and those who wait keep the database from ever serving them.
@@ -21,6 +21,7 @@ from postgres import Database, Node
 from web_service import database, serve
 
 PATIENCE_S = 0.2  # for a connection, and for the answer
+GIVE_UP_S = 60.0  # who asked has left long ago
 
 
 class AsksAgain(Database):
@@ -34,7 +35,13 @@ class AsksAgain(Database):
     async def on_leader(self, sql: str, *arguments: Any) -> Row | None:
         if super().leader is not None:
             return await super().on_leader(sql, *arguments)
-        while True:  # no pause, no limit
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_UP_S):
+                return await self._again_and_again(sql, arguments)
+        raise Unknown(f"no answer within {GIVE_UP_S:.0f} s")
+
+    async def _again_and_again(self, sql: str, arguments: Sequence[Any]) -> Row | None:
+        while True:  # without a pause
             with contextlib.suppress(NotTried, Unknown, TimeoutError):
                 return await _alone(self.leader, sql, arguments)
 

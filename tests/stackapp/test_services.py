@@ -191,7 +191,7 @@ async def test_known_bad_pay_acknowledges_what_nobody_has_written(login, start, 
     assert (await good.post("/pay/entries", json=record())).status == 429
 
 
-async def test_known_bad_pay_never_gives_up(login, start, nodes) -> None:
+async def test_known_bad_pay_does_not_give_up_soon(login, start, nodes) -> None:
     """Where the real pay says that it could not, the known-bad one is still asking."""
     nodes(GONE)
     bad, good = await start(pay_asks_again, wait_for=None), await start(pay, wait_for=None)
