@@ -1,0 +1,28 @@
+"""Random timelines, read by the judge and by the naive model of measurement.md, section 2: both must say the same.
+
+CLOCK_EXAMPLES=5000 looks at more of them, and at others each time.
+"""
+
+from __future__ import annotations
+
+import os
+
+from clock_readings import difference, read_by_judge, read_by_naive
+from hypothesis import HealthCheck, given, settings
+from timelines import Scene, scenes
+
+MORE = os.environ.get("CLOCK_EXAMPLES")
+MANY = settings(
+    max_examples=int(MORE or 300),
+    derandomize=MORE is None,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@MANY
+@given(scenes())
+def test_the_judge_reads_a_timeline_as_the_naive_model_does(scene: Scene) -> None:
+    """Clocks with their figures, and what became of RTO and failback."""
+    assert difference(read_by_naive(scene), read_by_judge(scene)) == ""
