@@ -43,7 +43,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 S = 1_000_000_000
 SHAKY = 5 * S  # after the verification of another fault's heal
@@ -150,14 +150,13 @@ class _Event:
         return self.at if self.verified is None else max(self.at, self.verified)
 
 
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A slot where it counts."""
 
     at: int
     due: int
-    end: int
     good: bool
+    end: int
 
 
 @dataclass
@@ -268,26 +267,23 @@ def _is_over(fault: Fault, events: Sequence[_Event], at: int) -> bool:
 def _seen(journey: Journey, events: Sequence[_Event], end: int) -> list[_Seen]:
     """The slots that count, each where it counts; a flap is as good."""
     placed: list[_Seen] = []
+    instants = [*(event.at for event in events), end]
     for slot in sorted(journey.slots, key=lambda one: one.due):
-        in_flight = [
-            at for at in [*(event.at for event in events), end] if slot.due < at < slot.end and slot.due + journey.within >= at
-        ]
+        in_flight = [at for at in instants if slot.due < at < slot.end and slot.due + journey.within >= at]
         at = max(in_flight, default=slot.due)
         if at < end and not (slot.good and in_flight):
-            placed.append(_Seen(at, slot.due, slot.end, slot.good))
+            placed.append(_Seen(at, slot.due, slot.good, slot.end))
     placed.sort(key=lambda one: (one.at, one.due))
     stable = stable_slots(journey.period)
-    return [replace(one, good=one.good or _is_flap(placed, number, stable)) for number, one in enumerate(placed)]
+    flaps = [number for number, one in enumerate(placed) if not one.good and _is_flap(placed, number, stable)]
+    for number in flaps:
+        placed[number] = placed[number]._replace(good=True)
+    return placed
 
 
 def _is_flap(placed: list[_Seen], number: int, stable: int) -> bool:
     before, after = placed[max(0, number - stable) : number], placed[number + 1 : number + 1 + stable]
-    return (
-        not placed[number].good
-        and len(before) == len(after) == stable
-        and all(one.good for one in before)
-        and all(one.good for one in after)
-    )
+    return len(before) == len(after) == stable and all(one.good for one in [*before, *after])
 
 
 def stable_slots(period: int) -> int:
