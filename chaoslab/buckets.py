@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from chaoslab.clock import NS_PER_S
 from chaoslab.events import LedgerRead, Probe
-from chaoslab.measure import NS_PER_S, seconds
+from chaoslab.measure import seconds
 from chaoslab.record import Injection
 from chaoslab.result import LedgerResult
 

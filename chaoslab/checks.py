@@ -5,126 +5,146 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from chaoslab.buckets import BEFORE_FAULT_S, Ledger, loss_text
-from chaoslab.measure import Recovery, seconds
+from chaoslab.clocks import Clock, Event, Look, Notice, judged
 from chaoslab.result import ObjectiveResult
 from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
-from chaoslab.spec.model import Objectives
+from chaoslab.spec.model import ExperimentObjectives, FaultObjectives
+from chaoslab.spec.objectives import under_fault
 from chaoslab.units import Threshold, format_s
-
-ByJourney = Mapping[str, Sequence[Recovery]]
-
 
 # --- RTO and failback -------------------------------------------------------------------------------------------
 
 
-def check_rto(service: str, found: ByJourney, objectives: Objectives) -> ObjectiveResult:
-    """RTO; or, where that is what was declared, that the service did not notice."""
-    every = _all(found)
-    limit = objectives.rto
-    if not every:
-        said = inconclusive("no fault was injected, or no journey of this service was probed")
-    elif all(one.status == "unaffected" for one in every):
-        said = _unaffected(every, declared=objectives.unaffected)
-    elif limit is None:
-        said = worst([_undisturbed(name, one) for name, own in found.items() for one in own])
-    else:
-        said = worst([_in_time(name, one, limit, "fault") for name, own in found.items() for one in own])
-    wanted = " or ".join([*([format_s(limit.value)] if limit else []), *(["unaffected"] if objectives.unaffected else [])])
-    return objective(f"{service}.rto", said, interval_text(every), wanted)
+def limit_of(clock: Clock, owed: ExperimentObjectives) -> Threshold | None:
+    """What a clock is held against: the service's objective, refined by the faults that are its cause, the tightest of them."""
+    layers: Sequence[FaultObjectives] = [owed]
+    if clock.cause.kind != "step":
+        layers = [under_fault(owed, fault) for fault in clock.cause.faults]
+    limits = [limit for layer in layers if (limit := layer.rto if clock.kind == "rto" else layer.failback) is not None]
+    return min(limits, key=lambda limit: limit.value, default=None)
 
 
-def check_failback(service: str, found: ByJourney, limit: Threshold) -> ObjectiveResult:
-    """Failback, counted from the heal. Not to have noticed the heal is to have been back at once."""
-    every = _all(found)
-    said = worst([_in_time(name, one, limit, "heal") for name, own in found.items() for one in own])
-    if not every:
-        said = inconclusive("no failback was seen: the run ended before, or no fault was healed")
-    return objective(f"{service}.failback", said, interval_text(every, notices=False), format_s(limit.value))
+def promises_rto(owed: ExperimentObjectives) -> bool:
+    """Whether anything is promised of how a fault is noticed."""
+    return any(one.rto is not None or one.unaffected for one in (owed, *owed.under.values()))
 
 
-def worst_interval(found: Sequence[Recovery]) -> tuple[float, float | None]:
-    """Seconds, lowest and highest, of the worst of several recoveries."""
+def promises_failback(owed: ExperimentObjectives) -> bool:
+    """Whether a failback is promised, under any fault."""
+    return any(one.failback is not None for one in (owed, *owed.under.values()))
+
+
+def check_rto(
+    service: str,
+    clocks: Sequence[Clock],
+    notices: Mapping[str, Notice],
+    owed: ExperimentObjectives,
+    look: Look,
+    verified: Mapping[str, bool],
+) -> ObjectiveResult:
+    """Each clock that started under a fault against the RTO; and each fault: whether it was noticed, and that was expected.
+
+    `verified`: by fault, whether its effect was seen from outside.
+    """
+    under = [clock for clock in clocks if clock.kind == "rto"]
+    said = [said for clock in under if (said := judged(clock, limit_of(clock, owed), look)) is not None]
+    said += [
+        _as_expected(fault, notice, under_fault(owed, fault), verified[fault], clocks) for fault, notice in notices.items()
+    ]
+    if not notices:
+        said = [inconclusive("no fault was injected, or no journey of this service was probed")]
+    return objective(f"{service}.rto", worst(said), interval_text(under), _wanted(owed))
+
+
+def _as_expected(fault: str, notice: Notice, owed: FaultObjectives, verified: bool, clocks: Sequence[Clock]) -> Said:
+    """One fault, judged by itself: one that was noticed excuses no other."""
+    if notice == "masked" or not (owed.rto is not None or owed.unaffected):
+        return PASS
+    if not verified:
+        return inconclusive(f"whether {fault} was noticed says nothing: its effect was not verified")
+    if notice == "noticed":
+        return PASS if owed.unaffected is not True else fail(_noticed(fault, clocks))
+    if owed.unaffected == "allowed" or (owed.unaffected and notice == "unnoticed"):
+        return PASS
+    if notice == "unclear":
+        return inconclusive(f"{fault}: bad slots only while the machine did not serve: nobody can tell whether it was noticed")
+    return inconclusive(
+        f"no bad slot after {fault}: it missed this service, or is meant not to be noticed (then say `unaffected: true`)"
+    )
+
+
+def _noticed(fault: str, clocks: Sequence[Clock]) -> str:
+    own = [clock for clock in clocks if clock.cause.kind == "inject" and fault in clock.cause.faults]
+    seen = ", ".join(f"{clock.journey} ({len(clock.bad_ns)} bad slots)" for clock in own)
+    return f"declared unaffected, but {fault} was noticed: {seen}"
+
+
+def _wanted(owed: ExperimentObjectives) -> str:
+    refined = [f"{fault}: {_words(under_fault(owed, fault))}" for fault in owed.under]
+    return "; ".join(filter(None, [_words(owed), *refined]))
+
+
+def _words(owed: FaultObjectives) -> str:
+    limit = [format_s(owed.rto.value)] if owed.rto and owed.unaffected is not True else []
+    return " or ".join([*limit, *(["unaffected"] if owed.unaffected else [])])
+
+
+def check_failback(
+    service: str, clocks: Sequence[Clock], owed: ExperimentObjectives, look: Look, *, seen: bool
+) -> ObjectiveResult:
+    """Each clock that started while no fault burnt; without one it was back at once. `seen`: slots came after the heal."""
+    own = [clock for clock in clocks if clock.kind == "failback"]
+    said = [said for clock in own if (said := judged(clock, limit_of(clock, owed), look)) is not None]
+    heals = [event for event in look.events if event.kind == "heal" and not look.burns_at(event.at_ns)]
+    said += [_at_once(event, clocks) for event in heals]
+    if not heals or not seen:
+        said.append(inconclusive("no failback was seen: the run ended before, or no fault was healed"))
+    measured = interval_text(own, none="0.00 s" if heals and seen else "not measured")
+    limits = [one.failback for one in (owed, *owed.under.values()) if one.failback is not None]
+    return objective(f"{service}.failback", worst(said), measured, " or ".join(format_s(limit.value) for limit in limits))
+
+
+def _at_once(event: Event, clocks: Sequence[Clock]) -> Said:
+    """A heal that leaves no fault burning: whether it was seen whole, and no clock of another cause hid what came after it."""
+    if event.verified_ns is None:
+        return inconclusive(f"the heal of {event.cause} was not verified")
+    over = next((one for one in clocks if one.cause is not event and one.cause.at_ns < event.at_ns < one.end_ns), None)
+    if over is None or over.ended_by == "heal":
+        return PASS
+    return inconclusive(f"{over.journey}: down since the {over.cause.kind} of {over.cause.cause}; no failback to be seen")
+
+
+def worst_interval(found: Sequence[Clock]) -> tuple[float, float | None]:
+    """Seconds, lowest and highest, of the worst of several clocks."""
     highs = [one.high_s for one in found]
     known = [high for high in highs if high is not None]
     return max(one.low_s for one in found), max(known) if len(known) == len(highs) else None
 
 
-def interval_text(found: Sequence[Recovery], *, notices: bool = True) -> str:
-    """The worst of several recoveries for people. `notices`: no bad slot at all reads as unaffected."""
-    if not found or all(one.status == "unseen" for one in found):
-        return "not measured"
-    if notices and all(one.status == "unaffected" for one in found):
-        return "unaffected"
+def interval_text(found: Sequence[Clock], *, none: str = "unaffected") -> str:
+    """The worst of several clocks for people; `none`: what it means that there are none."""
+    if not found:
+        return none
     low_s, high_s = worst_interval(found)
     return f"≥ {low_s:.2f} s" if high_s is None else f"{low_s:.2f}..{high_s:.2f} s"
-
-
-def _all(found: ByJourney) -> list[Recovery]:
-    return [one for own in found.values() for one in own]
-
-
-def _unaffected(every: Sequence[Recovery], *, declared: bool) -> Said:
-    if not all(one.window.verified for one in every):
-        return inconclusive("nothing was noticed, but the fault was not verified effective either")
-    if declared:
-        return PASS
-    return inconclusive(
-        "no bad slot: the fault missed this service, or it is meant not to notice (then say `unaffected: true`)"
-    )
-
-
-def _undisturbed(journey: str, one: Recovery) -> Said:
-    if one.status == "unseen" or not one.window.verified:
-        return inconclusive(f"{journey}: the fault {one.window.of} was not verified, or no slot was seen after it")
-    return PASS if one.status == "unaffected" else fail(f"{journey}: declared unaffected, but {one.bad} slots were bad")
-
-
-def _in_time(journey: str, one: Recovery, limit: Threshold, what: str) -> Said:
-    """One journey in one window: met when all of the interval is within the limit, missed when none of it is."""
-    if one.status == "unseen" or not one.window.verified:
-        return inconclusive(f"{journey}: the {what} of {one.window.of} was not verified, or no slot was seen after it")
-    if one.low_s > limit.value:
-        return fail(f"{journey}: still bad {one.low_s:.1f} s after the {what}")
-    if one.status == "not_recovered":
-        return _not_recovered(journey, one, what)
-    if one.high_s is None:
-        return inconclusive(f"{journey}: only a share of the slots was bad; the good run after them may be luck, look longer")
-    if one.high_s > limit.value:
-        return inconclusive(f"{journey}: the limit lies inside {interval_text([one])}; {_narrower(one, what)}")
-    return PASS
-
-
-def _narrower(one: Recovery, what: str) -> str:
-    """What makes the interval wide: mostly the slots, or the fault's (or heal's) own time from call to verified effect."""
-    own_s = seconds(one.window.verified_ns - one.window.begin_ns)
-    slots_s = (one.high_s or 0.0) - one.low_s - own_s
-    return f"the {what} itself took {own_s:.1f} s of it" if own_s > max(1.0, slots_s) else "raise the probe rate"
-
-
-def _not_recovered(journey: str, one: Recovery, what: str) -> Said:
-    ended_by, looked_s = one.window.ended_by, seconds(one.window.end_ns - one.window.begin_ns)
-    if ended_by == "cut":
-        return inconclusive(f"{journey}: the run was ended {looked_s:.1f} s after the {what}, before it was back")
-    if ended_by == "inject":
-        return inconclusive(f"{journey}: the next fault came {looked_s:.1f} s after the {what}, before it was back")
-    if one.blind:
-        return inconclusive(f"{journey}: not back {one.low_s:.1f} s after the {what}, when the prober fell silent")
-    until = "before the heal" if what == "fault" else "to stay by the end of failback"
-    return fail(f"{journey}: not back {until}, {looked_s:.1f} s after the {what}")
 
 
 # --- availability -----------------------------------------------------------------------------------------------
 
 
-def check_availability(service: str, shares: Mapping[str, float], threshold: Threshold) -> ObjectiveResult:
-    """`shares`: of good slots, by journey, from the first fault to the end."""
+def check_availability(service: str, shares: Mapping[str, tuple[float, float]], threshold: Threshold) -> ObjectiveResult:
+    """`shares`: of good slots since the first fault, by journey, with those of starved seconds as bad, and as good."""
     if not shares:
-        said, measured = inconclusive("no slot was seen after the first fault"), "not measured"
-    else:
-        share, journey = min((share, journey) for journey, share in shares.items())
-        said = PASS if threshold.holds(share) else fail(f"{journey}: only {share:.2%} of the slots were good")
-        measured = f"{share:.2%}"
-    return objective(f"{service}.availability", said, measured, str(threshold))
+        return objective(
+            f"{service}.availability", inconclusive("no slot was seen after the first fault"), "not measured", str(threshold)
+        )
+    (low, high), journey = min((share, journey) for journey, share in shares.items())
+    said = PASS
+    if not all(threshold.holds(most) for _, most in shares.values()):
+        said = fail(f"{journey}: only {high:.2%} of the slots were good")
+    elif not all(threshold.holds(least) for least, _ in shares.values()):
+        said = inconclusive(f"{journey}: {low:.2%} of the slots were good, but {high:.2%} had the machine served")
+    return objective(f"{service}.availability", said, f"{low:.2%}" if low == high else f"{low:.2%}..{high:.2%}", str(threshold))
 
 
 # --- the ledger -------------------------------------------------------------------------------------------------

@@ -95,6 +95,15 @@ class Fault(Row, frozen=True, tag="fault"):
     detail: dict[str, Any] = {}
 
 
+class Step(Row, frozen=True, tag="step"):
+    """Something that the harness itself did to the stack, such as switching back after a failover."""
+
+    id: str
+    name: str
+    event: Literal["begin", "end"]
+    detail: dict[str, Any] = {}
+
+
 class Condition(Row, frozen=True, tag="condition"):
     """A named condition of the stack was looked at. `role` tells why: before the fault, for failback, or to bring it about."""
 
@@ -133,13 +142,17 @@ class Note(Row, frozen=True, tag="note"):
 class Machine(Row, frozen=True, tag="machine"):
     """One second of the machine, from `begin_ns` to `t_ns`; longer when the sampler itself was kept waiting.
 
-    Owners are the names of the stack's sites, "outside" (replicas in no site), "load", "harness", "others" and "stolen".
+    Owners are the names of the stack's sites, "outside" (replicas in no site), "load", "harness" (all that chaoslab itself
+    starts, relays and Toxiproxies included), "others", "kernel" (its own threads, interrupts, and what nobody could be found
+    for) and "stolen". What cannot be read on a machine is left out.
     `busy`: processors used, by owner. `waiting`: processors' worth of time spent runnable without one, by owner.
-    `writes_mb`: megabytes written to disks, by owner, where that can be read. `psi`: share of the second, from 0 to 1, in
-    which some task waited for "cpu", "io" or "memory". `memory`: "used" from 0 to 1, "swapped_mb" in and out in that second.
-    `control_ms`: the slowest answer of the control to "read" and "fsync", counted from its due time; None without an answer.
-    `starved`: the control was late or everything stood still, and `why` says so. `slept_s`: how long the machine slept.
-    `top`: the largest processes outside the run, as "name (pid) 0.85".
+    `writes_mb`: megabytes a second written to disks, by owner. `psi`: share of the second, from 0 to 1, in which some task
+    waited for "cpu", "io" or "memory". `memory`: "used" from 0 to 1, "swapped_mb" in and out in that second.
+    `control_ms`: the longest that the control kept a "read" and a "fsync" waiting, from its due time to its answer or, without
+    one yet, to the end of the second; None when it refused.
+    `starved`: the control was late or the sampler itself stood still, and `why` says so; `late` names what was late: "read",
+    "fsync", "tick" (of the sampler), "sleep". `slept_s`: how long the machine slept.
+    `top`: the largest processes outside the run, as "name (pid) 0.85" in processors, and what they wrote when that is much.
     """
 
     begin_ns: int
@@ -150,12 +163,13 @@ class Machine(Row, frozen=True, tag="machine"):
     memory: dict[str, float] = {}
     control_ms: dict[str, float | None] = {}
     starved: bool = False
+    late: list[str] = []
     why: str = ""
     slept_s: float = 0.0
     top: list[str] = []
 
 
-AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Condition | Load | Abort | Note | Machine
+AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Step | Condition | Load | Abort | Note | Machine
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(AnyRow)

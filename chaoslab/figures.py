@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Literal
 
 from chaoslab.case import Case, JourneyCase, ServiceCase
-from chaoslab.checks import worst_interval
+from chaoslab.checks import limit_of, worst_interval
+from chaoslab.clocks import Clock, Kind, judged
 from chaoslab.events import Load, Phase
-from chaoslab.measure import Recovery, latencies_ms, outages, percentile, seconds
-from chaoslab.record import Injection, Record, Window
-from chaoslab.result import FaultResult, Interval, JourneyResult, LoadResult, Outage, ServiceResult
+from chaoslab.measure import latencies_ms, percentile, seconds
+from chaoslab.record import Injection, Record
+from chaoslab.result import ClockResult, FaultResult, Interval, JourneyResult, LoadResult, Outage, ServiceResult
 from chaoslab.schedule import end_of
 from chaoslab.units import Threshold
 
@@ -33,19 +35,48 @@ def fault_result(one: Injection, origin_ns: int) -> FaultResult:
     )
 
 
+def clock_results(case: Case) -> list[ClockResult]:
+    """Every clock of the run, as it was judged, in order of its cause."""
+    found = [_clock_result(case, service, clock) for service in case.services.values() for clock in service.clocks]
+    return sorted(found, key=lambda clock: (clock.from_s, clock.journey))
+
+
+def _clock_result(case: Case, service: ServiceCase, clock: Clock) -> ClockResult:
+    limit, origin_ns = limit_of(clock, service.objectives), case.record.first_ns
+    verdict, why = judged(clock, limit, case.look) or ("unjudged", "")
+    return ClockResult(
+        journey=clock.journey,
+        service=service.name,
+        cause=clock.cause.cause,
+        event=clock.cause.kind,
+        kind=clock.kind,
+        from_s=seconds(clock.cause.at_ns - origin_ns),
+        first_bad_s=seconds(clock.bad_ns[0] - origin_ns),
+        last_bad_s=seconds(clock.bad_ns[-1] - origin_ns),
+        back_s=None if clock.back_ns is None else seconds(clock.back_ns - origin_ns),
+        low=clock.low_s,
+        high=clock.high_s,
+        end=clock.ended_by,
+        masked=[fault for fault in clock.struck if service.notices.get(fault) == "masked"],
+        objective=limit.value if limit else None,
+        starved_s=seconds(case.look.starved_ns(clock.cause.at_ns, clock.end_ns)),
+        verdict=verdict,  # type: ignore[arg-type]
+        why=why,
+    )
+
+
 def journey_result(case: Case, journey: JourneyCase) -> JourneyResult:
     owed = case.services[journey.service].objectives
-    seen = journey.since_fault
-    latencies = latencies_ms(seen)
+    latencies = latencies_ms(journey.since_fault)
     return JourneyResult(
         service=journey.service,
-        op=journey.spec.op if journey.spec else next(slot.op for slot in case.record.probes[journey.name]),
-        slots=len(seen),
+        op=journey.spec.op if journey.spec else case.record.probes[journey.name].op,
+        slots=len(journey.since_fault),
         bad=journey.bad,
         skewed=journey.skewed,
         availability=journey.availability,
-        rto_s=_interval(journey.under_faults, owed.rto),
-        failback_s=_interval(journey.under_failback, owed.failback, notices=False),
+        rto_s=_interval(journey.clocks, "rto", owed.rto),
+        failback_s=_failback(case, journey.clocks, owed.failback),
         outages=journey.outages,
         p50_ms=percentile(latencies, 0.50),
         p95_ms=percentile(latencies, 0.95),
@@ -53,24 +84,33 @@ def journey_result(case: Case, journey: JourneyCase) -> JourneyResult:
     )
 
 
-def service_result(service: ServiceCase) -> ServiceResult:
+def service_result(case: Case, service: ServiceCase) -> ServiceResult:
     """A service is as its worst journey."""
-    under = [one for journey in service.journeys for one in journey.under_faults]
-    back = [one for journey in service.journeys for one in journey.under_failback]
+    under = [clock for clock in service.clocks if clock.kind == "rto"]
     found = [(journey.slots.period_ns, one) for journey in service.journeys for one in journey.outages]
     bad_s = [seconds(journey.bad * journey.slots.period_ns) for journey in service.journeys]
-    states = {one.status for one in under}
     return ServiceResult(
-        status="not_recovered" if "not_recovered" in states else "recovered" if "recovered" in states else "unaffected",
-        rto_s=_interval(under, service.objectives.rto),
-        failback_s=_interval(back, service.objectives.failback, notices=False),
+        status="unaffected"
+        if not under
+        else "recovered"
+        if all(one.ended_by == "recovered" for one in under)
+        else "not_recovered",
+        rto_s=_interval(under, "rto", service.objectives.rto),
+        failback_s=_failback(case, service.clocks, service.objectives.failback),
         availability=min((journey.availability for journey in service.journeys), default=0.0),
         downtime_s=max(bad_s, default=0.0),
         longest_s=max((_length_s(one, period_ns) for period_ns, one in found), default=0.0),
-        flaps=max((_flaps(journey) for journey in service.journeys), default=0),
+        flaps=max((journey.flaps for journey in service.journeys), default=0),
         slots=sum(len(journey.since_fault) for journey in service.journeys),
         skewed=sum(journey.skewed for journey in service.journeys),
+        faults={**service.notices},
     )
+
+
+def _status(under: Sequence[Clock]) -> Literal["recovered", "unaffected", "not_recovered"]:
+    if not under:
+        return "unaffected"
+    return "recovered" if all(one.ended_by == "recovered" for one in under) else "not_recovered"
 
 
 def load_result(rows: Sequence[Load]) -> LoadResult:
@@ -100,26 +140,19 @@ def overhead_s(case: Case) -> float:
     return max(0.0, duration_s - phase_s(record, "boot") - scripted_s - waited_s)
 
 
-def _interval(found: Sequence[Recovery], limit: Threshold | None, *, notices: bool = True) -> Interval | None:
-    """The worst of several recoveries; None where nothing was seen, or (`notices`) nothing was noticed."""
-    seen = [one for one in found if one.status != "unseen"]
-    if not seen or (notices and all(one.status == "unaffected" for one in seen)):
-        return None
-    return Interval(*worst_interval(seen), limit.value if limit else None)
+def _interval(clocks: Sequence[Clock], kind: Kind, limit: Threshold | None) -> Interval | None:
+    """The worst of several clocks of a kind; None without any."""
+    own = [clock for clock in clocks if clock.kind == kind]
+    return Interval(*worst_interval(own), limit.value if limit else None) if own else None
+
+
+def _failback(case: Case, clocks: Sequence[Clock], limit: Threshold | None) -> Interval | None:
+    """The worst failback; nothing bad after a heal that left no fault burning is one of 0 s."""
+    found = _interval(clocks, "failback", limit)
+    healed = any(event.kind == "heal" and not case.look.burns_at(event.at_ns) for event in case.look.events)
+    return Interval(0.0, 0.0, limit.value if limit else None) if found is None and healed else found
 
 
 def _length_s(one: Outage, period_ns: int) -> float:
     """One figure for an outage: the middle of its interval, at least one period."""
     return max(seconds(period_ns), (one.low_s + one.high_s) / 2)
-
-
-def _flaps(journey: JourneyCase) -> int:
-    """How often it went bad again, after a stable run of good slots, within the window of a fault."""
-    return sum(max(0, _stretches(journey, one.window) - 1) for one in journey.under_faults)
-
-
-def _stretches(journey: JourneyCase, window: Window) -> int:
-    """How many outages a window holds; what was under way when its fault struck belongs to the first."""
-    slots = journey.slots
-    seen = slots.decided_in(window.begin_ns, window.end_ns)
-    return len(outages(seen, period_ns=slots.period_ns, since_ns=window.begin_ns, origin_ns=window.begin_ns))

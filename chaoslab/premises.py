@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from chaoslab.clock import NS_PER_S
 from chaoslab.events import Condition, Phase
 from chaoslab.measure import (
     GAP_PERIODS_MAX,
-    NS_PER_S,
-    Slots,
     blind_after,
     good_share,
     longest_gap_ns,
@@ -19,6 +18,7 @@ from chaoslab.measure import (
 from chaoslab.record import Injection, Record
 from chaoslab.result import ObjectiveResult
 from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
+from chaoslab.slots import Slots
 from chaoslab.spec.model import JourneyThresholds, SteadyState
 from chaoslab.units import format_s
 
@@ -43,14 +43,15 @@ def _baseline(record: Record, steady: SteadyState) -> tuple[int, int]:
 
 def _unsteady(name: str, slots: Slots, begin_ns: int, end_ns: int, wanted: JourneyThresholds) -> list[str]:
     seen = slots.decided_in(begin_ns, end_ns)
-    if not seen:
+    if not len(seen):
         return [f"{name}: no slot in the steady state"]
     troubles = []
     share = good_share(seen)
     if wanted.good is not None and not wanted.good.holds(share):
         troubles.append(f"{name}: {share:.2%} good, wanted {wanted.good}")
     # A bad slot never had its answer in time: for the percentile it took for ever.
-    p95_s = percentile([seconds(slot.end_ns - slot.due_ns) if slot.good else float("inf") for slot in seen], 0.95)
+    took_s = [seconds(slot.end_ns - slot.due_ns) if slot.good else float("inf") for slot in seen]
+    p95_s = percentile(took_s, 0.95)
     if wanted.p95 is not None and p95_s is not None and not wanted.p95.holds(p95_s):
         troubles.append(f"{name}: p95 {format_s(p95_s)}, wanted {wanted.p95}")
     return troubles
@@ -71,7 +72,7 @@ def _thresholds_text(wanted: JourneyThresholds) -> str:
 
 def check_load(record: Record) -> ObjectiveResult:
     """Whether there was load before the fault, and whoever makes it was there to the end: it speaks up whatever is answered."""
-    begin_ns = record.phases.get(("steady", "begin"), record.first_ns)
+    begin_ns = record.steady_begin_ns
     requests = sum(row.requests for row in record.load if begin_ns <= row.t_ns <= record.steady_end_ns)
     spoke_ns = max((row.t_ns for row in record.load if row.users), default=begin_ns)  # 0 once no process tells of its users
     quiet_s = seconds(record.observed_end_ns - spoke_ns)
@@ -151,7 +152,7 @@ def shares_late(record: Record, journeys: Mapping[str, Slots], steady: SteadySta
 
 def _share_late(slots: Slots, begin_ns: int, end_ns: int) -> float:
     seen = slots.due_in(begin_ns, end_ns)
-    return skewed(seen, slots.period_ns) / len(seen) if seen else 0.0
+    return skewed(seen) / len(seen) if len(seen) else 0.0
 
 
 def _blind(record: Record, slots: Slots, begin_ns: int, end_ns: int) -> list[str]:
@@ -161,7 +162,7 @@ def _blind(record: Record, slots: Slots, begin_ns: int, end_ns: int) -> list[str
     gap_ns = longest_gap_ns(seen)
     if gap_ns > gap_max_ns:
         troubles.append(f"no slot for {format_s(seconds(gap_ns))}")
-    quiet_ns = end_ns - seen[-1].due_ns if seen else 0
+    quiet_ns = end_ns - seen.due[-1] if len(seen) else 0
     if blind_after(quiet_ns, slots.period_ns):
         troubles.append(f"no slot in the last {format_s(seconds(quiet_ns))}")
     return troubles
@@ -172,4 +173,4 @@ def _unseen(record: Record, slots: Slots, phase: Phase, gap_max_ns: int) -> bool
     begin_ns, end_ns = record.phases.get((phase, "begin")), record.phases.get((phase, "end"))
     if begin_ns is None or end_ns is None or end_ns - begin_ns <= gap_max_ns:
         return False
-    return not slots.due_in(begin_ns, end_ns)
+    return not slots.numbers(begin_ns, end_ns)

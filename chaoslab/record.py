@@ -1,16 +1,29 @@
-"""A run's rows in the order in which a judge asks for them: phases, faults as intervals, windows to look at. Pure."""
+"""A run's rows in the order in which a judge asks for them: phases, faults as intervals, slots as columns. Pure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from chaoslab.events import Abort, Anchor, AnyRow, Condition, Fault, LedgerRead, Load, Note, Phase, PhaseRow, Probe
-
-EndedBy = Literal["inject", "heal", "end", "cut"]
+from chaoslab.events import (
+    Abort,
+    Anchor,
+    AnyRow,
+    Condition,
+    Fault,
+    LedgerRead,
+    Load,
+    Machine,
+    Note,
+    Phase,
+    PhaseRow,
+    Probe,
+    Step,
+)
+from chaoslab.slots import Slots
 
 
 @dataclass(frozen=True)
@@ -45,24 +58,32 @@ class Injection:
 
 
 @dataclass(frozen=True)
-class Window:
-    """A stretch in which a journey had to come back: from `begin_ns` (called) and `verified_ns` until `end_ns`.
+class StepTaken:
+    """Something that the harness did to the stack. `end_ns` None: its end was not seen."""
 
-    `verified_ns` is `begin_ns` where the effect was never verified; such a window supports no verdict (`verified`).
-    """
-
+    id: str
+    name: str
     begin_ns: int
-    verified_ns: int
-    end_ns: int
-    ended_by: EndedBy
-    verified: bool
-    of: str
+    end_ns: int | None
 
-    def until(self, later: Window) -> Window:
-        """Both as one: the clock of the earlier runs on to the end of the later."""
-        verified = self.verified and later.verified
-        of = f"{self.of} and {later.of}"
-        return Window(self.begin_ns, self.verified_ns, later.end_ns, later.ended_by, verified, of)
+
+@dataclass
+class Probed:
+    """What the prober wrote of one journey. `slots` are in the order of their rows; `writes` those that carry an id."""
+
+    service: str
+    op: Literal["read", "write"]
+    slots: Slots = field(default_factory=Slots)
+    writes: list[Probe] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: Probe) -> None:
+        """Take one row."""
+        self.slots.add(row.due_ns, row.sent_ns, row.end_ns, row.good)
+        if row.id is not None and row.op == "write":
+            self.writes.append(row)
+        if row.error is not None:
+            self.errors[row.error] += 1
 
 
 @dataclass(frozen=True)
@@ -71,11 +92,13 @@ class Record:
 
     anchor: Anchor | None
     phases: Mapping[tuple[Phase, str], int]
-    probes: Mapping[str, list[Probe]]  # by journey, by due time
+    probes: Mapping[str, Probed]  # by journey
     reads: list[LedgerRead]
     injections: list[Injection]
     refused: Mapping[str, Mapping[str, Any]]  # by fault: what was said of one that was never injected
+    steps: list[StepTaken]
     conditions: list[Condition]
+    machine: list[Machine]
     load: list[Load]
     aborts: list[Abort]
     notes: list[Note]
@@ -84,27 +107,38 @@ class Record:
 
     @classmethod
     def of(cls, rows: Iterable[AnyRow]) -> Record:
-        """Sort the rows out in one pass."""
+        """Sort the rows out in one pass. Of the slots, by far the most, only the columns are kept."""
         kinds: dict[type, list[Any]] = defaultdict(list)
+        probes: dict[str, Probed] = {}
+        first_ns = last_ns = None
         for row in rows:
-            kinds[type(row)].append(row)
-        times = [row.t_ns for some in kinds.values() for row in some] or [0]
-        for kind, some in kinds.items():
-            if kind is not Probe:  # those are many, and sorted by due time below
-                some.sort(key=_by_time)
+            t_ns = row.t_ns
+            first_ns = t_ns if first_ns is None or t_ns < first_ns else first_ns
+            last_ns = t_ns if last_ns is None or t_ns > last_ns else last_ns
+            if isinstance(row, Probe):
+                own = probes.get(row.journey)
+                if own is None:
+                    own = probes[row.journey] = Probed(row.service, row.op)
+                own.add(row)
+            else:
+                kinds[type(row)].append(row)
+        for some in kinds.values():
+            some.sort(key=_by_time)
         return cls(
             anchor=next(iter(kinds[Anchor]), None),
             phases=_phases(kinds[PhaseRow]),
-            probes=_by_journey(kinds[Probe]),
+            probes=probes,
             reads=kinds[LedgerRead],
             injections=_injections(kinds[Fault]),
             refused=_refused(kinds[Fault]),
+            steps=_steps(kinds[Step]),
             conditions=kinds[Condition],
+            machine=kinds[Machine],
             load=kinds[Load],
             aborts=kinds[Abort],
             notes=kinds[Note],
-            first_ns=min(times),
-            last_ns=max(times),
+            first_ns=first_ns or 0,
+            last_ns=last_ns or 0,
         )
 
     @property
@@ -113,9 +147,14 @@ class Record:
 
     @property
     def cut_ns(self) -> int | None:
-        """When something other than the script ended the run: an abort, an interruption, links or a harness that broke."""
+        """When something other than the script ended the run: an abort, an interruption, links or a harness that broke.
+
+        None for what came after the look at the stack was over.
+        """
         cuts = [*self.aborts, *(note for note in self.notes if note.level in ("error", "interrupted", "blind"))]
-        return min((row.t_ns for row in cuts), default=None)
+        cut_ns = min((row.t_ns for row in cuts), default=None)
+        over_ns = self.phases.get(("failback", "end"))
+        return None if cut_ns is None or (over_ns is not None and over_ns < cut_ns) else cut_ns
 
     @property
     def steady_end_ns(self) -> int:
@@ -123,59 +162,20 @@ class Record:
         return _first(self.first_inject_ns, self.phases.get(("steady", "end")), self.last_ns)
 
     @property
-    def faults_end_ns(self) -> int:
-        return _first(self.phases.get(("faults", "end")), self.phases.get(("failback", "begin")), self.last_ns)
-
-    @property
     def observed_end_ns(self) -> int:
         """Until when the prober's slots count: the end of failback, or of what there was of the run."""
-        ends = (self.phases.get(("failback", "end")), self.phases.get(("drain", "begin")), self.cut_ns)
-        return _first(*ends, self.phases.get(("faults", "end")), self.last_ns)
+        ends = (self.phases.get(("failback", "end")), self.phases.get(("drain", "begin")))
+        end_ns = _first(*ends, self.phases.get(("faults", "end")), self.last_ns)
+        return end_ns if self.cut_ns is None else min(end_ns, self.cut_ns)
 
-    def fault_windows(self) -> list[Window]:
-        """From each injection to the next injection or heal of any fault, or the end of the faults."""
-        marks: list[tuple[int, EndedBy]] = [(each.inject_ns, "inject") for each in self.injections]
-        marks += [(each.heal_ns, "heal") for each in self.injections if each.heal_ns is not None]
-        marks.append((self.faults_end_ns, "end"))
-        return [
-            self._window(each.inject_ns, each.effective_ns, marks, each.verified, each.id, skip=number)
-            for number, each in enumerate(self.injections)
-        ]
-
-    def failback_windows(self) -> list[Window]:
-        """From each heal that leaves no fault open to the next injection, or the end of failback."""
-        if ("failback", "begin") not in self.phases:
-            return []
-        marks: list[tuple[int, EndedBy]] = [(each.inject_ns, "inject") for each in self.injections]
-        marks.append((self.observed_end_ns, "end"))
-        return [
-            self._window(each.heal_ns, each.healed_ns, marks, each.heal_verified, each.id)
-            for each in self.injections
-            if each.heal_ns is not None and not self._open_at(each.heal_ns, besides=each)
-        ]
-
-    def _window(
-        self, begin_ns: int, verified_ns: int | None, marks: list[tuple[int, EndedBy]], verified: bool, of: str, skip: int = -1
-    ) -> Window:
-        # Injections are the first marks, in order: an injection does not end its own window, nor that of a twin before it.
-        later = [mark for number, mark in enumerate(marks) if mark[0] >= begin_ns and number > skip]
-        end_ns, ended_by = min(later, default=(self.last_ns, "end"))
-        if self.cut_ns is not None and self.cut_ns < end_ns:
-            end_ns, ended_by = max(begin_ns, self.cut_ns), "cut"
-        return Window(begin_ns, max(begin_ns, verified_ns or begin_ns), end_ns, ended_by, verified, of)
-
-    def _open_at(self, at_ns: int, *, besides: Injection) -> bool:
-        """Whether another fault was injected and its heal not yet called at this instant."""
-        others = (each for each in self.injections if each is not besides)
-        return any(each.inject_ns <= at_ns and (each.heal_ns is None or each.heal_ns > at_ns) for each in others)
+    @property
+    def steady_begin_ns(self) -> int:
+        """When the load began."""
+        return _first(self.phases.get(("steady", "begin")), self.first_ns)
 
 
 def _by_time(row: AnyRow) -> int:
     return row.t_ns
-
-
-def _due(slot: Probe) -> int:
-    return slot.due_ns
 
 
 def _first(*instants: int | None) -> int:
@@ -191,13 +191,18 @@ def _phases(rows: list[PhaseRow]) -> dict[tuple[Phase, str], int]:
     return found
 
 
-def _by_journey(slots: list[Probe]) -> dict[str, list[Probe]]:
-    journeys: dict[str, list[Probe]] = defaultdict(list)
-    for slot in slots:
-        journeys[slot.journey].append(slot)
-    for own in journeys.values():
-        own.sort(key=_due)
-    return dict(journeys)
+def _steps(rows: list[Step]) -> list[StepTaken]:
+    """Each begin with the end that follows it."""
+    return [
+        StepTaken(
+            row.id,
+            row.name,
+            row.t_ns,
+            next((end.t_ns for end in rows if end.id == row.id and end.event == "end" and end.t_ns >= row.t_ns), None),
+        )
+        for row in rows
+        if row.event == "begin"
+    ]
 
 
 def _injections(rows: list[Fault]) -> list[Injection]:

@@ -35,6 +35,41 @@ class FaultResult(msgspec.Struct, frozen=True, kw_only=True):
     detail: dict[str, Any] = {}
 
 
+class ClockResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One recovery clock of a journey: measurement.md, section 2. `*_s` count from the start of the run, but `low` and `high`.
+
+    `cause`: the fault (several joined by "+") or step whose `event` it counts from, at `from_s`. `low`..`high`: seconds that it
+    took; `high` None: its end was not seen. `back_s`: the end of the first good slot of the run of them that lasted. `masked`:
+    faults that were injected while it ran and that nobody noticed apart from it. `verdict`: "unjudged" without an objective.
+    `starved_s`: how long the machine did not serve while it ran.
+    """
+
+    journey: str
+    service: str
+    cause: str
+    event: Literal["inject", "heal", "step"]
+    kind: Literal["rto", "failback"]
+    from_s: float
+    first_bad_s: float
+    last_bad_s: float
+    back_s: float | None
+    low: float
+    high: float | None
+    end: Literal["recovered", "heal", "inject", "end", "cut"]
+    masked: list[str] = []
+    objective: float | None = None
+    starved_s: float = 0.0
+    verdict: Literal["pass", "fail", "inconclusive", "unjudged"] = "unjudged"
+    why: str = ""
+
+
+class MachineResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the machine did not serve, in all, and who had it then, the longest first."""
+
+    starved_s: float = 0.0
+    by: list[str] = []
+
+
 class Outage(msgspec.Struct, frozen=True):
     """Bad slots of one journey with no stable run of good ones between. `at_s` from the start of the run.
 
@@ -69,7 +104,8 @@ class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
     """A service is as its worst journey, from the first fault to the end. `status`: recovered, unaffected, or not_recovered.
 
     `downtime_s`: bad slots times the probe's period. `longest_s`: the longest outage. `flaps`: how often it went bad again
-    after a stable run of good slots while a fault was on.
+    after a stable run of good slots with no event between, or for a single slot. `faults`: what it noticed of each, by id:
+    "noticed", "masked" (it was down already), "unnoticed", or "unclear" (the machine may have been the cause).
     """
 
     status: Literal["recovered", "unaffected", "not_recovered"]
@@ -81,6 +117,7 @@ class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
     flaps: int
     slots: int
     skewed: int
+    faults: dict[str, str] = {}
 
 
 class LedgerResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +188,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     ledger: dict[str, LedgerResult]
     load: LoadResult
     objectives: list[ObjectiveResult]
+    clocks: list[ClockResult] = []
+    machine: MachineResult = MachineResult()
     reasons: list[str] = []
     warnings: list[str] = []
     interrupted: bool = False

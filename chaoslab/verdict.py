@@ -10,10 +10,18 @@ from functools import partial
 from typing import TypeVar
 
 from chaoslab.case import Case, ServiceCase
-from chaoslab.checks import check_availability, check_failback, check_ledger, check_rpo, check_rto
+from chaoslab.checks import (
+    check_availability,
+    check_failback,
+    check_ledger,
+    check_rpo,
+    check_rto,
+    promises_failback,
+    promises_rto,
+)
 from chaoslab.events import Anchor, AnyRow
-from chaoslab.figures import fault_result, journey_result, load_result, overhead_s, phase_s, service_result
-from chaoslab.measure import Recovery, seconds
+from chaoslab.figures import clock_results, fault_result, journey_result, load_result, overhead_s, phase_s, service_result
+from chaoslab.measure import seconds
 from chaoslab.premises import (
     check_failback_condition,
     check_fault,
@@ -23,10 +31,11 @@ from chaoslab.premises import (
     unless_stalled,
 )
 from chaoslab.record import Record
-from chaoslab.result import LedgerResult, LoadResult, ObjectiveResult, Result
+from chaoslab.result import LedgerResult, LoadResult, MachineResult, ObjectiveResult, Result
 from chaoslab.said import crashed, inconclusive, objective, safely
 from chaoslab.spec.model import Experiment, StackSpec, Verdict
 from chaoslab.spec.objectives import objectives_for
+from chaoslab.starvation import summary
 
 WORST_FIRST: tuple[Verdict, ...] = ("fail", "error", "aborted", "inconclusive", "pass")
 Check = Callable[[], ObjectiveResult]
@@ -41,7 +50,7 @@ def judge(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> R
     A check that crashes makes its own objective, and so the verdict, an error; it does not raise.
     """
     case = Case(experiment, stack, Record.of(rows), objectives_for(experiment, stack))
-    objectives = [safely(id_, check) for id_, check in _checks(case)]
+    objectives = [_unless_cut(case, safely(id_, check)) for id_, check in _checks(case)]
     objectives += [] if any(_is_promise(one) for one in objectives) else [_nothing_promised()]
     return _result(case, objectives)
 
@@ -96,12 +105,12 @@ def _checks(case: Case) -> Iterator[tuple[str, Check]]:
 
 def _service_checks(case: Case, service: ServiceCase) -> Iterator[tuple[str, Check]]:
     name, owed = service.name, service.objectives
-    if owed.rto is not None or owed.unaffected:
-        yield f"{name}.rto", lambda: unless_stalled(case.late, check_rto(name, _under(service), owed))
+    if promises_rto(owed):
+        yield f"{name}.rto", lambda: unless_stalled(case.late, _rto(case, service))
     if owed.rpo is not None:
         yield f"{name}.rpo", partial(_rpo, service)
-    if (failback := owed.failback) is not None:
-        yield f"{name}.failback", lambda: unless_stalled(case.late, check_failback(name, _back(service), failback))
+    if promises_failback(owed):
+        yield f"{name}.failback", lambda: unless_stalled(case.late, _failback(case, service))
     if (availability := owed.availability) is not None:
         yield (
             f"{name}.availability",
@@ -111,16 +120,22 @@ def _service_checks(case: Case, service: ServiceCase) -> Iterator[tuple[str, Che
         yield f"{name}.ledger", partial(_ledger, service)
 
 
-def _under(service: ServiceCase) -> dict[str, list[Recovery]]:
-    return {journey.name: journey.under_faults for journey in service.journeys}
+def _rto(case: Case, service: ServiceCase) -> ObjectiveResult:
+    verified = {fault: all(one.verified for one in case.injections_of(fault)) for fault in service.notices}
+    clocks = service.clocks
+    if not any(journey.since_fault for journey in service.journeys):
+        return check_rto(service.name, [], {}, service.objectives, case.look, {})
+    return check_rto(service.name, clocks, service.notices, service.objectives, case.look, verified)
 
 
-def _back(service: ServiceCase) -> dict[str, list[Recovery]]:
-    return {journey.name: journey.under_failback for journey in service.journeys}
+def _failback(case: Case, service: ServiceCase) -> ObjectiveResult:
+    heals = [event.at_ns for event in case.look.events if event.kind == "heal"]
+    seen = bool(heals) and all(journey.slots.numbers(heals[-1], case.look.end_ns) for journey in service.journeys)
+    return check_failback(service.name, service.clocks, service.objectives, case.look, seen=seen)
 
 
-def _shares(service: ServiceCase) -> dict[str, float]:
-    return {journey.name: journey.availability for journey in service.journeys if journey.since_fault}
+def _shares(service: ServiceCase) -> dict[str, tuple[float, float]]:
+    return {journey.name: journey.availability_range for journey in service.journeys if journey.since_fault}
 
 
 def _rpo(service: ServiceCase) -> ObjectiveResult:
@@ -139,6 +154,14 @@ def _ledger(service: ServiceCase) -> ObjectiveResult:
     return check_ledger(service.name, service.ledger, linearizable=service.linearizable, rpo_judged=rpo_judged)
 
 
+def _unless_cut(case: Case, judged: ObjectiveResult) -> ObjectiveResult:
+    """What a service owes is not met in a run that was cut: what is missing of it might have changed that."""
+    if judged.verdict != "pass" or not case.look.cut or not _is_promise(judged):
+        return judged
+    why = inconclusive(f"it held as far as the run went; that was ended early, after {seconds(case.watched_ns):.1f} s")
+    return objective(judged.id, why, judged.measured, judged.objective)
+
+
 def _is_promise(one: ObjectiveResult) -> bool:
     """Whether this is something that a service owes, rather than a premise of the run."""
     return one.id.rpartition(".")[2] in ("rto", "rpo", "failback", "availability", "ledger")
@@ -153,10 +176,11 @@ def _nothing_promised() -> ObjectiveResult:
 
 def _result(case: Case, objectives: list[ObjectiveResult]) -> Result:
     record, anchor = case.record, case.record.anchor
-    services, broken_services = _figures(case.services, service_result)
+    services, broken_services = _figures(case.services, partial(service_result, case))
     journeys, broken_journeys = _figures(case.journeys, partial(journey_result, case))
     ledgers, broken_ledgers = _figures(case.services, _ledger_result)
-    objectives = [*objectives, *broken_services, *broken_journeys, *broken_ledgers]
+    clocks, broken_clocks = _figures({"clocks": case}, clock_results)
+    objectives = [*objectives, *broken_services, *broken_journeys, *broken_ledgers, *broken_clocks]
     reasons = [*_run_reasons(record), *((one.verdict, f"{one.id}: {one.why}") for one in objectives if one.verdict != "pass")]
     return Result(
         experiment=case.experiment.name,
@@ -172,6 +196,8 @@ def _result(case: Case, objectives: list[ObjectiveResult]) -> Result:
         ledger={name: ledger for name, ledger in ledgers.items() if ledger is not None},
         load=load_result(record.load),
         objectives=objectives,
+        clocks=clocks.get("clocks", []),
+        machine=MachineResult(**summary(case.starved)),
         reasons=[why for _, why in sorted(reasons, key=lambda reason: WORST_FIRST.index(reason[0]))],
         warnings=_warnings(case),
         interrupted=any(note.level == "interrupted" for note in record.notes),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, Strict, model_serializer
 
-from chaoslab.spec.quantities import OverRatio, Ratio, Seconds, Texts, UnderSeconds
+from chaoslab.spec.quantities import OverRatio, Ratio, Seconds, Texts, Unaffected, UnderSeconds
 
 OUTSIDE = "outside"  # where the entry, the users, the load and the prober stand: in no site
 Verdict = Literal["pass", "fail", "error", "aborted", "inconclusive"]
@@ -29,20 +29,37 @@ class Model(BaseModel):
 # --- objectives, load, steady state -----------------------------------------------------------------------------
 
 
-class Objectives(Model):
-    """What a service owes its users; None where nothing is promised. `rpo` 0 means no acknowledged write may be lost."""
-
-    rto: UnderSeconds | None = None
-    rpo: UnderSeconds | None = None
-    failback: UnderSeconds | None = None
-    availability: OverRatio | None = None
-    unaffected: Flag = False  # the service is expected not to notice the fault
+class _Said(Model):
+    """Keeps apart what was said and what was not: an objective taken back with null differs from one never mentioned."""
 
     @model_serializer(mode="wrap")
     def _as_said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Only what was said: an objective taken back with null differs from one that was never mentioned."""
         said: dict[str, Any] = handler(self)
         return {name: value for name, value in said.items() if name in self.model_fields_set}
+
+
+class FaultObjectives(_Said):
+    """What a service owes its users under one fault, where that differs from its other objectives.
+
+    `unaffected`: true is a claim, and to notice the fault is a fail; `allowed` accepts both.
+    """
+
+    rto: UnderSeconds | None = None
+    failback: UnderSeconds | None = None
+    unaffected: Unaffected = False
+
+
+class Objectives(FaultObjectives):
+    """What a service owes its users; None where nothing is promised. `rpo` 0 means no acknowledged write may be lost."""
+
+    rpo: UnderSeconds | None = None
+    availability: OverRatio | None = None
+
+
+class ExperimentObjectives(Objectives):
+    """`under` refines them for single faults of the timeline, by the fault's id."""
+
+    under: Annotated[dict[str, FaultObjectives], Field(description="By fault id: objectives under that fault alone.")] = {}
 
 
 class LoadSpec(Model):
@@ -303,7 +320,7 @@ class Experiment(Model):
     timeline: Annotated[list[FaultSpec], Field(description="The faults, each with the time it begins.")]
     failback: Failback = Failback()
     objectives: Annotated[
-        dict[str, Objectives], Field(description="By service; what is not said here comes from the service's tier.")
+        dict[str, ExperimentObjectives], Field(description="By service; what is not said here comes from the service's tier.")
     ] = {}
     abort: Abort = Abort()
     expect: Expect | None = None

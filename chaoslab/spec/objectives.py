@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from chaoslab.spec.model import Experiment, Objectives, ServiceSpec, StackSpec
+from typing import Any
+
+from chaoslab.spec.model import Experiment, ExperimentObjectives, FaultObjectives, Objectives, ServiceSpec, StackSpec
 
 
-def objectives_for(experiment: Experiment, stack: StackSpec) -> dict[str, Objectives]:
+def objectives_for(experiment: Experiment, stack: StackSpec) -> dict[str, ExperimentObjectives]:
     """Objectives of every service that has a journey, in the order of the journeys. What nobody measures owes nothing here."""
     return {
-        service: layered(promised_by(stack, service), experiment.objectives.get(service, Objectives()))
+        service: layered(promised_by(stack, service), experiment.objectives.get(service, ExperimentObjectives()))
         for service in measured_services(stack)
     }
 
@@ -25,7 +27,7 @@ def changed_objectives(experiment: Experiment, stack: StackSpec) -> dict[str, fr
     changed = {}
     for service, said in experiment.objectives.items():
         promised = promised_by(stack, service)
-        names = frozenset(name for name in said.model_fields_set if getattr(said, name) != getattr(promised, name))
+        names = frozenset(name for name in said.model_fields_set if getattr(said, name) != getattr(promised, name, None))
         if names:
             changed[service] = names
     return changed
@@ -36,7 +38,17 @@ def measured_services(stack: StackSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(journey.service for journey in stack.journeys.values()))
 
 
-def layered(under: Objectives, over: Objectives) -> Objectives:
+def layered(under: Objectives, over: Objectives) -> ExperimentObjectives:
     """`over` where it says something (null included), `under` elsewhere."""
-    said = {name: getattr(layer, name) for layer in (under, over) for name in layer.model_fields_set}
-    return Objectives(**said)
+    return ExperimentObjectives(**(_said(under) | _said(over)))
+
+
+def under_fault(owed: ExperimentObjectives, fault: str) -> FaultObjectives:
+    """What a service owes under one fault, by its id."""
+    refined = owed.under.get(fault, FaultObjectives())
+    said = {name: getattr(owed, name) for name in FaultObjectives.model_fields}
+    return FaultObjectives(**(said | _said(refined)))
+
+
+def _said(layer: FaultObjectives) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in layer.model_fields_set}

@@ -130,4 +130,19 @@ OverRatio = Annotated[
     _AS_TEXT,
     _schema(_text(rf"\s*(>=?)?\s*{_PERCENT}\s*"), examples=["> 99.9%"], description="A limit from below on a share."),
 ]
+
+
+def _unaffected(raw: Any) -> bool | Literal["allowed"]:
+    if isinstance(raw, bool):
+        return raw
+    if raw == "allowed":
+        return "allowed"
+    raise ValueError(f"true (a claim), allowed (either is accepted) or false is needed here, not {_shown(raw)}")
+
+
+Unaffected = Annotated[
+    bool | Literal["allowed"],
+    BeforeValidator(_unaffected),
+    WithJsonSchema({"enum": [True, False, "allowed"], "description": "Whether the service is meant not to notice a fault."}),
+]
 Texts = BeforeValidator(lambda raw: [raw] if isinstance(raw, str) else raw)
