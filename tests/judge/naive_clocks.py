@@ -23,7 +23,7 @@ Instants are whole nanoseconds. Where the text leaves a choice, this is the one 
 9.  "When the objective's time had passed by then": when the lower bound says so. What was seen last is sure, and the instant
     of the event or of the end is not.
 10. "That heal starts the next clock", "starts its own": with the next bad slot. Without one there is no clock.
-11. A cause that was never verified supports no verdict: inconclusive, whatever its figures.
+11. A cause that was never verified supports no verdict, whatever its figures; nor does a fault, whether noticed or not.
 12. "No bad slot after a heal: failback met, 0 s": asked of each heal that leaves nothing burning, up to the next event, and
     only where its verification and a slot were seen. Where a clock of an earlier cause runs on over that heal, its failback
     is inconclusive.
@@ -456,8 +456,8 @@ def _status(event: _Event, fault: Fault, own: list[_Line], starved: Sequence[Spa
 def _masked_names(run: _Running, statuses: dict[str, str]) -> list[str]:
     if run.clock.kind != "rto":
         return []
-    names = dict.fromkeys(fault.id for fault in run.masks)
-    return [name for name in names if statuses[base(name)] == "masked"]
+    names = dict.fromkeys(base(fault.id) for fault in run.masks)
+    return [name for name in names if statuses[name] == "masked"]
 
 
 def _objectives(
@@ -468,7 +468,7 @@ def _objectives(
     found = {}
     if any(owed.rto is not None or owed.unaffected for owed in all_owed):
         said = [run.clock.verdict for run in runs if run.clock.kind == "rto"]
-        said += [_fault_verdict(name, status, service, runs, facts) for name, status in statuses.items()]
+        said += [_fault_verdict(name, status, service, facts) for name, status in statuses.items()]
         found[f"{service.name}.rto"] = _together(said, facts)
     if any(owed.failback is not None for owed in all_owed):
         said = [run.clock.verdict for run in runs if run.clock.kind == "failback"]
@@ -487,20 +487,18 @@ def _together(said: list[str], facts: Facts) -> str:
     return "pass"
 
 
-def _fault_verdict(name: str, status: str, service: Service, runs: list[_Running], facts: Facts) -> str:
+def _fault_verdict(name: str, status: str, service: Service, facts: Facts) -> str:
     """What a fault itself says of the RTO objective, beside the clocks."""
     owed = owed_under(service, name)
-    mine = [fault for fault in facts.faults if base(fault.id) == name]
     if status == "masked" or (owed.rto is None and not owed.unaffected):
         return "unjudged"
+    if any(fault.effective is None for fault in facts.faults if base(fault.id) == name):
+        return "inconclusive"
     if status == "noticed" and owed.unaffected is True:
-        noticed = [run for run in runs if run.cause.kind == "inject" and any(fault in mine for fault in run.cause.members)]
-        sure = facts.cut is None and any(run.cause.verified is not None for run in noticed)
-        return "fail" if sure else "inconclusive"
+        return "fail" if facts.cut is None else "inconclusive"
     if status == "noticed":
         return "pass" if owed.unaffected else "unjudged"
-    expected = owed.unaffected == "allowed" or (owed.unaffected is True and status == "unnoticed")
-    return "pass" if expected and all(fault.effective is not None for fault in mine) else "inconclusive"
+    return "pass" if owed.unaffected == "allowed" or (owed.unaffected and status == "unnoticed") else "inconclusive"
 
 
 def _quiet_heal(event: _Event, service: Service, own: list[_Line], events: list[_Event], facts: Facts) -> str:

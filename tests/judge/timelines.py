@@ -21,7 +21,7 @@ STEADY = 6 * S
 WHOLE_S = {10: 44, 20: 32, 100: 12}  # by slots a second, how long the timelines of a strategy are
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scene:
     """Facts with what a judge needs besides: how each fault is called, and the rows after a cut."""
 
@@ -34,10 +34,46 @@ class Scene:
     def rate(self) -> int:
         return S // self.facts.journeys[0].period
 
+    def __repr__(self) -> str:
+        """Seconds of the script, and of slots only the bad ones: short enough to read."""
+        facts = self.facts
+        lines = [f"{one.id} {self.names[naive.base(one.id)]}: {_fault_text(one)}" for one in facts.faults]
+        lines += [
+            f"{one.name} at {self.rate}/s, within {one.within / S}: bad {', '.join(_bad_text(one))}" for one in facts.journeys
+        ]
+        lines += [f"{one.name} owes {one.owed} under {dict(one.under)}" for one in facts.services]
+        cut = "" if facts.cut is None else f", cut at {_since(facts.cut)}"
+        starved = [f"{_since(begin)}..{_since(end)}" for begin, end in self.starved_rows]
+        return "\n".join([*lines, f"look to {_since(facts.end)}{cut}; starved {starved}"])
+
 
 def at(seconds: float) -> int:
     """An instant of a script."""
     return ORIGIN + round(seconds * S)
+
+
+def _since(instant: int | None) -> float | None:
+    return None if instant is None else (instant - ORIGIN) / S
+
+
+def _fault_text(fault: naive.Fault) -> str:
+    instants = ("inject", "effective", "heal", "healed", "inject_script", "heal_script")
+    return ", ".join(f"{name} {_since(getattr(fault, name))}" for name in instants)
+
+
+def _bad_text(journey: naive.Journey) -> Iterable[str]:
+    """Spells of bad slots from the first to the last one's due time, and the longest wait in them."""
+    spell: list[naive.Slot] = []
+    for slot in journey.slots:
+        if slot.good and spell:
+            yield _spell_text(spell)
+        spell = [] if slot.good else [*spell, slot]
+    if spell:
+        yield _spell_text(spell)
+
+
+def _spell_text(spell: list[naive.Slot]) -> str:
+    return f"{_since(spell[0].due)}..{_since(spell[-1].due)} ({max(slot.end - slot.due for slot in spell) / S} s)"
 
 
 # --- what a judge is given --------------------------------------------------------------------------------------
@@ -75,9 +111,10 @@ def _timeline(scene: Scene) -> list[dict[str, Any]]:
         id_, name = naive.base(fault.id), scene.names[naive.base(fault.id)]
         begin = fault.inject_script if fault.inject_script is not None else fault.inject
         entry = {"id": id_, "at": _seconds(begin - ORIGIN), "fault": name}
-        entry |= {"link.flap": {"from": "pangyo", "to": "anyang"}, "service.restart": {"service": "talk"}}.get(
-            name, {"site": "pangyo"}
-        )
+        entry |= {
+            "link.flap": {"from": "pangyo", "to": "anyang", "period": "4s", "count": 4},
+            "service.restart": {"service": "talk"},
+        }.get(name, {"site": "pangyo"})
         if fault.heal_script is not None and fault.inject_script is not None:
             entry["heal_after"] = _seconds(fault.heal_script - fault.inject_script)
         found.setdefault(id_, entry)
