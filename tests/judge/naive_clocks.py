@@ -29,7 +29,7 @@ Instants are whole nanoseconds. Where the text leaves a choice, this is the one 
     is inconclusive.
 13. "A share p of bad slots": of all ends of the outage that hold ten bad slots or more, the thinnest; without what went before
     a return. A return is a good run that is stable and twice as long as luck would allow on both sides. Where luck is longer
-    than the good run (up to the next bad slot) there is no upper bound.
+    than the good run (up to the next bad slot or the next heal) there is no upper bound.
 14. "A run that was cut": its clocks keep their verdicts; the objectives are a fail where a clock is, and else inconclusive.
 15. "Masked": by an RTO clock of any journey of the service, since a fault is "asked of the service, any journey".
 16. "Served time": bad slots due in a starved second are left out, and the starved time is taken off what remains. It can turn
@@ -367,8 +367,14 @@ def _recover(run: _Running, line: _Line, first: int, events: list[_Event]) -> No
     run.shaky = any(event.kind == "heal" and slot.at < event.at <= stable.at for event in events)
     run.shaky |= any(heal.verified is None or slot.end <= heal.verified + SHAKY for heal in run.heals)
     luck = _luck(run.bad, stable_slots(line.journey.period))
-    if luck <= _good_run(line.seen, first):
+    if luck <= _told_by(line.seen, first, events):
         run.clock.high = (slot.end + luck * line.journey.period - run.cause.at) / S
+
+
+def _told_by(seen: list[_Seen], first: int, events: list[_Event]) -> int:
+    """How many good slots tell that it was back: up to the next heal, which may have brought the rest, or the next bad one."""
+    heal = min((event.at for event in events if event.kind == "heal" and event.at > seen[first].at), default=math.inf)
+    return sum(slot.at < heal for slot in seen[first : first + _good_run(seen, first)])
 
 
 def _luck(bad: list[int], stable: int) -> int:
@@ -502,14 +508,13 @@ def _fault_verdict(name: str, status: str, service: Service, facts: Facts) -> st
 
 
 def _quiet_heal(event: _Event, service: Service, own: list[_Line], events: list[_Event], facts: Facts) -> str:
-    """The failback after a heal, of the journeys in which it caused no clock."""
+    """The failback after a heal, beside the clock that it may have caused."""
     promised = [owed_under(service, fault.id).failback for fault in event.members]
     if _burning_at(facts, events, event.at) or not any(limit is not None for limit in promised):
         return "unjudged"
     until = min((later.at for later in events if later.at > event.at), default=math.inf)
     for line in own:
         seen = [slot for slot in line.seen if event.at <= slot.at < until]
-        caused = any(run.cause is event for run in line.done)  # judged by itself
-        if not caused and (event.verified is None or not seen or not all(slot.good for slot in seen)):
+        if any(event in run.heals for run in line.done) or event.verified is None or not seen:
             return "inconclusive"
     return "pass"
