@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from chaoslab.buckets import BEFORE_FAULT_S, Ledger, loss_text
-from chaoslab.clocks import Clock, Event, Look, Notice, judged
+from chaoslab.clocks import Clock, Event, Kind, Look, Notice, judged
 from chaoslab.result import ObjectiveResult
 from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
 from chaoslab.spec.model import ExperimentObjectives, FaultObjectives
@@ -16,11 +16,16 @@ from chaoslab.units import Threshold, format_s
 
 
 def limit_of(clock: Clock, owed: ExperimentObjectives) -> Threshold | None:
-    """What a clock is held against: the service's objective, refined by the faults that are its cause, the tightest of them."""
+    """What a clock is held against."""
+    return tightest(clock.cause, clock.kind, owed)
+
+
+def tightest(cause: Event, kind: Kind, owed: ExperimentObjectives) -> Threshold | None:
+    """The service's objective, refined by the faults that are the cause; the tightest, where that is several."""
     layers: Sequence[FaultObjectives] = [owed]
-    if clock.cause.kind != "step":
-        layers = [under_fault(owed, fault) for fault in clock.cause.faults]
-    limits = [limit for layer in layers if (limit := layer.rto if clock.kind == "rto" else layer.failback) is not None]
+    if cause.kind != "step":
+        layers = [under_fault(owed, fault) for fault in cause.faults]
+    limits = [limit for layer in layers if (limit := layer.rto if kind == "rto" else layer.failback) is not None]
     return min(limits, key=lambda limit: limit.value, default=None)
 
 
@@ -41,29 +46,38 @@ def check_rto(
     owed: ExperimentObjectives,
     look: Look,
     verified: Mapping[str, bool],
+    unseen: Sequence[str] = (),
 ) -> ObjectiveResult:
     """Each clock that started under a fault against the RTO; and each fault: whether it was noticed, and that was expected.
 
-    `verified`: by fault, whether its effect was seen from outside.
+    `verified`: by fault, whether its effect was seen from outside. `unseen`: journeys of which no slot came after it.
     """
     under = [clock for clock in clocks if clock.kind == "rto"]
-    said = [said for clock in under if (said := judged(clock, limit_of(clock, owed), look)) is not None]
+    said = [judged(clock, limit_of(clock, owed), look) for clock in under]
     said += [
-        _as_expected(fault, notice, under_fault(owed, fault), verified[fault], clocks) for fault, notice in notices.items()
+        _as_expected(id_, notice, under_fault(owed, id_), verified[id_], clocks, cut=look.cut)
+        for id_, notice in notices.items()
     ]
-    if not notices:
-        said = [inconclusive("no fault was injected, or no journey of this service was probed")]
-    return objective(f"{service}.rto", worst(said), interval_text(under), _wanted(owed))
+    said += [inconclusive(f"{journey}: no slot was seen after the fault") for journey in unseen]
+    none = "nothing was shown: no fault that is judged was injected, or each struck what was down already"
+    return objective(f"{service}.rto", _worst_of(said, none), interval_text(under), _wanted(owed))
 
 
-def _as_expected(fault: str, notice: Notice, owed: FaultObjectives, verified: bool, clocks: Sequence[Clock]) -> Said:
-    """One fault, judged by itself: one that was noticed excuses no other."""
+def _worst_of(said: Sequence[Said | None], none: str) -> Said:
+    """The worst of what was judged at all; where nothing was, nobody can tell, and `none` says why."""
+    return worst([one for one in said if one is not None] or [inconclusive(none)])
+
+
+def _as_expected(
+    fault: str, notice: Notice, owed: FaultObjectives, verified: bool, clocks: Sequence[Clock], *, cut: bool
+) -> Said | None:
+    """One fault, judged by itself: one that was noticed excuses no other. None where nothing is promised, or it was masked."""
     if notice == "masked" or not (owed.rto is not None or owed.unaffected):
-        return PASS
+        return None
     if not verified:
         return inconclusive(f"whether {fault} was noticed says nothing: its effect was not verified")
     if notice == "noticed":
-        return PASS if owed.unaffected is not True else fail(_noticed(fault, clocks))
+        return _claim(_noticed(fault, clocks), cut=cut) if owed.unaffected is True else PASS
     if owed.unaffected == "allowed" or (owed.unaffected and notice == "unnoticed"):
         return PASS
     if notice == "unclear":
@@ -71,6 +85,10 @@ def _as_expected(fault: str, notice: Notice, owed: FaultObjectives, verified: bo
     return inconclusive(
         f"no bad slot after {fault}: it missed this service, or is meant not to be noticed (then say `unaffected: true`)"
     )
+
+
+def _claim(wrong: str, *, cut: bool) -> Said:
+    return inconclusive(wrong) if cut else fail(wrong)
 
 
 def _noticed(fault: str, clocks: Sequence[Clock]) -> str:
@@ -90,26 +108,28 @@ def _words(owed: FaultObjectives) -> str:
 
 
 def check_failback(
-    service: str, clocks: Sequence[Clock], owed: ExperimentObjectives, look: Look, *, seen: bool
+    service: str, clocks: Sequence[Clock], owed: ExperimentObjectives, look: Look, seen: Callable[[Event], bool]
 ) -> ObjectiveResult:
-    """Each clock that started while no fault burnt; without one it was back at once. `seen`: slots came after the heal."""
+    """Each clock that started while no fault burnt; without one it was back at once. `seen`: slots came after that heal."""
     own = [clock for clock in clocks if clock.kind == "failback"]
-    said = [said for clock in own if (said := judged(clock, limit_of(clock, owed), look)) is not None]
     heals = [event for event in look.events if event.kind == "heal" and not look.burns_at(event.at_ns)]
-    said += [_at_once(event, clocks) for event in heals]
-    if not heals or not seen:
-        said.append(inconclusive("no failback was seen: the run ended before, or no fault was healed"))
-    measured = interval_text(own, none="0.00 s" if heals and seen else "not measured")
+    said = [judged(clock, limit_of(clock, owed), look) for clock in own]
+    said += [_at_once(heal, clocks, seen(heal)) for heal in heals if tightest(heal, "failback", owed) is not None]
+    none = "no failback was seen: the run ended before, or no fault was healed"
+    measured = interval_text(own, none="0.00 s" if heals else "not measured")
     limits = [one.failback for one in (owed, *owed.under.values()) if one.failback is not None]
-    return objective(f"{service}.failback", worst(said), measured, " or ".join(format_s(limit.value) for limit in limits))
+    wanted = " or ".join(format_s(limit.value) for limit in limits)
+    return objective(f"{service}.failback", _worst_of(said, none), measured, wanted)
 
 
-def _at_once(event: Event, clocks: Sequence[Clock]) -> Said:
+def _at_once(heal: Event, clocks: Sequence[Clock], seen: bool) -> Said:
     """A heal that leaves no fault burning: whether it was seen whole, and no clock of another cause hid what came after it."""
-    if event.verified_ns is None:
-        return inconclusive(f"the heal of {event.cause} was not verified")
-    over = next((one for one in clocks if one.cause is not event and one.cause.at_ns < event.at_ns < one.end_ns), None)
-    if over is None or over.ended_by == "heal":
+    if heal.verified_ns is None:
+        return inconclusive(f"the heal of {heal.cause} was not verified")
+    if not seen:
+        return inconclusive(f"no failback was seen: no slot came after the heal of {heal.cause}")
+    over = next((one for one in clocks if one.cause.at_ns < heal.at_ns < one.end_ns), None)
+    if over is None:
         return PASS
     return inconclusive(f"{over.journey}: down since the {over.cause.kind} of {over.cause.cause}; no failback to be seen")
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.measure import lucky_slots, seconds, share_bad, stable_slots
+from chaoslab.measure import blind_after, lucky_slots, seconds, share_bad, stable_slots
 from chaoslab.record import Injection, StepTaken
 from chaoslab.said import PASS, Said, fail, inconclusive
 from chaoslab.slots import Slot, Slots
@@ -25,7 +25,6 @@ EndedBy = Literal["recovered", "heal", "inject", "end", "cut"]
 Script = Mapping[tuple[str, str], float]  # (fault id, "inject" or "heal"): the scripted instant in seconds
 
 AFTER_HEAL_S = 5.0  # who recovers so soon after the heal of another fault may owe it to that heal
-OWN_END = frozenset({"service.restart"})  # faults that end by themselves: recovery with their end is met
 
 
 def base_id(id_: str) -> str:
@@ -83,14 +82,16 @@ class Look:
         starved: Sequence[Starved] = (),
     ) -> Look:
         """Events in order of time; what is scripted for one instant is one event. What came after the end does not count."""
+        own_end = {one.id for one in injections if one.detail.get("own_end")}  # no event: recovery with such an end is met
+        waited = {one.id for one in injections if "waited_s" in one.detail}
+        script = {key: at_s for key, at_s in script.items() if key[0] not in waited}
         injects = _together([(one.id, one.inject_ns, _effect_ns(one)) for one in injections], "inject", script)
         healed = [(one.id, one.heal_ns, _healed_ns(one)) for one in injections if one.heal_ns is not None]
-        heals = _together(healed, "heal", script)
+        heals = _together([one for one in healed if one[0] not in own_end], "heal", script)
         taken = [Event("step", (step.id,), step.begin_ns, step.begin_ns) for step in steps]
         begun = {id_: event.at_ns for event in injects for id_ in event.ids}
-        over = {id_: event.at_ns for event in heals for id_ in event.ids}
-        own_end = {one.id for one in injections if one.name in OWN_END}
-        events = [*injects, *taken, *(event for event in heals if not own_end.issuperset(event.ids))]
+        over = {id_: at_ns for id_, at_ns, _ in healed} | {id_: event.at_ns for event in heals for id_ in event.ids}
+        events = [*injects, *taken, *heals]
         return cls(
             events=sorted((event for event in events if event.at_ns < end_ns), key=_order),
             burning={id_: (at_ns, over.get(id_)) for id_, at_ns in begun.items()},
@@ -103,10 +104,16 @@ class Look:
         """Whether any fault burns at this instant."""
         return any(begin_ns <= at_ns and (end_ns is None or at_ns < end_ns) for begin_ns, end_ns in self.burning.values())
 
-    def over_at(self, event: Event, at_ns: int) -> bool:
-        """Whether none of an inject's faults burns any more."""
-        ends = [self.burning[id_][1] for id_ in event.ids]
-        return event.kind == "inject" and all(end_ns is not None and end_ns <= at_ns for end_ns in ends)
+    def is_own_heal(self, heal: Event, cause: Event) -> bool:
+        """Whether this is the heal after which none of the faults that an inject began burns any more."""
+        if cause.kind != "inject" or heal.kind != "heal" or set(heal.ids).isdisjoint(cause.ids):
+            return False
+        ends = [self.burning[id_][1] for id_ in cause.ids]
+        return all(end_ns is not None and end_ns <= heal.at_ns for end_ns in ends)
+
+    def until_next(self, event: Event) -> int:
+        """When the next event comes, or the end of the look."""
+        return next((one.at_ns for one in self.events[self.events.index(event) + 1 :]), self.end_ns)
 
     def starved_ns(self, begin_ns: int, end_ns: int) -> int:
         """How much of begin..end was starved; what several spans cover counts once."""
@@ -152,7 +159,7 @@ class Clock:
     """One clock of one journey. `bad_ns`: due times of its bad slots; a slot in flight at an event counts as due at it.
 
     `back_ns`: the end of the first good slot, where it recovered; `luck_ns`: by how much the truth may be later in a brown-out,
-    None when the good run is too short to tell. `struck`: the faults that were injected while it ran.
+    None when the good run is too short to tell. `struck`: the ids of the injects that came while it ran.
     `doubt`: why nobody can tell what brought it back. `relapses`: how often it went bad again after a stable run of good slots.
     """
 
@@ -167,6 +174,7 @@ class Clock:
     doubt: str = ""
     relapses: int = 0
     end_ns: int = 0
+    silent: bool = False  # nobody looked any more, well before its end
 
     @property
     def low_s(self) -> float:
@@ -289,7 +297,6 @@ class _Walk:
         """What an event does to a clock that runs."""
         first_good = running.numbers[-1] + 1
         good_before = first_good < self._seen.numbers(event.at_ns, event.at_ns).start
-        own_heal = event.kind == "heal" and self._look.over_at(running.cause, event.at_ns)
         if good_before and self._good_run(first_good) >= self._stable:
             stable_ns = self._seen.due[first_good + self._stable - 1]
             heal = next(
@@ -297,14 +304,14 @@ class _Walk:
             )
             doubt = f"the good run began before the heal of {heal.cause} and was stable only after it" if heal else ""
             yield self._recovered(running, doubt)
-        elif own_heal:
+        elif self._look.is_own_heal(event, running.cause):
             yield self._ended(running, "heal", event.at_ns)
         elif event.kind == "heal":
             running.heals.append(event)
         elif running.kind == "failback":
             yield self._ended(running, "inject", event.at_ns)
         else:
-            running.struck += event.faults if event.kind == "inject" else ()
+            running.struck += event.ids if event.kind == "inject" else ()
 
     def _recovered(self, running: _Running, doubt: str = "") -> Clock:
         first_good = running.numbers[-1] + 1
@@ -314,7 +321,7 @@ class _Walk:
         if shaky is not None and not doubt:
             doubt = f"it came back with the heal of {shaky.cause}: nobody can tell what brought it back"
         clock = self._ended(running, "recovered", back_ns)
-        luck_ns = luck * self._seen.period_ns if luck <= self._good_run(first_good) else None
+        luck_ns = luck * self._seen.period_ns if luck <= self._unhealed_run(first_good) else None
         return replace(clock, back_ns=back_ns, luck_ns=luck_ns, doubt=doubt)
 
     def _ended(self, running: _Running, by: EndedBy, end_ns: int) -> Clock:
@@ -330,12 +337,19 @@ class _Walk:
             struck=tuple(dict.fromkeys(running.struck)),
             relapses=relapses,
             end_ns=end_ns,
+            silent=blind_after(end_ns - self._seen.due[self._seen.numbers(0, end_ns).stop - 1], self._seen.period_ns),
         )
 
     def _good_run(self, first: int) -> int:
         """How many good slots follow, up to the next bad one or the end of the look."""
         bad = self._seen.good.find(0, first)
         return (len(self._seen) if bad < 0 else bad) - first
+
+    def _unhealed_run(self, first: int) -> int:
+        """As many of those as a heal had no part in: what is good after it proves nothing of the time before."""
+        heals = (one.at_ns for one in self._look.events if one.kind == "heal" and one.at_ns > self._seen.due[first])
+        heal = self._seen.numbers(0, next(heals, self._look.end_ns)).stop
+        return min(self._good_run(first), heal - first)
 
 
 def _near(back_ns: int, heal: Event) -> bool:
@@ -368,7 +382,7 @@ def _untold(clock: Clock, limit: Threshold, look: Look) -> str:
         return f"still bad {clock.low_s:.1f} s after {_after(clock)}, but {_not_served(clock, look)}"
     if clock.ended_by != "recovered":
         after = f"not back {format_s(seconds(clock.end_ns - clock.cause.at_ns))} after {_after(clock)}"
-        return f"{after}, {_ENDS[clock.ended_by]}"
+        return f"{after}, {'when the prober had fallen silent' if clock.silent else _ENDS[clock.ended_by]}"
     if clock.doubt:
         return clock.doubt
     if clock.high_s is None:
@@ -415,4 +429,5 @@ def _notice(fault: str, clocks: Sequence[Clock], look: Look) -> Notice:
     own = [clock for clock in clocks if clock.cause.kind == "inject" and fault in clock.cause.faults]
     if own:
         return "unclear" if all(clock.only_starved(look) for clock in own) else "noticed"
-    return "masked" if any(fault in clock.struck for clock in clocks) else "unnoticed"
+    injects = {id_ for event in look.events if event.kind == "inject" for id_ in event.ids if base_id(id_) == fault}
+    return "masked" if injects <= {id_ for clock in clocks for id_ in clock.struck} else "unnoticed"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from chaoslab.case import Case, JourneyCase, ServiceCase
 from chaoslab.checks import limit_of, worst_interval
-from chaoslab.clocks import Clock, Kind, judged
+from chaoslab.clocks import Clock, Kind, base_id, judged
 from chaoslab.events import Load, Phase
 from chaoslab.measure import latencies_ms, percentile, seconds
 from chaoslab.record import Injection, Record
@@ -57,7 +57,7 @@ def _clock_result(case: Case, service: ServiceCase, clock: Clock) -> ClockResult
         low=clock.low_s,
         high=clock.high_s,
         end=clock.ended_by,
-        masked=[fault for fault in clock.struck if service.notices.get(fault) == "masked"],
+        masked=[fault for fault in dict.fromkeys(map(base_id, clock.struck)) if service.notices[fault] == "masked"],
         objective=limit.value if limit else None,
         starved_s=seconds(case.look.starved_ns(clock.cause.at_ns, clock.end_ns)),
         verdict=verdict,  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from chaoslab.checks import (
     promises_failback,
     promises_rto,
 )
+from chaoslab.clocks import Event
 from chaoslab.events import Anchor, AnyRow
 from chaoslab.figures import clock_results, fault_result, journey_result, load_result, overhead_s, phase_s, service_result
 from chaoslab.measure import seconds
@@ -122,16 +123,19 @@ def _service_checks(case: Case, service: ServiceCase) -> Iterator[tuple[str, Che
 
 def _rto(case: Case, service: ServiceCase) -> ObjectiveResult:
     verified = {fault: all(one.verified for one in case.injections_of(fault)) for fault in service.notices}
-    clocks = service.clocks
-    if not any(journey.since_fault for journey in service.journeys):
-        return check_rto(service.name, [], {}, service.objectives, case.look, {})
-    return check_rto(service.name, clocks, service.notices, service.objectives, case.look, verified)
+    unseen = [journey.name for journey in service.journeys if not journey.since_fault]
+    return check_rto(service.name, service.clocks, service.notices, service.objectives, case.look, verified, unseen)
 
 
 def _failback(case: Case, service: ServiceCase) -> ObjectiveResult:
-    heals = [event.at_ns for event in case.look.events if event.kind == "heal"]
-    seen = bool(heals) and all(journey.slots.numbers(heals[-1], case.look.end_ns) for journey in service.journeys)
-    return check_failback(service.name, service.clocks, service.objectives, case.look, seen=seen)
+    look = case.look
+
+    def seen(heal: Event) -> bool:
+        end_ns = look.until_next(heal)
+        came = all(journey.slots.numbers(heal.at_ns, end_ns) for journey in service.journeys)
+        return came and ("failback", "begin") in case.record.phases
+
+    return check_failback(service.name, service.clocks, service.objectives, look, seen)
 
 
 def _shares(service: ServiceCase) -> dict[str, tuple[float, float]]:
@@ -155,11 +159,15 @@ def _ledger(service: ServiceCase) -> ObjectiveResult:
 
 
 def _unless_cut(case: Case, judged: ObjectiveResult) -> ObjectiveResult:
-    """What a service owes is not met in a run that was cut: what is missing of it might have changed that."""
-    if judged.verdict != "pass" or not case.look.cut or not _is_promise(judged):
+    """What a service owes is not met in a run that was cut: what is missing of it might have changed that.
+
+    Nor is a share missed that the rest of the run might have mended.
+    """
+    changeable = ("pass", "fail") if judged.id.endswith(".availability") else ("pass",)
+    if judged.verdict not in changeable or not case.look.cut or not _is_promise(judged):
         return judged
-    why = inconclusive(f"it held as far as the run went; that was ended early, after {seconds(case.watched_ns):.1f} s")
-    return objective(judged.id, why, judged.measured, judged.objective)
+    why = f"{judged.why or 'it held as far as the run went'}; that was ended early, after {seconds(case.watched_ns):.1f} s"
+    return objective(judged.id, inconclusive(why), judged.measured, judged.objective)
 
 
 def _is_promise(one: ObjectiveResult) -> bool:

@@ -23,6 +23,7 @@ WHERE = {
     "reads": "probe/test_ledger.py",
     "truth": "probe/test_known_truth.py",
     "times": "judge/test_intervals.py",
+    "clocks": "judge/test_clocks.py",
     "premises": "judge/test_premises.py",
     "ledger": "judge/test_buckets.py",
     "verdict": "judge/test_verdict.py",
@@ -51,9 +52,23 @@ CLAUSES = """
 1 a stalled harness fails nobody: premises a_stalled_harness_fails_nobody; premises a_stalled_harness_excuses_no_loss
 2 the fault is an interval: any a_slow_effect_widens_the_interval_by_itself_alone
 2 the heal likewise: times failback_is_counted_from_the_heal; truth a_failback_holds_the_return_after_the_heal
-2 stable is K slots and W seconds: times stable_takes_half_a_second_where_slots_are_dense
-2 stable is K slots where they are rare: times stable_takes_25_slots_where_they_are_rare
-2 and holds to the end of the phase: times a_good_run_shorter_than_stable_is_no_recovery
+2 stable is K slots and W seconds: times a_good_run_that_is_stable_only_after_the_heal_proves_no_recovery
+2 bad and in flight at an event: clocks bad_slots_in_flight_at_the_inject_count_as_due_at_it
+2 good and in flight at an event: clocks a_good_slot_in_flight_at_a_heal_counts_for_neither_side
+2 the table: clocks each_fault_is_judged_by_itself_whatever_overlaps
+2 one instant, one event: clocks faults_scripted_for_one_instant_are_one_event_and_burn_to_their_first_heal_call
+2 one bad slot alone is a flap: times one_bad_slot_alone_is_a_flap_and_starts_no_clock
+2 its own heal ends a clock: times recovering_only_with_the_heal_is_no_failover
+2 the heal of another ends none: clocks the_heal_of_another_fault_ends_no_clock_but_who_recovers_with_it_proves_nothing
+2 an inject ends a failback: clocks an_inject_ends_a_failback_clock
+2 the rto while any fault burns: clocks a_heal_under_which_another_fault_burns_starts_a_clock_of_the_rto
+2 masked: clocks a_fault_that_hits_what_is_down_is_masked_and_the_clock_runs_on
+2 one that was noticed excuses no other: clocks one_fault_that_was_noticed_excuses_no_other
+2 unaffected is a claim: times unaffected_is_a_claim_that_fails_when_the_fault_is_noticed_and_allowed_is_none
+2 a run that was cut: clocks a_run_that_was_cut_meets_nothing_and_fails_only_what_was_over
+2 a step: clocks a_step_is_an_event_with_a_clock_of_its_own
+2 an end of its own: clocks a_fault_that_ends_by_itself_may_end_the_outage
+2 cycles: clocks cycles_of_a_fault_are_noticed_as_that_fault
 2 a later dip voids it: times a_later_dip_voids_the_recovery; any the_interval_of_a_flapping_service_holds_its_last_return
 2 flaps are counted: truth downtime_longest_and_flaps_are_the_scripts
 2 longest window and total downtime: times downtime_longest_and_flaps; truth downtime_longest_and_flaps_are_the_scripts
@@ -65,7 +80,7 @@ CLAUSES = """
 2 and than a black-out: times a_brown_out_is_wider_than_a_black_out
 2 met, missed, inconclusive: times met_above_the_interval_missed_below_it_and_not_to_be_told_inside
 2 inconclusive says raise the rate: times what_cannot_be_told_says_what_to_do
-2 recovering only after the heal is a fail: truth who_comes_back_with_the_power_alone_has_not_failed_over
+2 recovering only with the heal is a fail when the time was over: truth who_comes_back_with_the_power_alone_has_not_failed_over
 2 failback has its own objective: times failback_is_judged_by_its_own_objective_and_must_hold_to_the_end
 2 no bad slot, declared: truth who_notices_nothing_passes_only_where_that_was_declared
 2 no bad slot, not verified: times not_to_have_noticed_a_fault_that_never_bit_proves_nothing
@@ -97,24 +112,28 @@ CLAUSES = """
 3 lost after the fault is shown apart, unexcused: ledger no_rpo_excuses_a_loss_of_what_was_acknowledged_after_the_fault
 3 nothing acked before the fault is inconclusive: ledger an_empty_ledger_proves_nothing; runs an_empty_ledger_proves_nothing
 3 the report says what SIGKILL cannot show: page a_failed_run_says_what_failed_and_why
-4 the worst wins: verdict the_worst_verdict_wins; any verdicts_merge_in_any_order_and_grouping
-4 a crashed judge is never a pass: verdict a_check_that_crashes_is_an_error_under_its_own_name
-4 nor one that breaks altogether: verdict a_judge_that_breaks_altogether_is_an_error
-4 exit 0: runs a_good_stack_passes
-4 exit 1: runs a_store_that_forgets_fails_the_rpo; runs an_entry_that_knows_one_site_fails_the_rto
-4 exit 2, nothing started: runs a_broken_spec_starts_nothing_and_names_every_place
-4 exit 3: runs a_fault_that_does_not_bite_is_inconclusive; runs a_condition_that_does_not_hold_is_inconclusive
-4 exit 4, aborting is no objective: runs an_abort_condition_ends_the_run_and_heals
-4 exit 5: runs a_stack_that_does_not_come_up_is_an_error_with_its_log
-4 exit 5 of the harness: runs the_death_of_a_part_of_the_harness_says_nothing_about_the_stack
-4 exit 6: terminal the_last_line_names_verdict_and_exit_code
-4 exit 130: runs ctrl_c_heals_cleans_up_and_reports; terminal an_interruption_has_its_own_exit_code
-5 one folder and latest: store a_folder_is_named_by_its_start_private_and_latest
-5 append-only, whole lines: store rows_of_several_threads_and_processes_stay_whole
-5 analyze gives the same: runs analyze_gives_the_same_result; verdict a_result_survives_the_disk
-5 the order of rows does not matter: any the_order_of_rows_does_not_matter
-5 a line of history: here a_line_of_history_has_what_the_contract_names
-5 a result: here a_result_has_what_the_contract_names
+4 starved seconds stop the clock: clocks starved_seconds_stop_the_clock_and_are_named
+4 what the survivors take excuses nothing: clocks what_the_survivors_take_themselves_excuses_nothing
+4 never into a pass: clocks a_starved_second_never_turns_anything_into_a_pass
+4 availability twice: clocks availability_is_counted_with_starved_slots_as_good_and_as_bad
+5 the worst wins: verdict the_worst_verdict_wins; any verdicts_merge_in_any_order_and_grouping
+5 a crashed judge is never a pass: verdict a_check_that_crashes_is_an_error_under_its_own_name
+5 nor one that breaks altogether: verdict a_judge_that_breaks_altogether_is_an_error
+5 exit 0: runs a_good_stack_passes
+5 exit 1: runs a_store_that_forgets_fails_the_rpo; runs an_entry_that_knows_one_site_fails_the_rto
+5 exit 2, nothing started: runs a_broken_spec_starts_nothing_and_names_every_place
+5 exit 3: runs a_fault_that_does_not_bite_is_inconclusive; runs a_condition_that_does_not_hold_is_inconclusive
+5 exit 4, aborting is no objective: runs an_abort_condition_ends_the_run_and_heals
+5 exit 5: runs a_stack_that_does_not_come_up_is_an_error_with_its_log
+5 exit 5 of the harness: runs the_death_of_a_part_of_the_harness_says_nothing_about_the_stack
+5 exit 6: terminal the_last_line_names_verdict_and_exit_code
+5 exit 130: runs ctrl_c_heals_cleans_up_and_reports; terminal an_interruption_has_its_own_exit_code
+6 one folder and latest: store a_folder_is_named_by_its_start_private_and_latest
+6 append-only, whole lines: store rows_of_several_threads_and_processes_stay_whole
+6 analyze gives the same: runs analyze_gives_the_same_result; verdict a_result_survives_the_disk
+6 the order of rows does not matter: any the_order_of_rows_does_not_matter
+6 a line of history: here a_line_of_history_has_what_the_contract_names
+6 a result: here a_result_has_what_the_contract_names
 """
 
 
@@ -141,9 +160,9 @@ def test_every_clause_has_a_case(clause: str, test: str) -> None:
 
 
 def test_every_section_is_there() -> None:
-    """Five sections, and a clause is not written twice."""
+    """Six sections, and a clause is not written twice."""
     clauses = [line.partition(": ")[0] for line in CLAUSES.strip().splitlines()]
-    assert sorted({clause[0] for clause in clauses}) == ["1", "2", "3", "4", "5"]
+    assert sorted({clause[0] for clause in clauses}) == ["1", "2", "3", "4", "5", "6"]
     assert len(set(clauses)) == len(clauses)
 
 

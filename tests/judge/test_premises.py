@@ -258,7 +258,7 @@ def test_a_prober_that_fell_silent_before_the_service_was_back_proves_no_failure
     """Known bad: ^Z of the prober in an outage. It was not back when last seen, and what came then nobody saw."""
     result = judged(Run(bad=outage(0.1, 25.0), edit=lambda slot: slot if slot.due_ns < ns(4.0) else None))
     assert result.verdict == "inconclusive"
-    assert "fell silent" in objective(result, "talk.rto").why
+    assert "had fallen silent" in objective(result, "talk.rto").why
     assert judged(Run(bad=outage(0.1, 25.0))).verdict == "fail", "seen to the end, it is one"
 
 
