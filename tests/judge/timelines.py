@@ -159,7 +159,11 @@ def _fault_rows(fault: naive.Fault, name: str) -> Iterable[FaultRow]:
     if fault.heal is not None:
         said.append(("heal", fault.heal))
         said.append(("unhealed", fault.heal + 1) if fault.healed is None else ("healed", fault.healed))
-    return [FaultRow(t_ns=when, id=fault.id, name=name, target="pangyo", event=event) for event, when in said]
+    detail = {"own_end": True} if fault.own_end else {}
+    return [
+        FaultRow(t_ns=when, id=fault.id, name=name, target="pangyo", event=event, detail=detail if event == "heal" else {})
+        for event, when in said
+    ]
 
 
 def _phase_rows(facts: naive.Facts) -> Iterable[PhaseRow]:
@@ -230,9 +234,9 @@ def _faults(draw: st.DrawFn, id_: str, name: str, whole_s: int, others: list[nai
         return [_cycle(f"{id_}#{n + 1}", first + n * period, period // 2) for n in range(count)]
     longest = max(1, (last - begin) * 2 // S)
     until = draw(st.one_of(st.integers(1, longest).map(lambda n: begin + n * S // 2), st.sampled_from(_scripted(others))))
-    until = until if until > begin else begin + S
+    until = max(until, begin + S)
     lag, effect, heal_lag, whole = (draw(one) for one in (_LAGS, _EFFECTS, _LAGS, _EFFECTS))
-    inject, heal = begin + lag * MS, max(until, begin + S) + heal_lag * MS
+    inject, heal = begin + lag * MS, until + heal_lag * MS
     effective = None if effect is None else min(inject + effect * MS, heal - 1)
     own_end = name == "service.restart"
     healed = None if whole is None else heal + whole * MS
