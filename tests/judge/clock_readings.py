@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import naive_clocks as naive
@@ -11,19 +11,25 @@ from timelines import Scene, experiment_of, rows_of, stack_of
 from chaoslab.result import Result
 from chaoslab.verdict import judge
 
-Reading = tuple[list[dict[str, Any]], dict[str, str]]  # clocks, and verdicts of objectives
+Reading = tuple[
+    list[dict[str, Any]], dict[str, str]
+]  # clocks; verdicts of objectives, and what each service noticed of a fault
 Judge = Callable[..., Result]
 
 
 def read_by_naive(scene: Scene) -> Reading:
     found = naive.find(scene.facts)
-    return _clocks(found.clocks), found.objectives
+    return _clocks(found.clocks), found.objectives | _noticed(found.faults)
 
 
 def read_by_judge(scene: Scene, judge_: Judge = judge) -> Reading:
     result = judge_(experiment_of(scene), stack_of(scene), rows_of(scene))
     kept = {one.id: one.verdict for one in result.objectives if one.id.endswith((".rto", ".failback"))}
-    return _clocks(result.clocks), kept
+    return _clocks(result.clocks), kept | _noticed({name: one.faults for name, one in result.services.items()})
+
+
+def _noticed(faults: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {f"{service} and {fault}": status for service, own in faults.items() for fault, status in own.items()}
 
 
 def _clocks(clocks: Iterable[Any]) -> list[dict[str, Any]]:
