@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import naive_clocks as naive
 import pytest
 from clock_readings import Reading, read_by_judge, read_by_naive
-from naive_clocks import S
-from timelines import ORIGIN, STEADY, Scene, at
+from clock_scenes import scene
+from timelines import Scene
 
-RATE = 50
-LATENCY = S // 250
 READERS = [pytest.param(read_by_naive, id="naive"), pytest.param(read_by_judge, id="judge")]
 Reader = Callable[[Scene], Reading]
-Spell = tuple[float, float]
-
-
-def scene(
-    faults: Mapping[str, Spell],
-    bad: Sequence[Spell],
-    *,
-    under: Mapping[str, Mapping[str, Any]] | None = None,
-    end: float = 70.0,
-    cut: float | None = None,
-    **owed: Any,
-) -> Scene:
-    """One journey of one service; faults and bad spells in seconds."""
-    period = S // RATE
-    dues = range(ORIGIN - STEADY, at(end), period)
-    slots = [naive.Slot(due, due + LATENCY, not any(at(begin) <= due < at(until) for begin, until in bad)) for due in dues]
-    journey = naive.Journey("talk.send", "talk", period, S // 2, slots)
-    made = [
-        naive.Fault(id_, at(begin), at(begin + 0.05), at(until), at(until + 0.5), at(begin), at(until))
-        for id_, (begin, until) in faults.items()
-    ]
-    service = naive.Service("talk", naive.Owed(**owed), under or {})
-    facts = naive.Facts(made, [journey], [service], at(end), None if cut is None else at(cut))
-    return Scene(facts, dict.fromkeys(faults, "site.power-loss"))
 
 
 FIRE = {"fire": (0, 50)}

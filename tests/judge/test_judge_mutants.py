@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 
 import pytest
-from clock_readings import Reading, difference, read_by_judge, read_by_naive
-from hypothesis import Phase, given, settings
+from clock_readings import Judge, Reading, difference, read_by_judge, read_by_naive
+from clock_scenes import RARE
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from mutants import Mutant, judge_with
 from timelines import Scene, scenes
 
-SCENES = 250
+CHUNK = 50  # scenes
+CHUNKS = 20
+CHUNKS_CLEAN = 6
 JOIN = "script.get((call[0], kind), call)"
 HIGH = "return seconds(self.back_ns + self.luck_ns - self.cause.at_ns)"
 FAILS = "if clock.served_low_s(look) > limit.value:"
@@ -94,9 +99,7 @@ MUTANTS = [
     ),
     Mutant("a fault that ends by itself is healed", "clocks", 'if one.detail.get("own_end")}', "if False}"),
     Mutant("starved seconds count", "clocks", FAILS, "if clock.low_s > limit.value:"),
-    Mutant(
-        "starved seconds make a pass", "clocks", "if clock.low_s > limit.value:", "if clock.served_low_s(look) > limit.value:"
-    ),
+    Mutant("a limit inside the interval is met", "clocks", "if clock.high_s > limit.value:", "if clock.low_s > limit.value:"),
     Mutant("a cut is a fail", "clocks", FAILS, FAILS.replace(":", ' or clock.ended_by == "cut":')),
     Mutant("open at the end is a fail", "clocks", FAILS, FAILS.replace(":", ' or clock.ended_by == "end":')),
     Mutant("healed too early is a fail", "clocks", FAILS, FAILS.replace(":", ' or clock.ended_by == "heal":')),
@@ -128,11 +131,12 @@ MUTANTS = [
 
 
 @cache
-def _readings() -> list[tuple[Scene, Reading]]:
-    """The same scenes every time, and what the naive model reads in them."""
+def _readings(chunk: int) -> list[tuple[Scene, Reading]]:
+    """The same scenes every time, and what the naive model reads in them. Many small chunks differ more than a large one."""
     found: list[Scene] = []
 
-    @settings(max_examples=SCENES, derandomize=True, database=None, deadline=None, phases=[Phase.generate])
+    @seed(chunk)
+    @settings(max_examples=CHUNK, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
     @given(scenes())
     def collect(scene: Scene) -> None:
         found.append(scene)
@@ -141,14 +145,24 @@ def _readings() -> list[tuple[Scene, Reading]]:
     return [(scene, read_by_naive(scene)) for scene in found]
 
 
+@cache
+def _rare_readings() -> list[tuple[Scene, Reading]]:
+    return [(scene, read_by_naive(scene)) for scene in RARE]
+
+
+def _differences(judge: Judge, chunks: int) -> Iterator[str]:
+    """What this judge reads otherwise than the naive model, scene by scene."""
+    readings = chain(_rare_readings(), (one for chunk in range(chunks) for one in _readings(chunk)))
+    return (difference(expected, read_by_judge(scene, judge)) for scene, expected in readings)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_planted_mistake_is_caught(mutant: Mutant) -> None:
-    """Some scene is read otherwise, or cannot be read at all."""
-    judge = judge_with(mutant)
-    assert any(difference(expected, read_by_judge(scene, judge)) for scene, expected in _readings()), mutant.name
+    """Most in the first hundred scenes, which all of them share."""
+    assert any(_differences(judge_with(mutant), CHUNKS)), f"not caught in {CHUNKS * CHUNK} scenes"
 
 
 def test_what_catches_them_is_the_mistake() -> None:
-    """Loaded afresh with nothing changed, the judge reads the same scenes as the naive model does."""
+    """Loaded afresh with nothing changed, the judge reads scenes as the naive model does."""
     judge = judge_with(Mutant("none", "clocks", OWN_HEAL, OWN_HEAL))
-    assert [difference(expected, read_by_judge(scene, judge)) for scene, expected in _readings()] == [""] * len(_readings())
+    assert [what for what in _differences(judge, CHUNKS_CLEAN) if what] == []
