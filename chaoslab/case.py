@@ -9,7 +9,7 @@ from itertools import chain
 
 from chaoslab.buckets import Ledger, ledger_of, together
 from chaoslab.clock import NS_PER_S
-from chaoslab.clocks import AFTER_HEAL_S, Clock, Look, Notice, Script, base_id, flaps, notices, run_clocks
+from chaoslab.clocks import AFTER_HEAL_S, Clock, Look, Notice, Script, base_id, flaps, notices, run_clocks, settled
 from chaoslab.events import LedgerRead
 from chaoslab.measure import outages, skewed
 from chaoslab.premises import shares_late
@@ -38,7 +38,12 @@ class JourneyCase:
 
     @cached_property
     def clocks(self) -> list[Clock]:
-        return run_clocks(self.name, self.slots, self.look)
+        return run_clocks(self.name, self.settled, self.look)
+
+    @cached_property
+    def settled(self) -> Slots:
+        """The slots as they count for clocks."""
+        return settled(self.slots, self.look)
 
     @cached_property
     def since_fault(self) -> Slots:
@@ -73,7 +78,7 @@ class JourneyCase:
     @cached_property
     def flaps(self) -> int:
         """How often it was bad for one slot alone, or went bad again after a stable run of good slots with no event between."""
-        return flaps(self.slots, self.look) + sum(clock.relapses for clock in self.clocks)
+        return flaps(self.settled, self.look) + sum(clock.relapses for clock in self.clocks)
 
     @cached_property
     def outages(self) -> list[Outage]:

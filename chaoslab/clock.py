@@ -52,6 +52,11 @@ class FakeClock:
 SYSTEM = SystemClock()
 
 
+def since_boot_ns() -> int | None:
+    """As the monotonic clock, but it goes on while the machine sleeps; None where there is no such clock."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else None
+
+
 def utc_now() -> datetime:
     """Wall-clock time, for anchors and names of folders; never for measuring."""
     return datetime.now(UTC)

@@ -113,7 +113,7 @@ class Look:
 
     def until_next(self, event: Event) -> int:
         """When the next event comes, or the end of the look."""
-        return next((one.at_ns for one in self.events[self.events.index(event) + 1 :]), self.end_ns)
+        return next((one.at_ns for one in self.events if one.at_ns > event.at_ns), self.end_ns)
 
     def starved_ns(self, begin_ns: int, end_ns: int) -> int:
         """How much of begin..end was starved; what several spans cover counts once."""
@@ -204,27 +204,28 @@ class Clock:
         return all(look.is_starved(due_ns) for due_ns in self.bad_ns)
 
 
-def run_clocks(journey: str, slots: Slots, look: Look) -> list[Clock]:
-    """All clocks of a journey, in order. Bad slots before the first event start none."""
+def run_clocks(journey: str, settled: Slots, look: Look) -> list[Clock]:
+    """All clocks of a journey, in order. Bad slots before the first event start none. `settled`: see there."""
     if not look.events:
         return []
-    seen = _without_flaps(_settled(slots.decided_in(0, look.end_ns), look.events), stable_slots(slots.period_ns))
-    return list(_Walk(journey, seen, look).clocks())
+    stable = stable_slots(settled.period_ns)
+    return list(_Walk(journey, _without(settled, _alone(settled, stable)), look).clocks())
 
 
-def flaps(slots: Slots, look: Look) -> int:
+def flaps(settled: Slots, look: Look) -> int:
     """Bad slots that stand alone, from the first event on."""
-    if not look.events:
-        return 0
-    seen = _settled(slots.decided_in(0, look.end_ns), look.events)
-    alone = _alone(seen, stable_slots(slots.period_ns))
-    return sum(seen.due[number] >= look.events[0].at_ns for number in alone)
+    alone = _alone(settled, stable_slots(settled.period_ns)) if look.events else []
+    return sum(settled.due[number] >= look.events[0].at_ns for number in alone)
 
 
-def _settled(slots: Slots, events: Sequence[Event]) -> Slots:
-    """Slots in flight at an event tell nothing of the time before it: bad, they count as due at it; good, not at all."""
+def settled(slots: Slots, look: Look) -> Slots:
+    """Slots as they count: in flight at an event they tell nothing of the time before it.
+
+    Bad, they count as due at it; good, not at all. What was in flight at the end of the look is left out.
+    """
+    slots = slots.decided_in(0, look.end_ns)
     moved: dict[int, int] = {}
-    for event in events:
+    for event in look.events:
         for number in slots.numbers(event.at_ns - slots.within_ns, event.at_ns):
             if slots.end[number] > event.at_ns:
                 moved[number] = event.at_ns
@@ -242,10 +243,13 @@ def _settled(slots: Slots, events: Sequence[Event]) -> Slots:
     return found
 
 
-def _without_flaps(slots: Slots, stable: int) -> Slots:
-    for number in _alone(slots, stable):
-        slots.good[number] = 1
-    return slots
+def _without(slots: Slots, flaps: Sequence[int]) -> Slots:
+    """The same with these slots as good ones."""
+    forgiven = Slots(period_ns=slots.period_ns, within_ns=slots.within_ns)
+    forgiven.extend(slots, 0, len(slots))
+    for number in flaps:
+        forgiven.good[number] = 1
+    return forgiven
 
 
 def _alone(slots: Slots, stable: int) -> list[int]:

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from chaoslab.abort import abort_reason
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline, utc_now
 from chaoslab.conditions import Conditions
-from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted, LinkError
-from chaoslab.events import Abort, Anchor, AnyRow, Load, Note, Phase, PhaseRow, Probe, Row
+from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted, LinkError, StackError
+from chaoslab.events import Abort, Anchor, AnyRow, Load, Machine, Note, Phase, PhaseRow, Probe, Row
 from chaoslab.events import Fault as FaultRow
 from chaoslab.faults import Fault, fault_for
 from chaoslab.ledger import read_all_sites
@@ -31,17 +31,20 @@ from chaoslab.prober import ProberProcess
 from chaoslab.schedule import Action, end_of, schedule
 from chaoslab.spec.load import Loaded
 from chaoslab.spec.objectives import objectives_for
-from chaoslab.stack.protocol import Stack
+from chaoslab.stack.protocol import CanBeWatched, Stack
+from chaoslab.starvation import busy_machine
 from chaoslab.steady import SteadyWindow
 from chaoslab.store import HistoryWriter, RunFolder, write_whole
 from chaoslab.tail import HistoryTail
 from chaoslab.undo import UndoJournal
+from chaoslab.watching import MachineWatch, machine_plan
 
 BOOT_TIMEOUT_S = 120.0
 HEAL_TIMEOUT_S = 60.0
 HASTY_HEAL_TIMEOUT_S = 10.0  # when the run ends early, healing must not keep a person waiting
 VERIFY_TIMEOUT_S = 30.0
 _LISTEN_TIMEOUT_S = 10.0
+_CONTROL_TIMEOUT_S = 10.0
 TICK_S = 0.1
 _SHORT_TICK_S = 0.02  # while something is under way that the run waits for
 _BRING_ABOUT_EVERY_S = 3.0
@@ -132,6 +135,8 @@ class Engine:
         self._load: LoadProcess | None = None
         self._load_ends: Future[list[Load]] | None = None
         self._prober: ProberProcess | None = None
+        self._watch = MachineWatch(job.folder.logs, job.mark)
+        self._machine: list[Machine] = []  # until the first fault
 
     def stop(self, reason: str) -> None:
         """Ask the run to heal, clean up and end."""
@@ -164,9 +169,28 @@ class Engine:
         with self._phase("boot"):
             self._prober = ProberProcess(self._job.folder.logs, self._job.mark)
             self._prober.start()
+            self._watch_machine()
             yield from self._await(lambda: self._job.stack.up(Deadline.after(BOOT_TIMEOUT_S, self._clock), self._said.put))
+            yield from self._await(self._ask_control)
             if not (yield from self._establish(self._experiment.steady_state.within, "steady")):
                 raise _EndsEarly
+
+    def _watch_machine(self) -> None:
+        job = self._job
+        run_id = str(job.facts.get("run_id", ""))
+        self._watch.start(machine_plan(job.stack, self._experiment, job.loaded.compose.spec, job.folder.history, run_id))
+
+    def _ask_control(self) -> None:
+        """Without a control nobody could tell whether the machine made an outage, which has to be said."""
+        try:
+            if not isinstance(self._job.stack, CanBeWatched):
+                raise StackError("this runtime has none")
+            control = self._job.stack.host_control(Deadline.after(_CONTROL_TIMEOUT_S, self._clock))
+        except ChaoslabError as failed:
+            self._note("warning", f"there is no control, so a busy machine may look like an outage: {failed}")
+            return
+        self._watch.ask(f"http://{control.address}")
+        self._note("info", f"the control is {control.where}")
 
     def _reach_steady_state(self) -> Steps[None]:
         steady = self._experiment.steady_state
@@ -175,7 +199,7 @@ class Engine:
             yield from self._begin_probing()
             deadline = Deadline.after(steady.within, self._clock)
             yield from self._sleep_until(self._clock.now_ns() + round(min(steady.hold, steady.within) * NS_PER_S))
-            while (trouble := self._steady.trouble(self._clock.now_ns())) is not None:
+            while (trouble := self._unsteady(self._clock.now_ns())) is not None:
                 if deadline.passed:
                     self._note("warning", f"no steady state within {steady.within:.0f} s: {trouble}")
                     raise _EndsEarly
@@ -183,6 +207,10 @@ class Engine:
             yield from self._await(self._prepare_faults)
             for row in self._conditions.look("fault"):
                 self._write(row)
+
+    def _unsteady(self, now_ns: int) -> str | None:
+        since_ns = now_ns - round(self._experiment.steady_state.hold * NS_PER_S)
+        return self._steady.trouble(now_ns) or busy_machine(self._machine, since_ns, now_ns)
 
     def _start_load(self) -> None:
         if self._experiment.load is not None:
@@ -289,6 +317,7 @@ class Engine:
 
     def _take_down(self) -> Steps[None]:
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="begin"))
+        yield from self._await(self._watch.stop)
         left: list[str] = []
         if not self._job.keep:
             left = yield from self._await(self._job.stack.down)
@@ -416,6 +445,8 @@ class Engine:
         for row in self._tail.poll():
             if isinstance(row, Probe) and not self._faults:
                 self._steady.add(row)
+            if isinstance(row, Machine) and not self._faults:
+                self._machine.append(row)
             yield row
 
     def _check_health(self) -> None:
@@ -427,7 +458,7 @@ class Engine:
             self._note("blind", lost)
             raise _EndsEarly
         self._check_work()
-        for trouble in filter(None, (part.poll() for part in (self._prober, self._load) if part is not None)):
+        for trouble in filter(None, (part.poll() for part in (self._prober, self._load, self._watch) if part is not None)):
             raise EnvironmentFault(trouble)
         if (reason := abort_reason(self._experiment.abort, self._job.folder.path)) is not None:
             self._write(Abort(t_ns=self._clock.now_ns(), condition=reason.condition, observed=reason.observed))

@@ -15,6 +15,7 @@ import msgspec
 from chaoslab.errors import ChaoslabError
 
 Outcome = Literal["acked", "rejected", "indeterminate", "ok", "bad"]
+HARNESS, BY_LOAD, OUTSIDE, OTHERS, KERNEL, STOLEN = "harness", "load", "outside", "others", "kernel", "stolen"  # see Machine
 Phase = Literal["boot", "steady", "faults", "failback", "drain", "verify", "down"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from chaoslab.schedule import end_of, schedule
 from chaoslab.spec.load import Loaded
-from chaoslab.spec.model import FaultBase, Objectives
+from chaoslab.spec.model import ExperimentObjectives, FaultBase, FaultObjectives
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.stack.topology import Topology
 
@@ -68,16 +68,24 @@ def describe_as_data(
         "places": {place: [replica.name for replica in topology.in_site(place)] for place in topology.places},
         "timeline": timeline,
         "failback_at_s": end_of(experiment.timeline, list(objectives.values())),
-        "objectives": {name: _thresholds(wanted) | {"unaffected": wanted.unaffected} for name, wanted in objectives.items()},
+        "objectives": {name: _owed(wanted) for name, wanted in objectives.items()},
     }
 
 
-def _healed_early(timeline: Sequence[FaultBase], objectives: Iterable[Objectives]) -> Iterator[str]:
-    """Which faults are healed before an RTO is over: who is back only because of that has failed."""
+def _owed(wanted: ExperimentObjectives) -> dict[str, Any]:
+    under = {fault: {**_thresholds(one), "unaffected": one.unaffected} for fault, one in wanted.under.items()}
+    return {**_thresholds(wanted), "unaffected": wanted.unaffected} | ({"under": under} if under else {})
+
+
+def _healed_early(timeline: Sequence[FaultBase], objectives: Iterable[ExperimentObjectives]) -> Iterator[str]:
+    """Faults that are healed before an RTO is over: not back by then is no pass and no fail."""
     longest_s = max((one.rto.value for one in objectives if one.rto is not None), default=0.0)
     for fault in timeline:
         if fault.heal_after is not None and fault.heal_after < longest_s:
-            yield f"{fault.id} is healed after {fault.heal_after:g} s: a service that is not back by itself before that fails"
+            yield (
+                f"{fault.id} is healed after {fault.heal_after:g} s, before an RTO of {longest_s:g} s is over: "
+                "a service that is not back by then is inconclusive; raise heal_after"
+            )
 
 
 def _commands(loaded: Loaded) -> Iterator[tuple[str, str]]:
@@ -107,11 +115,17 @@ def _said_of(fault: FaultBase) -> Iterator[tuple[str, Any]]:
     yield from fault.model_dump(mode="json", by_alias=True, exclude=elsewhere, exclude_none=True, exclude_defaults=True).items()
 
 
-def _objectives_in_words(wanted: Objectives) -> str:
+def _objectives_in_words(wanted: ExperimentObjectives) -> str:
+    refined = [f"under {fault}: {_promises(one)}" for fault, one in wanted.under.items()]
+    return "; ".join([_promises(wanted), *refined])
+
+
+def _promises(wanted: FaultObjectives) -> str:
     words = [f"{name} {threshold}" for name, threshold in _thresholds(wanted).items()]
-    return ", ".join(words + (["unaffected"] if wanted.unaffected else [])) or "none"
+    said = {True: ["unaffected"], False: [], "allowed": ["unaffected allowed"]}[wanted.unaffected]
+    return ", ".join(words + said) or "none"
 
 
-def _thresholds(wanted: Objectives) -> dict[str, str]:
-    said = {"rto": wanted.rto, "rpo": wanted.rpo, "failback": wanted.failback, "availability": wanted.availability}
+def _thresholds(wanted: FaultObjectives) -> dict[str, str]:
+    said = {name: getattr(wanted, name, None) for name in ("rto", "rpo", "failback", "availability")}
     return {name: str(threshold) for name, threshold in said.items() if threshold is not None}

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Machine
+from chaoslab.events import BY_LOAD, HARNESS, OTHERS, OUTSIDE, STOLEN, Machine
 
-OTHERS, HARNESS, LOAD, STOLEN, OUTSIDE, KERNEL = "others", "harness", "load", "stolen", "outside", "kernel"
 READ, FSYNC, TICK, SLEEP = "read", "fsync", "tick", "sleep"
 MARGIN_NS = NS_PER_S  # to either side of what was seen late: its beginning may not have been seen
 _STILL = frozenset((TICK, SLEEP))
 _UNITS = {"busy": "processors", "writes_mb": "MB/s"}
+_NOISE = {"busy": 0.1, "writes_mb": 0.5}  # what a site takes more or less from one second to the next starves no machine
+_NOTHING = 0.005
 
 Resource = Literal["busy", "writes_mb"]
 Boot = tuple[str, int, int]  # site, begin and end
@@ -103,7 +104,9 @@ def _stood_still(machine: Sequence[Machine], late_slots: Sequence[tuple[int, int
 class _Takers:
     """Who took the processors or the disks, beside what each took in the steady state."""
 
-    def __init__(self, machine: Sequence[Machine], steady: tuple[int, int], booting: Sequence[Boot], sites: Sequence[str]):
+    def __init__(
+        self, machine: Sequence[Machine], steady: tuple[int, int], booting: Sequence[Boot], sites: Sequence[str]
+    ) -> None:
         quiet = [row for row in machine if _overlap((row.begin_ns, row.t_ns), steady)]
         self._quiet = [row for row in quiet if not row.starved] or quiet
         self._booting = booting
@@ -116,8 +119,8 @@ class _Takers:
         slots = [slot for slot in late_slots if _overlap(slot, core)]
         late = {READ} if slots else {name for row in rows for name in row.late}
         resource = _resource(rows, late)
-        excusing = {owner: used for owner, used in self._excusing(rows, resource).items() if used > 0}
-        survivors = {name: used for name, used in self._survivors(rows, resource).items() if used > 0}
+        excusing = {owner: used for owner, used in self._excusing(rows, resource).items() if used > _NOTHING}
+        survivors = {name: used for name, used in self._survivors(rows, resource).items() if used > _NOISE[resource]}
         excused = sum(survivors.values()) <= sum(excusing.values())
         takers = excusing if excused else {f"the surviving replicas ({name})": used for name, used in survivors.items()}
         largest = max(takers, key=lambda name: takers[name], default=None)
@@ -125,7 +128,7 @@ class _Takers:
         return Starved(*span, by, excused, "; ".join(_whys(rows, slots, excusing | survivors, resource)))
 
     def _excusing(self, rows: Sequence[Machine], resource: Resource) -> dict[str, float]:
-        grown = {owner: _mean(rows, owner, resource) - _mean(self._quiet, owner, resource) for owner in (HARNESS, LOAD)}
+        grown = {owner: _mean(rows, owner, resource) - _mean(self._quiet, owner, resource) for owner in (HARNESS, BY_LOAD)}
         foreign = {owner: _mean(rows, owner, resource) for owner in (OTHERS, STOLEN)}
         starting = {
             f"{site}, which was booting": sum(_use(row, site, resource) for row in rows if self._boots(site, row))

@@ -132,7 +132,7 @@ def _failback(case: Case, service: ServiceCase) -> ObjectiveResult:
 
     def seen(heal: Event) -> bool:
         end_ns = look.until_next(heal)
-        came = all(journey.slots.numbers(heal.at_ns, end_ns) for journey in service.journeys)
+        came = all(journey.settled.numbers(heal.at_ns, end_ns) for journey in service.journeys)
         return came and ("failback", "begin") in case.record.phases
 
     return check_failback(service.name, service.clocks, service.objectives, look, seen)

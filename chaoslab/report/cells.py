@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Probe
+from chaoslab.events import BY_LOAD, HARNESS, KERNEL, OTHERS, OUTSIDE, STOLEN, Machine, Probe
 
 _CELLS_MAX = 700  # of one lane; about one a pixel
 _WIDTH_MIN_S = 0.1
+_NOT_SITES = (OUTSIDE, BY_LOAD, HARNESS, OTHERS, KERNEL, STOLEN)
+_SEEN_FROM = 0.02  # of a processor: an owner that never has more has no lane
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,40 @@ class Latencies:
     at_s: list[float]
     p50_ms: list[float | None]
     p95_ms: list[float | None]
+
+
+@dataclass(frozen=True)
+class Use:
+    """Who had the processors, second by second: `busy` by owner, between `edges` (one more than values).
+
+    `starved`: begin and end of seconds in which the control was late or everything stood still. `peak`: all owners together.
+    """
+
+    edges: list[float]
+    busy: dict[str, list[float]]
+    starved: list[tuple[float, float]]
+    peak: float
+
+
+def use_of(rows: Sequence[Machine], start_ns: int) -> Use | None:
+    """The sites' owners first; None without a single row."""
+    if not rows:
+        return None
+    names = {name for row in rows for name, used in row.busy.items() if used >= _SEEN_FROM}
+    ordered = [*sorted(names - {*_NOT_SITES}), *(name for name in _NOT_SITES if name in names)]
+    together = -(-len(rows) // (_CELLS_MAX // 2))
+    groups = [rows[at : at + together] for at in range(0, len(rows), together)]
+    busy = {name: [sum(row.busy.get(name, 0.0) for row in group) / len(group) for group in groups] for name in ordered}
+    return Use(
+        [_seconds(group[0].begin_ns, start_ns) for group in groups] + [_seconds(rows[-1].t_ns, start_ns)],
+        busy,
+        [(_seconds(row.begin_ns, start_ns), _seconds(row.t_ns, start_ns)) for row in rows if row.starved],
+        max((sum(values) for values in zip(*busy.values(), strict=True)), default=0.0),
+    )
+
+
+def _seconds(at_ns: int, start_ns: int) -> float:
+    return (at_ns - start_ns) / NS_PER_S
 
 
 def in_order(probes: Sequence[Probe], journeys: Sequence[str]) -> list[Probe]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chaoslab.report.cells import Lane, Latencies
+from chaoslab.report.cells import Lane, Latencies, Use
 from chaoslab.report.words import interval_in_words, one_line
 from chaoslab.result import FaultResult, Interval
 
@@ -86,6 +86,7 @@ def warm_up() -> None:
     """
     lane = Lane("warm", "up", 0.0, 1.0, 0.5, [0.0, 1.0])
     timeline([lane], [], [], [])
+    machine(Use([0.0, 1.0], {"warm": [1.0]}, [], 1.0), [lane], [])
     load_and_latency(Loads([0.0, 1.0], [1.0, 1.0], [0.0, 1.0]), [Latencies("up", [0.5], [1.0], [2.0])], [lane], [])
 
 
@@ -110,6 +111,44 @@ def timeline(lanes: Sequence[Lane], bands: Sequence[Band], faults: Sequence[Faul
                 y += _LANE_PX
             y += _GAP_PX // 2
         return _svg(figure)
+
+
+def machine(use: Use, lanes: Sequence[Lane], faults: Sequence[FaultResult]) -> str:
+    """Under the journeys: the seconds in which the machine was starved, then a strip for each owner of its processors."""
+    body_px = _HEAD_PX + (1 + len(use.busy)) * _LANE_PX + 4
+    with _style():
+        figure = _figure(body_px + _AXIS_PX)
+        axes = _axes(figure, 0, body_px, _limits(lanes))
+        axes.set_ylim(body_px, 0)
+        axes.set_yticks([])
+        _shade(axes, faults)
+        _label(axes, _HEAD_PX / 2 + 3, "the machine", bold=True)
+        axes.text(
+            axes.get_xlim()[0], _HEAD_PX / 2 + 3, f"full height: {use.peak:.1f} processors", va="center_baseline", fontsize=10.5
+        )
+        _label(axes, _HEAD_PX + _LANE_PX / 2, "control")
+        _draw_starved(axes, use, body_px)
+        for number, (owner, busy) in enumerate(use.busy.items(), 1):
+            _draw_owner(axes, _HEAD_PX + number * _LANE_PX, owner, use, busy)
+        return _svg(figure)
+
+
+def _draw_starved(axes: Axes, use: Use, bottom: float) -> None:
+    """The control was in time, or it was not, which goes through all strips."""
+    top, height = _HEAD_PX + 2, _LANE_PX - 4
+    axes.barh(top + height / 2, use.edges[-1] - use.edges[0], height=height, left=use.edges[0], color=GOOD, zorder=2)
+    for begin_s, end_s in use.starved:
+        axes.barh(top + height / 2, end_s - begin_s, height=height, left=begin_s, color=BAD, linewidth=0, zorder=3)
+        middle = (top + height + bottom) / 2
+        axes.barh(middle, end_s - begin_s, height=bottom - top - height, left=begin_s, color=BAD, alpha=0.16, zorder=1)
+
+
+def _draw_owner(axes: Axes, top: float, owner: str, use: Use, busy: Sequence[float]) -> None:
+    bottom, height = top + _LANE_PX - 2, _LANE_PX - 4
+    _label(axes, top + _LANE_PX / 2, owner)
+    heights = [bottom - height * used / (use.peak or 1.0) for used in busy]
+    axes.stairs(heights, use.edges, baseline=bottom, fill=True, color=LINE, linewidth=0, zorder=3)
+    axes.plot([use.edges[0], use.edges[-1]], [bottom, bottom], color=GRID, linewidth=0.8, zorder=2)
 
 
 def load_and_latency(loads: Loads, latencies: Sequence[Latencies], lanes: Sequence[Lane], faults: Sequence[FaultResult]) -> str:

@@ -20,10 +20,11 @@ import jinja2
 
 from chaoslab import __version__
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Anchor, AnyRow, Condition, Load, PhaseRow, Probe
+from chaoslab.events import Anchor, AnyRow, Condition, Load, Machine, PhaseRow, Probe
 from chaoslab.report import cells, charts
 from chaoslab.report.words import (
     BUCKETS,
+    CLOCK_ENDS,
     COUNTED,
     VERDICT_TONES,
     VERDICTS,
@@ -34,13 +35,15 @@ from chaoslab.report.words import (
     line_of,
     split_objective,
 )
-from chaoslab.result import ObjectiveResult, Result
+from chaoslab.result import ClockResult, Interval, ObjectiveResult, Result
 from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.starvation import in_words
 from chaoslab.units import format_s
 
 _EVENTS_MAX = 500
 _ERROR_CHARACTERS_MAX = 160
 _ERRORS_MAX = 3
+_STARVED_MAX = 8
 
 LIMITS = (
     "SIGKILL ends processes, not the kernel: the page cache survives. A write that was acknowledged before it was synced to "
@@ -103,8 +106,10 @@ def render_html(
         exit_code=int(exit_code_of(result)),
         objectives=_by_service(result),
         pictures=_pictures(result, rows, probes, start_ns),
+        ends=CLOCK_ENDS,
         buckets=BUCKETS,
         counted=COUNTED,
+        starved=_starved(rows, start_ns),
         errors=_errors(probes),
         events=_events(rows, result, start_ns),
         conditions=[(row, _seconds(row, start_ns)) for row in rows if isinstance(row, Condition)],
@@ -125,7 +130,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.filters |= {"interval": interval_in_words, "seconds": format_s, "tone": VERDICT_TONES.get}
+    environment.filters |= {"interval": interval_in_words, "seconds": format_s, "tone": VERDICT_TONES.get, "took": _took}
     return environment.get_template("report.html.j2")
 
 
@@ -156,8 +161,10 @@ def _drawn(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], star
         [float(row.failures) for row in loads],
     )
     latencies = cells.latencies(probes, start_ns)
+    use = cells.use_of([row for row in rows if isinstance(row, Machine)], start_ns)
     return {
         "timeline": charts.timeline(lanes, _bands(rows, start_ns), result.faults, _marks(result)),
+        "machine": charts.machine(use, lanes, result.faults) if use else "",
         "load": charts.load_and_latency(load, latencies, lanes, result.faults),
     }
 
@@ -174,15 +181,28 @@ def _bands(rows: Sequence[AnyRow], start_ns: int) -> list[charts.Band]:
 
 
 def _marks(result: Result) -> list[charts.Mark]:
-    faults_s = [fault.inject_s for fault in result.faults]
-    heals_s = [fault.heal_s for fault in result.faults if fault.heal_s is not None]
-    marks: list[charts.Mark] = []
-    for service, found in result.services.items():
-        for name, begins_s, interval in (("RTO", faults_s, found.rto_s), ("failback", heals_s, found.failback_s)):
-            if interval is not None and begins_s:
-                one = len(begins_s) == 1
-                marks.append(charts.Mark(service, name if one else f"worst {name}", min(begins_s), interval, drawn=one))
+    """For each event that started clocks of a service, the longest of them."""
+    longest: dict[tuple[str, float, str], ClockResult] = {}
+    for clock in result.clocks:
+        key = (clock.service, clock.from_s, clock.kind)
+        if key not in longest or _length(clock) > _length(longest[key]):
+            longest[key] = clock
+    names = {"rto": "RTO", "failback": "failback"}
+    marks = []
+    for clock in longest.values():
+        interval = Interval(clock.low, clock.high, clock.objective)
+        name = "switch back" if clock.event == "step" else names[clock.kind]
+        marks.append(charts.Mark(clock.service, name, clock.from_s, interval))
     return marks
+
+
+def _length(clock: ClockResult) -> tuple[bool, float]:
+    """One whose end was not seen is longer than any other."""
+    return clock.high is None, clock.low if clock.high is None else clock.high
+
+
+def _took(clock: ClockResult) -> str:
+    return interval_in_words(Interval(clock.low, clock.high))
 
 
 def _events(rows: Sequence[AnyRow], result: Result, start_ns: int) -> list[_Event]:
@@ -198,6 +218,13 @@ def _events(rows: Sequence[AnyRow], result: Result, start_ns: int) -> list[_Even
     if left_out > 0:
         events[_EVENTS_MAX:] = [_Event(events[-1].at_s, None, f"{left_out} more in history.jsonl", "quiet")]
     return events
+
+
+def _starved(rows: Sequence[AnyRow], start_ns: int) -> list[str]:
+    """Each starved second in words, up to a few."""
+    found = [row for row in rows if isinstance(row, Machine) and row.starved]
+    told = [f"at {format_s(_seconds(row, start_ns))}: {in_words(row)}" for row in found[:_STARVED_MAX]]
+    return [*told, f"{len(found) - len(told)} more in history.jsonl"] if len(found) > len(told) else told
 
 
 def _errors(probes: Sequence[Probe]) -> dict[str, list[tuple[str, int]]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock
-from chaoslab.events import Anchor, AnyRow, Fault, Load, Phase, PhaseRow, Probe
+from chaoslab.events import Anchor, AnyRow, Fault, Load, Machine, Phase, PhaseRow, Probe
+from chaoslab.starvation import in_words
 
 State = Literal["up", "degraded", "down", "unknown"]
 FaultState = Literal["inject", "effective", "ineffective", "heal", "healed", "unhealed"]
@@ -17,6 +18,7 @@ WINDOW_S = 1.0
 _UP_FROM = 0.95  # one unlucky slot in fifty is not worth a line
 _DOWN_BELOW = 0.5
 _LOAD_STALE_S = 3.0
+_MACHINE_STALE_S = 2.0
 _PROBED: tuple[Phase, ...] = ("steady", "faults", "failback")  # else silence would read as an outage
 _WORST_FIRST: tuple[State, ...] = ("down", "degraded", "unknown", "up")
 
@@ -48,7 +50,7 @@ class Status:
 
     `phase` is None before the first, when `begun` is False, and after one that was cut short.
 
-    `services` is empty while nothing is probed.
+    `services` is empty while nothing is probed. `starved`: how late a machine that is starved is, and who has it.
     """
 
     phase: Phase | None
@@ -61,6 +63,7 @@ class Status:
     rps: float
     failures_per_s: float
     begun: bool = True
+    starved: str | None = None
 
 
 @dataclass
@@ -89,6 +92,7 @@ class StatusTracker:
         self._phase: PhaseRow | None = None
         self._begun = False
         self._load: Load | None = None
+        self._machine: Machine | None = None
         self._journeys: dict[str, _Journey] = {}
         self._faults: dict[str, Fault] = {}
         self._states: dict[str, tuple[State, int]] = {}
@@ -106,6 +110,8 @@ class StatusTracker:
             self._faults[row.id] = row
         elif isinstance(row, Load):
             self._load = row
+        elif isinstance(row, Machine):
+            self._machine = row
 
     def status(self) -> Status:
         """How things stand at this instant of the clock."""
@@ -124,7 +130,12 @@ class StatusTracker:
             rps=float(load.requests) if load else 0.0,
             failures_per_s=float(load.failures) if load else 0.0,
             begun=self._begun,
+            starved=self._starved(now_ns),
         )
+
+    def _starved(self, now_ns: int) -> str | None:
+        row = self._machine
+        return in_words(row) if row and row.starved and _since_s(row.t_ns, now_ns) <= _MACHINE_STALE_S else None
 
     @property
     def _planned_s(self) -> float | None:

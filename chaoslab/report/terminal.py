@@ -120,6 +120,8 @@ def status_panel(status: Status, width: int) -> RenderableType:
     parts += [_fault_line(id_, fault) for id_, fault in faults]
     if status.services:
         parts += [_services_table(status.services), _load_line(status)]
+    if status.starved:
+        parts += [Text(one_line(f"the machine is starved: {status.starved}"), style=STYLES["warn"])]
     return Group(*parts)
 
 
@@ -187,9 +189,10 @@ class _Log:
 
 
 class _Changes:
-    """Turns one status after another into a line for each service whose state changed."""
+    """Turns one status after another into a line for each service, and the machine, whose state changed."""
 
     def __init__(self) -> None:
+        self._starved_since_s: float | None = None
         self._before: dict[str, State] = {}
         self._changed_at_s: dict[str, float] = {}
 
@@ -202,7 +205,16 @@ class _Changes:
                 found += [_change(service, before, now, lasted_s)] if before or now.state != "up" else []
                 self._before[service] = now.state
                 self._changed_at_s[service] = status.elapsed_s
-        return found
+        return [*found, *self._of_machine(status)]
+
+    def _of_machine(self, status: Status) -> list[Line]:
+        since_s = self._starved_since_s
+        if (since_s is None) == (status.starved is None):
+            return []
+        self._starved_since_s = status.elapsed_s if status.starved else None
+        if status.starved:
+            return [Line(f"the machine is starved: {status.starved}", "warn")]
+        return [Line(f"the machine is in time again, after {status.elapsed_s - (since_s or 0.0):.0f} s", "good")]
 
 
 def _change(service: str, before: State | None, now: ServiceNow, lasted_s: float) -> Line:

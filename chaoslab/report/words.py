@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from chaoslab.errors import ExitCode
-from chaoslab.events import Abort, AnyRow, Condition, Fault, Note, Phase, PhaseRow
+from chaoslab.events import Abort, AnyRow, Condition, Fault, Note, Phase, PhaseRow, Step
 from chaoslab.result import Interval, LedgerResult, Result
 from chaoslab.spec.model import Verdict
 from chaoslab.units import format_s
@@ -21,7 +21,14 @@ VERDICTS: Mapping[str, str] = {  # the worst first
     "inconclusive": "It could not be told.",
     "pass": "Every objective was met.",
 }
-VERDICT_TONES: Mapping[str, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn", "aborted": "warn", "error": "bad"}
+VERDICT_TONES: Mapping[str, Tone] = {
+    "pass": "good",
+    "fail": "bad",
+    "inconclusive": "warn",
+    "aborted": "warn",
+    "error": "bad",
+    "unjudged": "quiet",
+}
 PHASES: Mapping[Phase, str] = {
     "boot": "bringing the stack up",
     "steady": "proving the steady state",
@@ -45,6 +52,13 @@ BUCKETS: Mapping[str, str] = {  # the numbers of LedgerResult, in the order in w
     "divergent": "the sites disagree after settling",
     "stale": "missing from a read that began after its acknowledgement, there in the end",
     "unverified": "acknowledged, and no final read covers it",
+}
+CLOCK_ENDS: Mapping[str, str] = {  # what ended a recovery clock
+    "recovered": "recovery",
+    "heal": "its own heal, before it was back",
+    "inject": "the next event, before it was back",
+    "end": "the end of the run, before it was back",
+    "cut": "the run was cut",
 }
 COUNTED = ("acked", "rejected", "indeterminate", "recovered")  # facts; all other buckets are findings
 _VERDICT_EXITS: Mapping[Verdict, ExitCode] = {
@@ -96,18 +110,34 @@ def line_of(row: AnyRow) -> Line | None:
     """What a row means to a person; None for rows that come by the thousand and for the ends of phases."""
     if isinstance(row, PhaseRow):
         return Line(f"{row.phase}: {PHASES[row.phase]}") if row.event == "begin" else None
-    if isinstance(row, Fault):
-        words, tone = _FAULT_EVENTS[row.event]
-        return Line(f"fault {row.id}: {row.name} {row.target}: {words}{_in_brackets(row.detail)}", tone)
-    if isinstance(row, Condition):
-        holds = "holds" if row.holds else "does not hold"
-        return Line(f"condition {row.id} {holds}{_ROLES[row.role]}: {row.observed}", "quiet" if row.holds else "warn")
-    if isinstance(row, Abort):
-        return Line(f"abort: {row.condition}; seen: {row.observed}", "bad")
-    if isinstance(row, Note):
-        prefix = "" if row.level == "info" else f"{row.level}: "
-        return Line(prefix + row.text, _NOTE_TONES[row.level])
-    return None
+    return _LINES[type(row)](row) if type(row) in _LINES else None
+
+
+def _fault_line(row: Fault) -> Line:
+    words, tone = _FAULT_EVENTS[row.event]
+    return Line(f"fault {row.id}: {row.name} {row.target}: {words}{_in_brackets(row.detail)}", tone)
+
+
+def _condition_line(row: Condition) -> Line:
+    holds = "holds" if row.holds else "does not hold"
+    return Line(f"condition {row.id} {holds}{_ROLES[row.role]}: {row.observed}", "quiet" if row.holds else "warn")
+
+
+def _step_line(row: Step) -> Line:
+    return Line(f"step {row.id}: {row.name}: {'begins' if row.event == 'begin' else 'done'}{_in_brackets(row.detail)}")
+
+
+def _note_line(row: Note) -> Line:
+    return Line(("" if row.level == "info" else f"{row.level}: ") + row.text, _NOTE_TONES[row.level])
+
+
+_LINES: Mapping[type, Callable[[Any], Line]] = {
+    Fault: _fault_line,
+    Condition: _condition_line,
+    Step: _step_line,
+    Abort: lambda row: Line(f"abort: {row.condition}; seen: {row.observed}", "bad"),
+    Note: _note_line,
+}
 
 
 def interval_in_words(interval: Interval | None) -> str:

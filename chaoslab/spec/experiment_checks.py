@@ -141,7 +141,7 @@ class _Names:
             self.tell(
                 ("stack",), "the stack has no journeys, so nothing would be measured; declare some under x-chaoslab.journeys"
             )
-        self._objectives()
+        self._objectives(complete)
         self._expected(complete)
         for number, fault in self.faults:
             self._target(fault, ("timeline", number))
@@ -152,7 +152,7 @@ class _Names:
                 hint = suggest(name, known) or f"; the stack declares no {kind}s"
                 self.tell((*path, index), f"unknown {kind} {name!r}{hint}")
 
-    def _objectives(self) -> None:
+    def _objectives(self, complete: bool) -> None:
         measured = measured_services(self.stack)
         for name in self.experiment.objectives:
             if name in self.services and name not in measured:
@@ -162,6 +162,15 @@ class _Names:
                 self.tell(("objectives", name), message, key=True)
             elif name not in measured:
                 self.tell(("objectives", name), f"unknown service {name!r}{suggest(name, measured)}", key=True)
+        if complete:
+            self._refined()
+
+    def _refined(self) -> None:
+        faults = [fault.id for _, fault in self.faults]
+        for name, owed in self.experiment.objectives.items():
+            for id_ in owed.under:
+                if id_ not in faults:
+                    self.tell(("objectives", name, "under", id_), f"unknown fault {id_!r}{suggest(id_, faults)}", key=True)
 
     def _expected(self, complete: bool) -> None:
         if self.experiment.expect is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
 from chaoslab.errors import ChaoslabError, NotReady, StackError
+from chaoslab.events import HARNESS
 from chaoslab.links.docker_links import Crossing, DockerLinks
 from chaoslab.spec.compose import ComposeFile
 from chaoslab.spec.model import OUTSIDE
@@ -19,12 +21,12 @@ from chaoslab.stack.docker_cli import ComposeCommand, read_config
 from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import connect, require_compose
 from chaoslab.stack.docker_isolation import require_isolation
-from chaoslab.stack.docker_project import SOCKS_PORT, gate_name
+from chaoslab.stack.docker_project import CONTROL, CONTROL_PORT, SOCKS_PORT, gate_name
 from chaoslab.stack.docker_shells import Shells
 from chaoslab.stack.docker_watch import Customs, Watch
 from chaoslab.stack.embedded import RUN, answers
 from chaoslab.stack.ports import PortBlock
-from chaoslab.stack.protocol import BarMode, KillReport, Links, State, StopReport, Tell
+from chaoslab.stack.protocol import BarMode, Control, KillReport, Links, State, StopReport, Tell
 from chaoslab.stack.socks import call_through
 from chaoslab.stack.topology import Address, Flow, Topology
 from chaoslab.stack.wiring import require_replica
@@ -126,7 +128,25 @@ class ComposeStack:
         self._starting.run("create", "--no-build", deadline=deadline)
         equipment = [one.id for one in self._known.seen() if one.role != "replica"]
         self._known.at_once(self._known.start, equipment)
+        self._write_members()
         self._connect(plan)
+
+    def _write_members(self) -> None:
+        """Whose each container is, for whoever watches the machine."""
+        sites = {replica.name: replica.site for replica in self._topology.replicas}
+        owners = {one.id: sites.get(one.replica, HARNESS) for one in self._containers.seen()}
+        self.members.write_text(json.dumps(owners))
+
+    @property
+    def members(self) -> Path:
+        return self._data / "members.json"
+
+    def host_control(self, deadline: Deadline) -> Control:
+        """A container of the project, which runs since `up`."""
+        ports = self._containers.published(CONTROL)
+        address = self._must_be_published(ports, CONTROL_PORT, CONTROL)
+        wait_until("the control", lambda: (answers(address, 0.3), address), deadline)
+        return Control(address, "a container of the project, on a volume of the engine")
 
     def _connect(self, plan: boot.Plan) -> None:
         """Learn where everything is published, and drive the WAN."""
@@ -253,6 +273,7 @@ class ComposeStack:
         """
         disks.destroy(self._containers, self._named(replicas))
         self._starting.run("create", "--no-build", *replicas, deadline=Deadline.after(30.0, self._clock))
+        self._write_members()
 
     def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
         """`docker stop`, with the stop signal of each container. Who ended with status 137 counts as killed."""

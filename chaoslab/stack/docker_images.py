@@ -29,6 +29,7 @@ BASE = "debian:bookworm-slim"
 TOXIPROXY_VERSION = "2.12.0"
 TOXIPROXY = f"ghcr.io/shopify/toxiproxy:{TOXIPROXY_VERSION}"
 WAN = "chaoslab/wan:latest"
+CONTROL = "/usr/local/lib/chaoslab/control.py"  # in the image of the WAN, as its Dockerfile has it
 INPUTS = "chaoslab.inputs"  # label: hash of what an image was made from
 
 Tell = Callable[[str], None]
@@ -76,10 +77,12 @@ def ensure_runtime_images(engine: Engine, tell: Tell) -> None:
 
 
 def wan_recipe() -> Recipe:
-    """Toxiproxy, a packet filter and the script that starts them."""
+    """Toxiproxy, a packet filter, the script that starts them, and the control."""
     folder = resources.files("chaoslab.stack") / "wan_image"
     dockerfile = (folder / "Dockerfile").read_bytes()
-    return Recipe(WAN, {"Dockerfile": dockerfile, "wan-entry": (folder / "wan-entry").read_bytes()})
+    control = (resources.files("chaoslab.machine") / "control.py").read_bytes()
+    entry = (folder / "wan-entry").read_bytes()
+    return Recipe(WAN, {"Dockerfile": dockerfile, "wan-entry": entry, "control.py": control})
 
 
 def ensure_base(engine: Engine, tell: Tell) -> None:

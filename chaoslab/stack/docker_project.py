@@ -14,6 +14,7 @@ from typing import Any
 
 from chaoslab.errors import SpecError
 from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack.docker_images import CONTROL as CONTROL_PROGRAM
 from chaoslab.stack.docker_images import WAN as WAN_IMAGE
 from chaoslab.stack.topology import Replica, Topology
 from chaoslab.stack.wan import Reach, Wan
@@ -33,6 +34,7 @@ _REPLACED = (
     "depends_on",
 )
 SOCKS_PORT = 1080  # of the gates
+CONTROL, CONTROL_PORT = "chaoslab-control", 8080
 _NOT_SPEECH = ("volumes", "image", "build", "labels")  # `name:digits` in there is no address
 
 Config = Mapping[str, Any]  # the output of `docker compose config`
@@ -120,11 +122,15 @@ class Renderer:
         volumes = {key: self._volume(key, volume or {}) for key, volume in (self.config.get("volumes") or {}).items()}
         return {
             "name": self.topology.project,
-            "services": {**replicas, **{wan.name: self._wan(wan) for wan in self.wans}, **self._gates()},
+            "services": {**replicas, **self._equipment()},
             "networks": networks,
-            "volumes": volumes,
+            "volumes": {**volumes, CONTROL: self._volume(CONTROL, {})},
             **{part: self.config[part] for part in ("configs", "secrets") if self.config.get(part)},
         }
+
+    def _equipment(self) -> dict[str, Any]:
+        """The harness's own containers."""
+        return {**{wan.name: self._wan(wan) for wan in self.wans}, **self._gates(), CONTROL: self._control()}
 
     def _replica(self, replica: Replica) -> dict[str, Any]:
         service: Mapping[str, Any] = self.config["services"][replica.name]
@@ -190,6 +196,19 @@ class Renderer:
             "networks": {place: {}},
             "extra_hosts": _own_addresses(links),
             "ports": [self._published(SOCKS_PORT)],
+        }
+
+    def _control(self) -> dict[str, Any]:
+        """An idle server among the replicas outside, with a volume of its own: see `machine.control`."""
+        return {
+            "image": WAN_IMAGE,
+            "pull_policy": "never",
+            "restart": "no",
+            "entrypoint": ["python3", CONTROL_PROGRAM, "0.0.0.0", str(CONTROL_PORT), "/control/file"],  # noqa: S104 - inside its container
+            "labels": {RUN: self.run_id, SITE: OUTSIDE, REPLICA: CONTROL, ROLE: "control"},
+            "networks": {OUTSIDE: {}},
+            "volumes": [{"type": "volume", "source": CONTROL, "target": "/control"}],
+            "ports": [self._published(CONTROL_PORT)],
         }
 
     def _published(self, port: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from chaoslab.spec.model import OUTSIDE
 from chaoslab.stack.health import Check, wait_healthy
 from chaoslab.stack.interpolate import interpolate
 from chaoslab.stack.ports import PortBlock
-from chaoslab.stack.protocol import BarMode, KillReport, Links, State, StopReport, Tell
+from chaoslab.stack.protocol import BarMode, Control, KillReport, Links, State, StopReport, Tell
 from chaoslab.stack.throttle import Throttles, running_share
 from chaoslab.stack.topology import Address, Flow, Replica, Topology
 from chaoslab.stack.wiring import LOOPBACK, Wiring, require_replica
@@ -65,6 +65,7 @@ class EmbeddedStack:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._throttles = Throttles(self._own_environment("throttle"), REPLICA, logs / "throttle.log")
         self._relay: subprocess.Popen[bytes] | None = None
+        self._control: subprocess.Popen[bytes] | None = None
         self._links: RelayLinks | None = None
         self._asking = threading.Lock()
         self._connected: set[str] = set()  # proxies and fronts that the relay has
@@ -124,7 +125,7 @@ class EmbeddedStack:
             if deadline.passed:
                 return [f"process {pid}" for pid in pids]
         self._throttles.lift_all()
-        for child in [*self._children.values(), *([self._relay] if self._relay else [])]:
+        for child in filter(None, (*self._children.values(), self._relay, self._control)):
             child.wait()
         return []
 
@@ -169,6 +170,22 @@ class EmbeddedStack:
             if front.name not in self._connected:
                 links.add_front(front.name, listen=front.listen, upstream=front.upstream, routes=front.routes)
                 self._connected.add(front.name)
+
+    @property
+    def members(self) -> Path | None:
+        return None
+
+    def host_control(self, deadline: Deadline) -> Control:
+        """A process that writes beside the volumes of the replicas."""
+        address = Address(LOOPBACK, self._ports.take())
+        command = [sys.executable, "-m", "chaoslab.machine.control", LOOPBACK, str(address.port), str(self._data / "control")]
+        with self._starting:
+            self._check_wanted()
+            self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            log, env = self._log("control"), self._own_environment("control")
+            self._control = process.spawn(command, log=log, env=env, niceness=process.GIVES_WAY)
+        wait_until("the control", lambda: (answers(address, 0.3), self.logs("control", 5)), deadline, poll_s=0.02)
+        return Control(address, "a process, on the file system of the stack's volumes")
 
     # --- one replica ------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from chaoslab.clock import Deadline
@@ -177,6 +178,26 @@ class CanBar(Protocol):
 
     def unbar(self, replicas: Sequence[str]) -> None:
         """Open them again. Idempotent."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """An idle server at the stack's priority, in no site. `where`: in words, what it is and on what it writes."""
+
+    address: Address
+    where: str
+
+
+@runtime_checkable
+class CanBeWatched(Protocol):
+    """A runtime that has a control, and tells whose the processes of its replicas are."""
+
+    @property
+    def members(self) -> Path | None:
+        """The file with the site of each container, or "harness", by its id; None where processes tell by themselves."""
+
+    def host_control(self, deadline: Deadline) -> Control:
+        """Have the control at work; once, after `up`. Raises NotReady or StackError when it does not answer."""
 
 
 @runtime_checkable

@@ -13,7 +13,8 @@ MAP = (ROOT / "README.md").read_text()
 ROWS = tree.read_map(MAP)
 
 JUDGE = {
-    *("outages", "record", "measure", "buckets", "said", "premises", "checks", "case", "figures", "verdict"),
+    *("slots", "outages", "record", "measure", "buckets", "starvation", "said", "clocks", "premises", "checks", "case"),
+    *("figures", "verdict"),
     *("result", "schedule", "events", "units", "spec.model", "spec.objectives"),
 }
 EFFECTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.parse
 import urllib.request
@@ -276,3 +277,16 @@ def test_a_dependency_is_down_for_callers_elsewhere(shop: ComposeStack, mode: Ba
     finally:
         shop.unbar(["stock-east"])
     assert "said" in asks(shop, "web-west", "http://stock.shop.internal:8000/")
+
+
+def test_the_control_answers_and_every_container_has_an_owner(shop: ComposeStack, engine: Engine):
+    """A read from memory, a write on a volume of the engine; members are told by the engine's own ids."""
+    control = shop.host_control(Deadline.after(10))
+    connection = http.client.HTTPConnection(*control.address, timeout=5)
+    for method, path in (("GET", "/read"), ("POST", "/fsync")):
+        connection.request(method, path)
+        assert connection.getresponse().read() == b"ok"
+    connection.close()
+    owners = json.loads(shop.members.read_text())
+    names = {one.replica: owners[one.id] for one in Containers(engine, shop._run_id).seen()}
+    assert (names["web-east"], names["front"], names["chaoslab-control"]) == ("east", "outside", "harness")

@@ -9,7 +9,7 @@ import pytest
 
 from chaoslab.errors import SpecError
 from chaoslab.spec.model import OUTSIDE, StackSpec
-from chaoslab.stack.docker_project import Renderer, image_of, names_of, ports_of
+from chaoslab.stack.docker_project import CONTROL, REPLICA, ROLE, RUN, Renderer, image_of, names_of, ports_of
 from chaoslab.stack.topology import Replica, Topology, places_of
 from chaoslab.stack.wan import Network, Reach, plan_wans
 
@@ -149,3 +149,13 @@ def test_a_neighbours_network_may_be_shared():
     assert service["network_mode"] == "service:web-b"
     assert not {"networks", "extra_hosts", "ports"} & service.keys()
     assert ports_of(config, {"postgres": [5432]})["db-b"] == ()
+
+
+def test_the_control_is_one_of_the_run():
+    """Labelled, so that it goes with the rest; published as all else is; in no site; its file on a volume that goes, too."""
+    project = rendered()
+    control = project["services"][CONTROL]
+    assert control["labels"] | {ROLE: "control", REPLICA: CONTROL, RUN: "r1"} == control["labels"]
+    assert project["volumes"][CONTROL]["labels"][RUN] == control["labels"][RUN]
+    assert {port["host_ip"] for port in control["ports"]} == {"127.0.0.1"}
+    assert list(control["networks"]) == ["outside"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import msgspec
 
 from chaoslab.events import Abort, Anchor, AnyRow, Condition, Fault, LedgerRead, Load, Note, Phase, PhaseRow, Probe
 from chaoslab.result import (
+    ClockResult,
     FaultResult,
     Interval,
     JourneyResult,
@@ -320,6 +321,19 @@ def _objectives(services: Mapping[str, ServiceResult], ledger: Mapping[str, Ledg
     return found
 
 
+def _clocks(name: str, journey: JourneyResult) -> Iterator[ClockResult]:
+    causes = (("inject", "rto", INJECT_S, journey.rto_s), ("heal", "failback", HEAL_S, journey.failback_s))
+    for event, kind, from_s, interval in causes:
+        if interval is not None:
+            yield ClockResult(
+                journey=name, service=journey.service, cause="fire", event=event, kind=kind, from_s=from_s,
+                first_bad_s=from_s, last_bad_s=from_s + interval.low, low=interval.low, high=interval.high,
+                back_s=None if interval.high is None else from_s + interval.high,
+                end="heal" if interval.high is None else "recovered", objective=interval.objective,
+                verdict="fail" if interval.high is None else "pass",
+            )  # fmt: skip
+
+
 def _rpo_objective(name: str, ledger: LedgerResult) -> ObjectiveResult:
     why = f"{ledger.lost} acknowledged writes are gone; the oldest was acknowledged {ledger.rpo_s} s before the fault"
     return ObjectiveResult(
@@ -379,6 +393,7 @@ def _result(rows: list[AnyRow], script: Script, censored: frozenset[str] = froze
             requests=total, failures=sum(row.failures for row in loads), users=40, rps=total / len(loads), p95_ms=31.4
         ),
         objectives=_objectives(services, ledger),
+        clocks=[clock for name, journey in journeys.items() for clock in _clocks(name, journey)],
         versions={"chaoslab": "0.1.0", "python": "3.11.2", "locust": "2.47.0", "postgresql": "16.14", "etcd": "3.5.1"},
     )
     return msgspec.structs.replace(result, **changes)

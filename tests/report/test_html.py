@@ -12,10 +12,10 @@ import pytest
 import synthetic_runs
 from synthetic_runs import JOURNEYS, Run, Script, aborted, failing, history, inconclusive, passing
 
-from chaoslab.events import Load, Note, Probe
+from chaoslab.events import Load, Machine, Note, Probe
 from chaoslab.report import html
 from chaoslab.report.html import render_html
-from chaoslab.result import Outage
+from chaoslab.result import ClockResult, Outage
 
 HOSTILE = "</svg></style><script src=//evil.example/x.js>alert(1)</script>$\\frac\x1b[2J\x00'\"&{{7*7}}"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -188,12 +188,18 @@ def test_an_outage_that_did_not_end_is_not_given_an_end() -> None:
     assert "at 20.0: not over after 50.0 s" in Page(render_html(result, run.experiment, run.stack, run.rows)).text
 
 
-def test_after_several_faults_the_worst_interval_is_told_in_words() -> None:
-    """A result does not say to which of several faults its worst interval belongs, so the picture claims no place for it."""
+def test_each_clock_is_shown_with_what_it_counts_from_and_what_was_masked() -> None:
+    """From which event, to which slot, which faults came meanwhile, and what it came to; in the table and in the picture."""
     run = passing()
-    again = msgspec.structs.replace(run.result.faults[0], id="again", inject_s=50.0, heal_s=60.0, healed_s=61.0)
-    result = msgspec.structs.replace(run.result, faults=[*run.result.faults, again])
-    assert "worst RTO 22.7 to 22.8 s" in Page(render_html(result, run.experiment, run.stack, run.rows)).text
+    clock = ClockResult(
+        journey="pay.balance", service="pay", cause="again", event="heal", kind="rto", from_s=50.0, first_bad_s=50.5,
+        last_bad_s=59.98, back_s=60.03, low=9.5, high=10.03, end="recovered", masked=["slow"], objective=45.0, verdict="pass",
+    )  # fmt: skip
+    result = msgspec.structs.replace(run.result, clocks=[*run.result.clocks, clock])
+    text = Page(render_html(result, run.experiment, run.stack, run.rows)).text
+    assert "heal again; masked: slow 50.00 s 50.50 s 59.98 s 60.03 s recovery 9.5 to 10.0 s RTO 45.0 s" in text
+    assert "RTO 9.5 to 10.0 s" in text
+    assert "RTO 22.7 to 22.8 s" in text
 
 
 def test_without_matplotlib_the_page_has_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,8 +237,52 @@ def test_a_long_run_has_no_more_cells_than_pixels() -> None:
     """The picture of an hour is no larger than that of a minute."""
     journeys = {"auth.check": JOURNEYS["auth.check"]}
     rows = history(Script({"auth.check": [(20.0, 3500.0, 0.5)]}, until_s=3600.0, rate=4, journeys=journeys))
+    rows += machine_rows(until_s=3600)
     run = passing()
     assert len(render_html(run.result, run.experiment, run.stack, rows).encode()) < 1_500_000
+
+
+def machine_rows(*, starved_s: range = range(0), until_s: int = 90) -> list[Machine]:
+    """One a second; `starved_s` while others, with a hostile name, have everything."""
+    quiet = {"pangyo": 0.3, "anyang": 0.3, "outside": 0.1, "load": 0.1, "harness": 0.2, "others": 0.1}
+    return [
+        Machine(
+            t_ns=synthetic_runs.at(second + 1),
+            begin_ns=synthetic_runs.at(second),
+            busy=quiet | ({"others": 1.0} if second in starved_s else {}),
+            starved=second in starved_s,
+            late=["read"] if second in starved_s else [],
+            why="the control's read was 2.10 s late" if second in starved_s else "",
+            top=[f"{HOSTILE} (4711) 0.90"],
+        )
+        for second in range(until_s)
+    ]
+
+
+def test_starved_seconds_and_who_had_the_machine_are_drawn_and_told() -> None:
+    """A strip for each owner, the starved seconds across all, and in words what was late and who had it."""
+    run = passing()
+    source = render_html(run.result, run.experiment, run.stack, [*run.rows, *machine_rows(starved_s=range(30, 34))])
+    page = Page(source)
+    assert not page.wrong
+    assert_fetches_nothing(page)
+    drawn = source[source.rindex("<svg", 0, source.index(">the machine<")) : source.index("Who had the processors")]
+    assert all(f">{owner}<" in drawn for owner in ("control", "pangyo", "anyang", "outside", "load", "harness", "others"))
+    assert drawn.count("fill: var(--bad)") == 8
+    assert "at 31.0 s: the control's read was 2.10 s late; by: others (" in page.text
+    assert "at 34.0 s" in page.text
+
+
+def test_a_run_without_rows_of_the_machine_has_no_such_strip() -> None:
+    """As all runs from before there were any."""
+    assert "Who had the processors" not in Page(render(passing())).text
+
+
+def test_many_starved_seconds_are_told_in_short() -> None:
+    """A page is no log."""
+    run = passing()
+    page = Page(render_html(run.result, run.experiment, run.stack, [*run.rows, *machine_rows(starved_s=range(20, 80))]))
+    assert "52 more in history.jsonl" in page.text
 
 
 def _bad_heights_px(rows: list[Any]) -> list[float]:

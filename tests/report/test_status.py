@@ -4,7 +4,7 @@ import pytest
 from synthetic_runs import failing
 
 from chaoslab.clock import FakeClock
-from chaoslab.events import Fault, Load, PhaseRow, Probe
+from chaoslab.events import Fault, Load, Machine, PhaseRow, Probe
 from chaoslab.report.status import StatusTracker
 
 S = 1_000_000_000
@@ -133,3 +133,22 @@ def test_after_a_phase_that_was_cut_short_no_time_is_left_of_it() -> None:
     tracker.row(PhaseRow(t_ns=9 * S, phase="faults", event="end"))
     now = tracker.status()
     assert (now.phase, now.begun, now.left_s) == (None, True, None)
+
+
+def test_a_machine_that_is_starved_is_told_while_it_is() -> None:
+    """What was late and who had the machine; a second later, with a row that was in time, nothing."""
+    tracker, clock = tracker_at(10)
+    had = {"busy": {"others": 0.9}, "top": ["dd (4711) 0.90"]}
+    tracker.row(Machine(t_ns=10 * S, begin_ns=9 * S, starved=True, late=["fsync"], why="fsync 2.1 s late", **had))
+    assert tracker.status().starved == "fsync 2.1 s late; by: others (dd (4711) 0.90): 0.90 processors"
+    tracker.row(Machine(t_ns=11 * S, begin_ns=10 * S, busy={"others": 0.9}))
+    clock.sleep(1)
+    assert tracker.status().starved is None
+
+
+def test_a_machine_that_nobody_watches_any_more_is_not_starved_for_ever() -> None:
+    """The last row grows old when the watch has ended."""
+    tracker, clock = tracker_at(10)
+    tracker.row(Machine(t_ns=10 * S, begin_ns=9 * S, starved=True, why="late"))
+    clock.sleep(3)
+    assert tracker.status().starved is None

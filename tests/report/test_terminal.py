@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from synthetic_runs import Run, aborted, at, failing, inconclusive, passing
 
 from chaoslab.clock import NS_PER_S, FakeClock
 from chaoslab.errors import ExitCode
-from chaoslab.events import Note
+from chaoslab.events import Machine, Note
 from chaoslab.report.status import Status, StatusTracker
 from chaoslab.report.terminal import LiveView, PlainView, make_console, make_view, print_verdict, status_panel
 from chaoslab.report.view import JsonView, View
@@ -231,3 +232,23 @@ def test_of_an_interrupted_run_only_what_was_found_is_told() -> None:
         assert ("objective" in sink.getvalue()) is told
         assert "interrupted: ended by SIGINT" in sink.getvalue()
         assert f"verdict: {verdict}, interrupted (exit 130)" in sink.getvalue()
+
+
+def test_a_starved_machine_has_one_line_when_it_begins_and_one_when_it_ends() -> None:
+    """However many seconds it lasts; and a line below the table of services while it does."""
+    run, sink = failing(), io.StringIO()
+    late = [
+        Machine(t_ns=at(second + 1), begin_ns=at(second), starved=25 <= second < 30, why="the control's read: 2.1 s")
+        for second in range(10, 40)
+    ]
+    rows = sorted([*run.rows, *late], key=lambda row: row.t_ns)
+    status = play(replace(run, rows=rows), PlainView(make_console(sink)))
+    lines = [line for line in sink.getvalue().splitlines() if "the machine is" in line]
+    assert [line.split("  ")[-1] for line in lines] == [
+        "the machine is starved: the control's read: 2.1 s",
+        "the machine is in time again, after 5 s",
+    ]
+    panel = io.StringIO()
+    make_console(panel, width=100).print(status_panel(status, 100))
+    assert status.starved is not None
+    assert "the machine is starved: the control's read: 2.1 s" in panel.getvalue()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from chaoslab.errors import SpecError
 from chaoslab.spec.compose import load_stack
 from chaoslab.spec.load import dump_resolved, find_experiment, list_experiments, load_experiment, load_resolved
-from chaoslab.spec.model import Experiment, Objectives
-from chaoslab.spec.objectives import changed_objectives, objectives_for
+from chaoslab.spec.model import Experiment, ExperimentObjectives
+from chaoslab.spec.objectives import changed_objectives, objectives_for, under_fault
 from chaoslab.spec.problems import SpecErrors
 from chaoslab.spec.quantities import duration_s, duration_text
 from chaoslab.spec.resolved import resolved_yaml
@@ -130,7 +130,14 @@ def test_objectives_are_layered() -> None:
     assert owed["web"].rpo is not None
     assert owed["web"].rpo.holds(0)
     assert not owed["web"].rpo.holds(0.001)
-    assert owed["db"] == Objectives()
+    assert owed["db"] == ExperimentObjectives()
+
+
+def test_objectives_are_refined_for_single_faults() -> None:
+    """What is said under a fault comes first there, null included; all else is the service's."""
+    owed = ExperimentObjectives.model_validate({"rto": "< 30s", "under": {"slow": {"rto": None, "unaffected": "allowed"}}})
+    assert (under_fault(owed, "fire").rto, under_fault(owed, "fire").unaffected) == (owed.rto, False)
+    assert (under_fault(owed, "slow").rto, under_fault(owed, "slow").unaffected) == (None, "allowed")
 
 
 def test_what_the_experiment_changes_is_known() -> None:

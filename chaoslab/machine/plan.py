@@ -1,0 +1,33 @@
+"""What the process that watches the machine is told: two lines of JSON on its standard input. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class MachinePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How to sample, from the start on.
+
+    `history`: where rows go. `run_id`: the mark of the run's processes. `harness`: the pid of the harness, whose descendants
+    without a mark are its own. `sites`: the stack's. `outside`: names of the replicas in no site. `late_s`: from when on the
+    control is late. `members`: a file with the owner of each container by its id, where there are containers.
+    """
+
+    history: str
+    run_id: str
+    harness: int
+    sites: list[str]
+    outside: list[str]
+    late_s: float
+    members: str | None = None
+
+
+class ControlAt(msgspec.Struct, frozen=True):
+    """Where the control answers, told once it does."""
+
+    url: str
+
+
+def encode(said: MachinePlan | ControlAt) -> bytes:
+    """One line."""
+    return msgspec.json.encode(said) + b"\n"
