@@ -25,7 +25,10 @@ def scene(
     starved: Sequence[float] = (),
     **owed: Any,
 ) -> Scene:
-    """`faults`: from when to when each burns. `healed`: when a heal was verified, where not half a second after it. `starved`: seconds, by their begin."""
+    """`faults`: from when to when each burns. `healed`: when a heal was verified, where not half a second after it.
+
+    `starved`: seconds in which the machine did not serve, by their begin.
+    """
     period = S // rate
     dues = range(ORIGIN - STEADY, at(end), period)
     slots = [naive.Slot(due, due + LATENCY, not any(at(begin) <= due < at(until) for begin, until in bad)) for due in dues]

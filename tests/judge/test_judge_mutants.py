@@ -73,7 +73,7 @@ MUTANTS = [
         "found.insert(Slot(due_ns, slots.sent[number], slots.end[number], bool(slots.good[number])))",
     ),
     Mutant("a bad slot in flight does not count", "clocks", "if not slots.good[number]:", "if False:"),
-    Mutant("a lone bad slot starts a clock", "clocks", "slots.good[number] = 1", "slots.good[number] = 0"),
+    Mutant("a lone bad slot starts a clock", "clocks", "forgiven.good[number] = 1", "forgiven.good[number] = 0"),
     Mutant("a flap needs good slots on one side", "clocks", "if min(bad[place]", "if max(bad[place]"),
     Mutant(
         "what an inject caused is held against the RTO",

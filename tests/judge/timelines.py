@@ -233,12 +233,12 @@ def scenes(draw: st.DrawFn) -> Scene:
 @st.composite
 def _faults(draw: st.DrawFn, id_: str, name: str, whole_s: int, others: list[naive.Fault], calm: bool) -> list[naive.Fault]:
     """One fault, or the cycles of one. Some begin, or end, when the script has another begin or end."""
-    halves = st.integers(0, whole_s)
-    begin = draw(st.one_of(halves.map(lambda n: at(n / 2)), st.sampled_from(_scripted(others))))
     last = at(whole_s - 2)
+    begin = draw(st.one_of(st.integers(0, whole_s).map(lambda n: at(n / 2)), st.sampled_from(_scripted(others))))
+    begin = min(begin, last - S)
     if name == "link.flap":
-        period = draw(st.sampled_from([2, 4, 8])) * S
-        first = begin + draw(st.integers(0, 300)) * MS
+        period = draw(st.sampled_from([2, 4])) * S
+        first = min(begin, last - period) + draw(st.integers(0, 300)) * MS
         count = min(draw(st.integers(2, 4)), max(1, (last - first) // period))
         return [_cycle(f"{id_}#{n + 1}", first + n * period, period // 2) for n in range(count)]
     longest = max(1, (last - begin) * 2 // S)
