@@ -53,6 +53,7 @@ RARE = [
     scene(_NESTED, [(0, 22)], rate=10, rto=45.0, healed={"slow": 19.0}),  # back 7 s after a heal that took 4 s
     scene(_NESTED, [(0, 12.5)], rate=10, rto=45.0),  # exactly stable when another fault is healed
     scene(_NESTED, [(0, 12.6)], rate=10, rto=45.0),  # one slot less
+    scene(_NESTED, [(0, 4), (6.5, 8)], rate=10, rto=45.0),  # exactly stable, begun before another fault
     scene({"fire": (0, 20), "again": (30, 50)}, [(0, 5)], rate=10, rto=45.0),  # the second is not noticed
     scene({"fire": (0, 50)}, [(0, 10), (50, 67.5)], rate=10, rto=45.0, failback=30.0),  # exactly stable at the end of the look
     scene({"fire": (0, 50)}, [(0, 10), (50, 67.6)], rate=10, rto=45.0, failback=30.0),

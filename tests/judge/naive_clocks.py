@@ -35,7 +35,9 @@ Instants are whole nanoseconds. Where the text leaves a choice, this is the one 
 16. "Served time": bad slots due in a starved second are left out, and the starved time is taken off what remains. It can turn
     a fail into inconclusive and nothing else. Whether a fault was noticed by nothing but such slots is unclear: no pass for
     the claim that it goes unnoticed, and no fail.
-17. "`service.restart` is one inject; its end is its own": its heal is no event and ends its burning all the same.
+17. "A step is an event like an inject": it ends a failback clock as one does. What it causes is held against what the service
+    owes whatever the fault: the RTO while any burns, else the failback.
+18. "`service.restart` is one inject; its end is its own": its heal is no event and ends its burning all the same.
 """
 
 from __future__ import annotations
@@ -65,6 +67,14 @@ class Fault:
     inject_script: int | None = None
     heal_script: int | None = None
     own_end: bool = False  # nobody heals it
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that the harness did to the stack."""
+
+    id: str
+    at: int
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ class Facts:
     end: int
     cut: int | None = None
     starved: Sequence[Span] = ()
+    steps: Sequence[Step] = ()
 
 
 @dataclass
@@ -140,8 +151,8 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Event:
-    kind: str  # inject, heal
-    members: tuple[Fault, ...]  # in the order of their calls
+    kind: str  # inject, heal, step
+    members: tuple[Fault, ...]  # in the order of their calls; of a step, something of its name
     at: int
     verified: int | None
 
@@ -184,7 +195,7 @@ class _Line:
 def find(facts: Facts) -> Findings:
     """All clocks of a run and what its RTO and failback objectives come to."""
     end = facts.end if facts.cut is None else min(facts.end, facts.cut)
-    events = [event for event in _events(facts.faults) if event.at < end]
+    events = [event for event in _events(facts.faults, facts.steps) if event.at < end]
     lines = [_run_clocks(journey, events, end, facts) for journey in facts.journeys]
     statuses: dict[str, dict[str, str]] = {}
     objectives: dict[str, str] = {}
@@ -212,8 +223,8 @@ def owed_under(service: Service, fault_id: str) -> Owed:
 # --- events -----------------------------------------------------------------------------------------------------
 
 
-def _events(faults: Sequence[Fault]) -> list[_Event]:
-    found: list[_Event] = []
+def _events(faults: Sequence[Fault], steps: Sequence[Step]) -> list[_Event]:
+    found = [_Event("step", (Fault(step.id, step.at, step.at),), step.at, step.at) for step in steps]
     for kind in ("inject", "heal"):
         groups: list[list[Fault]] = []
         for fault in sorted(faults, key=lambda one: (_called(one, kind), one.id)):
@@ -229,7 +240,8 @@ def _events(faults: Sequence[Fault]) -> list[_Event]:
             else:
                 groups.append([fault])
         found += [_event(kind, group) for group in groups]
-    return sorted(found, key=lambda event: (event.at, event.kind, event.members[0].id))  # at one instant, healing goes first
+    order = ("heal", "step", "inject")  # at one instant, healing goes first
+    return sorted(found, key=lambda event: (event.at, order.index(event.kind), event.members[0].id))
 
 
 def _event(kind: str, group: list[Fault]) -> _Event:
@@ -328,11 +340,13 @@ def _start(journey: Journey, cause: _Event, burning: list[Fault]) -> _Running:
 
 def _meet(run: _Running, event: _Event, facts: Facts, events: list[_Event]) -> _Running | None:
     """What an event does to a clock that runs; None when it ends it."""
-    if event.kind == "inject" and run.clock.kind == "failback":
+    if event.kind != "heal" and run.clock.kind == "failback":
         run.clock.end = "inject"
         return None
     if event.kind == "inject":
         run.masks += event.members
+        return run
+    if event.kind == "step":
         return run
     caused = run.cause.members if run.cause.kind == "inject" else ()
     burning = _burning_at(facts, events, event.at)
@@ -419,7 +433,8 @@ def _judge_clock(run: _Running, line: _Line, service: Service, facts: Facts) -> 
 
 def _limit(run: _Running, service: Service) -> float | None:
     """The tightest that is promised under any fault of the cause."""
-    owed = [owed_under(service, fault.id) for fault in run.cause.members]
+    step = run.cause.kind == "step"
+    owed = [service.owed if step else owed_under(service, fault.id) for fault in run.cause.members]
     limits = [one.rto if run.clock.kind == "rto" else one.failback for one in owed]
     return min((limit for limit in limits if limit is not None), default=None)
 

@@ -98,6 +98,7 @@ MUTANTS = [
         "return self._good_run(first)",
     ),
     Mutant("a fault that ends by itself is healed", "clocks", 'if one.detail.get("own_end")}', "if False}"),
+    Mutant("a step is no event", "clocks", "[*injects, *taken, *heals]", "[*injects, *heals]"),
     Mutant("starved seconds count", "clocks", FAILS, "if clock.low_s > limit.value:"),
     Mutant("a limit inside the interval is met", "clocks", "if clock.high_s > limit.value:", "if clock.low_s > limit.value:"),
     Mutant("a cut is a fail", "clocks", FAILS, FAILS.replace(":", ' or clock.ended_by == "cut":')),

@@ -11,7 +11,7 @@ import naive_clocks as naive
 from hypothesis import strategies as st
 from naive_clocks import S
 
-from chaoslab.events import Anchor, AnyRow, Machine, Note, PhaseRow, Probe
+from chaoslab.events import Anchor, AnyRow, Machine, Note, PhaseRow, Probe, Step
 from chaoslab.events import Fault as FaultRow
 from chaoslab.spec.model import Experiment, StackSpec
 
@@ -44,7 +44,9 @@ class Scene:
         lines += [f"{one.name} owes {one.owed} under {dict(one.under)}" for one in facts.services]
         cut = "" if facts.cut is None else f", cut at {_since(facts.cut)}"
         starved = [f"{_since(begin)}..{_since(end)}" for begin, end in self.starved_rows]
-        return "\n".join([*lines, f"look to {_since(facts.end)}{cut}; starved {starved}"])
+        return "\n".join(
+            [*lines, f"look to {_since(facts.end)}{cut}; starved {starved}; steps {[_since(step.at) for step in facts.steps]}"]
+        )
 
 
 def at(seconds: float) -> int:
@@ -143,6 +145,11 @@ def rows_of(scene: Scene) -> list[AnyRow]:
     ]
     rows += [row for fault in facts.faults for row in _fault_rows(fault, scene.names[naive.base(fault.id)])]
     rows += _phase_rows(facts)
+    rows += [
+        Step(t_ns=step.at + took, id=step.id, name=step.id, event=event)  # type: ignore[arg-type]
+        for step in facts.steps
+        for event, took in (("begin", 0), ("end", S))
+    ]
     rows += [_probe(journey, slot) for journey in facts.journeys for slot in journey.slots]
     rows += [
         Machine(t_ns=end, begin_ns=begin, starved=True, why="the control was late", busy={"others": 2.0})
@@ -215,7 +222,8 @@ def scenes(draw: st.DrawFn) -> Scene:
         faults = [_cut_short(fault, cut_at) for fault in faults if fault.inject < cut_at]
     within = draw(st.sampled_from([100, 250, 500])) * MS
     looked_at = [("talk.send", "talk"), ("talk.read", "talk"), ("pay.read", "pay")][: 1 if calm else draw(st.integers(1, 3))]
-    calls = [when for fault in faults for when in (fault.inject, fault.heal) if when is not None]
+    steps = [] if draw(st.integers(0, 2)) else [naive.Step("switch-back", ORIGIN + draw(st.integers(1, whole_s * 900)) * MS)]
+    calls = [step.at for step in steps] + [when for fault in faults for when in (fault.inject, fault.heal) if when is not None]
     marks = sorted({ORIGIN, end if cut_at is None else cut_at, *calls})
     look_end = end if cut_at is None else cut_at + S // 2
     journeys = [draw(_journeys(*one, rate, within, marks, look_end, calm)) for one in looked_at]
@@ -226,7 +234,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     begins = [ORIGIN + draw(st.integers(0, whole_s * 1000)) * MS for _ in range(starved)]
     widened = [(begin - S, begin + 2 * S) for begin in begins]
     cut_by = draw(st.sampled_from(["interrupted", "error", "blind"]))
-    facts = naive.Facts(faults, journeys, services, end, cut_at, widened)
+    facts = naive.Facts(faults, journeys, services, end, cut_at, widened, steps)
     return Scene(facts, names, tuple((begin, begin + S) for begin in begins), cut_by)
 
 
