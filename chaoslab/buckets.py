@@ -1,6 +1,8 @@
 """Acknowledged writes against what the sites hold in the end: the buckets of measurement.md, section 3. Pure.
 
 A bucket counts writes, not copies. F, what the final read holds, is the union of all sites; where they differ is `divergent`.
+Where a site was not read, or still changed when the time for reading was over, F is not known: what is lost or divergent then
+is so as last seen, and no verdict follows from it.
 """
 
 from __future__ import annotations
@@ -11,13 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from chaoslab.clock import NS_PER_S
 from chaoslab.events import LedgerRead, Probe
-from chaoslab.measure import seconds
+from chaoslab.losses import Span, acknowledged_before, loss_age_s
 from chaoslab.record import Injection
 from chaoslab.result import LedgerResult
 
-BEFORE_FAULT_S = 2.0  # a write must have been acknowledged so shortly before the fault, or a loss could not have shown
 EXAMPLES_MAX = 10
 ENTRY = "the entry"
 BUCKETS = (
@@ -86,7 +86,12 @@ Copies = Mapping[tuple[str, str], Copy]  # by site and writer
 
 @dataclass
 class Ledger:
-    """Writes sorted into buckets (sets of ids). `rpo_s` is about losses from before the fault."""
+    """Writes sorted into buckets (sets of ids).
+
+    `lost_after_fault`: those of the lost that no RPO excuses; `rpo_s` is about the others.
+    `settled`: two rounds of final reads agreed. `differed_ns`: when the sites were last seen to differ, None for never.
+    `alike_ns`: when they were read and all alike, for good; None: not as long as we looked.
+    """
 
     acked: set[str] = field(default_factory=set)
     rejected: set[str] = field(default_factory=set)
@@ -103,7 +108,16 @@ class Ledger:
     unverified: set[str] = field(default_factory=set)
     unread: set[str] = field(default_factory=set)  # sites that were asked and never gave a final answer
     rpo_s: float = 0.0
-    acked_before_fault: bool = False  # some write was acknowledged so shortly before that the fault could have taken it
+    acked_before_fault: bool = False  # some write was acknowledged so shortly before that a fault could have taken it
+    silent_faults: set[str] = field(default_factory=set)  # faults before which there should have been one, and was none
+    settled: bool = True
+    differed_ns: int | None = None
+    alike_ns: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known what the sites hold in the end."""
+        return self.settled and not self.unread
 
     def bucket(self, name: str) -> set[str]:
         ids: set[str] = getattr(self, name)
@@ -125,15 +139,24 @@ def together(ledgers: Sequence[Ledger]) -> Ledger:
     """Several journeys' ledgers as the ledger of their service."""
     whole = Ledger()
     for one in ledgers:
-        for name in ("acked", "rejected", "indeterminate", "unread", *BUCKETS):
+        for name in ("acked", "rejected", "indeterminate", "unread", "silent_faults", *BUCKETS):
             whole.bucket(name).update(one.bucket(name))
         whole.rpo_s = max(whole.rpo_s, one.rpo_s)
     whole.acked_before_fault = all(one.acked_before_fault for one in ledgers)
+    whole.settled = all(one.settled for one in ledgers)
+    whole.differed_ns = max((one.differed_ns for one in ledgers if one.differed_ns is not None), default=None)
+    alike_ns = [one.alike_ns for one in ledgers]
+    whole.alike_ns = None if None in alike_ns else max((each for each in alike_ns if each is not None), default=None)
     return whole
 
 
-def ledger_of(slots: Iterable[Probe], reads: Sequence[LedgerRead], injections: Sequence[Injection]) -> Ledger:
-    """Sort the writes of one journey into buckets. `reads`: all of this journey, final and not, in any order."""
+def ledger_of(
+    slots: Iterable[Probe], reads: Sequence[LedgerRead], injections: Sequence[Injection], clocks: Sequence[Span] = ()
+) -> Ledger:
+    """Sort the writes of one journey into buckets. `reads`: all of this journey, final and not, in any order.
+
+    `clocks`: when an RTO clock of its service ran.
+    """
     writes = Writes(slots)
     reads = sorted((read for read in reads if read.ok or read.final), key=lambda read: (read.begin_ns, read.end_ns))
     answered = [read for read in reads if read.ok]
@@ -156,9 +179,11 @@ def ledger_of(slots: Iterable[Probe], reads: Sequence[LedgerRead], injections: S
         stale=_stale(answered, writes, held),
         unverified=unverified,
         unread=_unread(reads),
-        acked_before_fault=_acked_before_fault(writes, injections),
     )
     _date_losses(ledger, writes, shown, injections)
+    acks_ns = [writes.by_id[id_].end_ns for id_ in writes.acked]
+    ledger.acked_before_fault, ledger.silent_faults = acknowledged_before(acks_ns, injections, clocks)
+    _tell_whether_settled(ledger, [read for read in reads if read.final])
     return ledger
 
 
@@ -277,45 +302,32 @@ def _missing_from(read: LedgerRead, ordered: Sequence[str], first: int, writes: 
     return missing
 
 
+def _tell_whether_settled(ledger: Ledger, finals: Sequence[LedgerRead]) -> None:
+    """`finals` in order of time: the last of each place counts."""
+    last = {(read.site or ENTRY, read.writer): read for read in finals}.values()
+    ledger.settled = all(read.settled for read in last)
+    differed = [read.differed_ns for read in last if read.differed_ns is not None]
+    if ledger.divergent:
+        differed.append(max(read.begin_ns for read in last))
+    ledger.differed_ns = max(differed, default=None)
+    if last and ledger.known and not ledger.divergent:
+        ledger.alike_ns = max(read.end_ns for read in last)
+
+
 def _date_losses(ledger: Ledger, writes: Writes, shown: Mapping[str, int], injections: Sequence[Injection]) -> None:
     for id_ in ledger.lost:
-        known_ns = writes.by_id[id_].end_ns if id_ in writes.acked else shown[id_]
-        fault = _fault_to_blame(known_ns, injections)
-        if fault is None:
+        age_s = loss_age_s(writes.by_id[id_].end_ns if id_ in writes.acked else shown[id_], injections)
+        if age_s is None:
             ledger.lost_after_fault.add(id_)
         else:
-            ledger.rpo_s = max(ledger.rpo_s, seconds(fault.inject_ns - known_ns))
-
-
-def _fault_to_blame(known_ns: int, injections: Sequence[Injection]) -> Injection | None:
-    """The fault that came next, if none was on then; None: acknowledged while a fault was on, or after the last one.
-
-    A fault is on from its verified effect: what was acknowledged between call and effect may still be its victim.
-    """
-    for one in injections:
-        over_ns = one.healed_ns if one.healed_ns is not None else one.heal_ns
-        if _on_ns(one) < known_ns and (over_ns is None or known_ns < over_ns):
-            return None
-    return min((one for one in injections if _on_ns(one) >= known_ns), key=_on_ns, default=None)
-
-
-def _on_ns(fault: Injection) -> int:
-    return fault.effective_ns if fault.effective_ns is not None else fault.inject_ns
-
-
-def _acked_before_fault(writes: Writes, injections: Sequence[Injection]) -> bool:
-    if not injections:
-        return False
-    fault_ns = injections[0].inject_ns
-    earliest_ns = fault_ns - round(BEFORE_FAULT_S * NS_PER_S)
-    return any(earliest_ns <= writes.by_id[id_].end_ns <= fault_ns for id_ in writes.acked)
+            ledger.rpo_s = max(ledger.rpo_s, age_s)
 
 
 def loss_text(ledger: Ledger) -> str:
     """What was lost, in words."""
     if not ledger.lost:
         return f"0 of {len(ledger.acked)} lost"
-    before = len(ledger.lost) - len(ledger.lost_after_fault)
-    reach = f", the oldest {ledger.rpo_s:.2f} s before the fault" if before else ""
-    after = f", {len(ledger.lost_after_fault)} acknowledged after the fault" if ledger.lost_after_fault else ""
-    return f"{len(ledger.lost)} of {len(ledger.acked)} lost{reach}{after}"
+    dated = len(ledger.lost) - len(ledger.lost_after_fault)
+    reach = f", the oldest {ledger.rpo_s:.2f} s before the fault" if dated else ""
+    after = f", {len(ledger.lost_after_fault)} acknowledged after the last fault or under a healed partition"
+    return f"{len(ledger.lost)} of {len(ledger.acked)} lost{reach}{after if ledger.lost_after_fault else ''}"

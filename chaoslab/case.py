@@ -11,6 +11,7 @@ from chaoslab.buckets import Ledger, ledger_of, together
 from chaoslab.clock import NS_PER_S
 from chaoslab.clocks import AFTER_HEAL_S, Clock, Look, Notice, Script, base_id, flaps, notices, run_clocks, settled
 from chaoslab.events import LedgerRead
+from chaoslab.losses import Span
 from chaoslab.measure import outages, skewed
 from chaoslab.premises import shares_late
 from chaoslab.record import Injection, Record
@@ -89,13 +90,12 @@ class JourneyCase:
         seen = self.slots.decided_in(first_ns - _LEAD_NS, self.look.end_ns)
         return outages(seen, since_ns=first_ns, origin_ns=self.record.first_ns)
 
-    @cached_property
-    def ledger(self) -> Ledger | None:
-        """The writes in buckets; None for a journey that keeps no ledger."""
+    def ledger(self, outages: Sequence[Span]) -> Ledger | None:
+        """The writes in buckets; None for a journey that keeps no ledger. `outages`: when an RTO clock of its service ran."""
         if self.spec is None or self.spec.ledger is None:
             return None
         probed = self.record.probes.get(self.name)
-        return ledger_of(probed.writes if probed else [], self._reads, self.record.injections)
+        return ledger_of(probed.writes if probed else [], self._reads, self.record.injections, outages)
 
     @property
     def linearizable(self) -> bool:
@@ -128,7 +128,8 @@ class ServiceCase:
 
     @cached_property
     def ledger(self) -> Ledger | None:
-        ledgers = [journey.ledger for journey in self.journeys]
+        outages = [(clock.cause.at_ns, clock.end_ns) for clock in self.clocks if clock.kind == "rto"]
+        ledgers = [journey.ledger(outages) for journey in self.journeys]
         kept = [ledger for ledger in ledgers if ledger is not None]
         return together(kept) if kept else None
 
@@ -206,7 +207,7 @@ class Case:
     def _slots(self, name: str) -> Slots:
         spec, probed = self.stack.journeys.get(name), self.record.probes.get(name)
         within_s = spec.good.within if spec else _UNKNOWN_WITHIN_S
-        period_ns = round(NS_PER_S / self.experiment.probe.rate)
+        period_ns = round(NS_PER_S / self.experiment.probe.slots_per_s)
         return (probed.slots if probed else Slots()).ordered(period_ns=period_ns, within_ns=round(within_s * NS_PER_S))
 
     def _service(self, name: str) -> ServiceCase:

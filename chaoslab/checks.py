@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from chaoslab.buckets import BEFORE_FAULT_S, Ledger, loss_text
+from chaoslab.buckets import Ledger, loss_text
+from chaoslab.clock import NS_PER_S
 from chaoslab.clocks import Clock, Event, Kind, Look, Notice, judged
+from chaoslab.losses import BEFORE_FAULT_S
+from chaoslab.measure import seconds
 from chaoslab.result import ObjectiveResult
 from chaoslab.said import PASS, Said, fail, inconclusive, objective, worst
 from chaoslab.spec.model import ExperimentObjectives, FaultObjectives
@@ -108,13 +111,24 @@ def _words(owed: FaultObjectives) -> str:
 
 
 def check_failback(
-    service: str, clocks: Sequence[Clock], owed: ExperimentObjectives, look: Look, seen: Callable[[Event], bool]
+    service: str,
+    clocks: Sequence[Clock],
+    owed: ExperimentObjectives,
+    look: Look,
+    seen: Callable[[Event], bool],
+    ledger: Ledger | None,
 ) -> ObjectiveResult:
-    """Each clock that started while no fault burnt; without one it was back at once. `seen`: slots came after that heal."""
+    """Each clock that started while no fault burnt; without one it was back at once. `seen`: slots came after that heal.
+
+    Sites whose ledgers are not alike when the time after the last heal is over miss the objective, too.
+    """
     own = [clock for clock in clocks if clock.kind == "failback"]
     heals = [event for event in look.events if event.kind == "heal" and not look.burns_at(event.at_ns)]
     said = [judged(clock, limit_of(clock, owed), look) for clock in own]
     said += [_at_once(heal, clocks, seen(heal)) for heal in heals if tightest(heal, "failback", owed) is not None]
+    limit = tightest(heals[-1], "failback", owed) if heals else None
+    if limit is not None and ledger is not None and (ledger.alike_ns or ledger.differed_ns):
+        said.append(alike_in_time(ledger, heals[-1].at_ns + round(limit.value * NS_PER_S)))
     none = "no failback was seen: the run ended before, or no fault was healed"
     measured = interval_text(own, none="0.00 s" if heals else "not measured")
     limits = [one.failback for one in (owed, *owed.under.values()) if one.failback is not None]
@@ -172,7 +186,7 @@ def check_availability(service: str, shares: Mapping[str, tuple[float, float]], 
 
 def check_rpo(service: str, ledger: Ledger, limit: Threshold) -> ObjectiveResult:
     """What was lost, and how long before the fault it had been acknowledged."""
-    said = worst([_unverified(ledger), _worth_losing(ledger), _loss(ledger, limit)])
+    said = worst([_read_back(ledger), _worth_losing(ledger), _if_known(ledger, _loss(ledger, limit))])
     return objective(f"{service}.rpo", said, loss_text(ledger), "nothing lost" if limit.value == 0 else f"lost {limit}")
 
 
@@ -186,13 +200,13 @@ def check_ledger(service: str, ledger: Ledger, *, linearizable: bool, rpo_judged
         _none(ledger.unexpected, "never attempted, and there all the same (unexpected)"),
         _none(ledger.duplicated, "stored more often than attempted (duplicated)"),
         _none(ledger.corrupt, "with another content than was sent (corrupt)"),
-        _none(ledger.divergent, "not alike in all sites after settling (divergent)"),
-        _unverified(ledger),
+        _if_known(ledger, _none(ledger.divergent, "not alike in all sites after settling (divergent)")),
+        _read_back(ledger),
     ]
     if linearizable:
         said.append(_none(ledger.stale, "missing from a read begun after the acknowledgement (stale)"))
     if not rpo_judged:
-        said += [_none(ledger.lost, "lost, and no RPO allows that"), _worth_losing(ledger)]
+        said += [_if_known(ledger, _none(ledger.lost, "lost, and no RPO allows that")), _worth_losing(ledger)]
     return objective(
         f"{service}.ledger",
         worst(said),
@@ -201,26 +215,50 @@ def check_ledger(service: str, ledger: Ledger, *, linearizable: bool, rpo_judged
     )
 
 
+def alike_in_time(ledger: Ledger, over_ns: int) -> Said:
+    """Whether the sites were alike when the time of the failback objective was over, at `over_ns`."""
+    if ledger.differed_ns is not None and ledger.differed_ns > over_ns:
+        late_s = seconds(ledger.differed_ns - over_ns)
+        return fail(f"the sites' ledgers were not alike when the time was over, nor {late_s:.1f} s later")
+    if ledger.alike_ns is None:
+        return inconclusive("the sites' ledgers were not seen to be alike before the reads ended")
+    if ledger.differed_ns is not None and ledger.alike_ns > over_ns:
+        return inconclusive("the sites' ledgers differed before the time was over, and were seen to be alike only after it")
+    return PASS
+
+
 def _none(ids: set[str], what: str) -> Said:
     return fail(f"{len(ids)} {what}, such as {min(ids)}") if ids else PASS
 
 
+def _if_known(ledger: Ledger, said: Said) -> Said:
+    """What was judged by what is missing; no fail where it may still come, or be where nobody could read."""
+    if ledger.known or said == PASS:
+        return said
+    return inconclusive(f"{said[1]}; but that is not final")
+
+
 def _loss(ledger: Ledger, limit: Threshold) -> Said:
     if ledger.lost_after_fault:
-        return fail(f"{loss_text(ledger)}; no RPO excuses losing what was acknowledged after the fault")
+        return fail(f"{loss_text(ledger)}; no RPO excuses that")
     met = not ledger.lost if limit.value == 0 else limit.holds(ledger.rpo_s)
     return PASS if met else fail(loss_text(ledger))
 
 
-def _unverified(ledger: Ledger) -> Said:
+def _read_back(ledger: Ledger) -> Said:
+    """Whether the final reads are final and cover every write."""
     if ledger.unread:
         return inconclusive(f"no final read from {', '.join(sorted(ledger.unread))}")
+    if not ledger.settled:
+        return inconclusive("what the sites hold was still changing when the time for the final reads was over")
     if ledger.unverified:
         return inconclusive(f"{len(ledger.unverified)} acknowledged writes were never read back (unverified)")
     return PASS
 
 
 def _worth_losing(ledger: Ledger) -> Said:
-    if ledger.acked_before_fault:
+    """An empty ledger proves nothing."""
+    if ledger.acked_before_fault and not ledger.silent_faults:
         return PASS
-    return inconclusive(f"no write was acknowledged in the last {BEFORE_FAULT_S:.0f} s before the fault: that proves nothing")
+    of = ", ".join(sorted(ledger.silent_faults)) or "any fault that can destroy data"
+    return inconclusive(f"no write was acknowledged in the last {BEFORE_FAULT_S:.0f} s before {of}: that proves nothing")

@@ -8,31 +8,29 @@ run early, a signal, an abort condition or a failure, leads through the same hea
 from __future__ import annotations
 
 import contextlib
-import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from chaoslab.abort import abort_reason
+from chaoslab.background import in_thread
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline, utc_now
 from chaoslab.conditions import Conditions
-from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted, LinkError, StackError
-from chaoslab.events import Abort, Anchor, AnyRow, Load, Machine, Note, Phase, PhaseRow, Probe, Row
-from chaoslab.events import Fault as FaultRow
-from chaoslab.faults import Fault, fault_for
+from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, Interrupted, NotReady, StackError
+from chaoslab.events import Abort, Anchor, AnyRow, Condition, Load, Machine, Note, Phase, PhaseRow, Probe, Row, Step
+from chaoslab.fault_runner import FaultRunner
 from chaoslab.ledger import read_all_sites
 from chaoslab.load import LoadProcess
 from chaoslab.masking import Secrets
 from chaoslab.probe.plan import plan_for
 from chaoslab.prober import ProberProcess
-from chaoslab.schedule import Action, end_of, schedule
+from chaoslab.schedule import end_of
 from chaoslab.spec.load import Loaded
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.stack.protocol import CanBeWatched, Stack
-from chaoslab.starvation import busy_machine
 from chaoslab.steady import SteadyWindow
 from chaoslab.store import HistoryWriter, RunFolder, write_whole
 from chaoslab.tail import HistoryTail
@@ -40,14 +38,15 @@ from chaoslab.undo import UndoJournal
 from chaoslab.watching import MachineWatch, machine_plan
 
 BOOT_TIMEOUT_S = 120.0
-HEAL_TIMEOUT_S = 60.0
-HASTY_HEAL_TIMEOUT_S = 10.0  # when the run ends early, healing must not keep a person waiting
 VERIFY_TIMEOUT_S = 30.0
+_MARGIN_S = 30.0  # beyond the deadline of something that bounds itself: then it hangs
 _LISTEN_TIMEOUT_S = 10.0
 _CONTROL_TIMEOUT_S = 10.0
+_LOOK_TIMEOUT_S = 30.0
+_END_TIMEOUT_S = 120.0  # of the prober, of Locust
+_DOWN_TIMEOUT_S = 180.0
 TICK_S = 0.1
 _SHORT_TICK_S = 0.02  # while something is under way that the run waits for
-_BRING_ABOUT_EVERY_S = 3.0
 _LOOK_EVERY_S = 0.5
 
 T = TypeVar("T")
@@ -96,22 +95,6 @@ class _EndsEarly(Exception):
     """The run need not go on; the history says why, and the judge will."""
 
 
-@dataclass
-class _Active:
-    """A fault of the timeline and how far it got. `settled`: its injection is over; `complete`: and did all it should."""
-
-    id: str
-    fault: Fault
-    name: str
-    target: str
-    injected: bool = False
-    healed: bool = False
-    epoch: str = ""
-    settled: threading.Event = field(default_factory=threading.Event)
-    complete: bool = False
-    undo_steps: list[int] = field(default_factory=list)
-
-
 class Engine:
     """Does one job, once. `stop` may be called from a signal handler at any time."""
 
@@ -125,18 +108,21 @@ class Engine:
         self._told: Exception | None = None
         self._unrecorded: str | None = None
         self._said: SimpleQueue[str] = SimpleQueue()
-        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
-        self._work: list[Future[None]] = []
+        self._last_said = "nothing"
         self._history = HistoryWriter(job.folder.history, job.secrets)
         self._tail = HistoryTail(job.folder.history)
-        self._steady = SteadyWindow(self._experiment.steady_state, self._experiment.probe)
+        journeys = job.loaded.compose.spec.journeys
+        self._steady = SteadyWindow(self._experiment.steady_state, self._experiment.probe, journeys)
+        self._hurting = False
         self._conditions = Conditions(job.stack, self._experiment.steady_state.conditions, clock)
-        self._faults: dict[str, _Active] = {}
+        self._objectives = list(objectives_for(self._experiment, job.loaded.compose.spec).values())
+        timeline = self._experiment.timeline
+        self._faults = FaultRunner(timeline, self._objectives, job.stack, job.journal, self._write, clock)
+        self._switched: dict[str, list[str]] = {}  # by condition, the steps that are to bring it about
         self._load: LoadProcess | None = None
         self._load_ends: Future[list[Load]] | None = None
         self._prober: ProberProcess | None = None
         self._watch = MachineWatch(job.folder.logs, job.mark)
-        self._machine: list[Machine] = []  # until the first fault
 
     def stop(self, reason: str) -> None:
         """Ask the run to heal, clean up and end."""
@@ -170,8 +156,9 @@ class Engine:
             self._prober = ProberProcess(self._job.folder.logs, self._job.mark)
             self._prober.start()
             self._watch_machine()
-            yield from self._await(lambda: self._job.stack.up(Deadline.after(BOOT_TIMEOUT_S, self._clock), self._said.put))
-            yield from self._await(self._ask_control)
+            boot = Deadline.after(BOOT_TIMEOUT_S, self._clock)
+            yield from self._await(lambda: self._job.stack.up(boot, self._said.put), "the stack", BOOT_TIMEOUT_S + _MARGIN_S)
+            yield from self._await(self._ask_control, "the control", _CONTROL_TIMEOUT_S + _MARGIN_S)
             if not (yield from self._establish(self._experiment.steady_state.within, "steady")):
                 raise _EndsEarly
 
@@ -199,18 +186,28 @@ class Engine:
             yield from self._begin_probing()
             deadline = Deadline.after(steady.within, self._clock)
             yield from self._sleep_until(self._clock.now_ns() + round(min(steady.hold, steady.within) * NS_PER_S))
-            while (trouble := self._unsteady(self._clock.now_ns())) is not None:
-                if deadline.passed:
-                    self._note("warning", f"no steady state within {steady.within:.0f} s: {trouble}")
-                    raise _EndsEarly
-                yield from self._tick(_SHORT_TICK_S)
-            yield from self._await(self._prepare_faults)
-            for row in self._conditions.look("fault"):
-                self._write(row)
+            yield from self._wait_until_steady(deadline)
+            yield from self._prepare_faults()
+            yield from self._look_at_conditions()
+            yield from self._wait_until_steady(deadline)  # still, or once more: as things are right before the fault
 
-    def _unsteady(self, now_ns: int) -> str | None:
-        since_ns = now_ns - round(self._experiment.steady_state.hold * NS_PER_S)
-        return self._steady.trouble(now_ns) or busy_machine(self._machine, since_ns, now_ns)
+    def _wait_until_steady(self, deadline: Deadline) -> Steps[None]:
+        look = Deadline.after(_LOOK_EVERY_S, self._clock)
+        while (trouble := self._steady.trouble(self._clock.now_ns())) is not None:
+            if deadline.passed:
+                within_s = self._experiment.steady_state.within
+                self._note("warning", f"no steady state within {within_s:.0f} s: {trouble}")
+                raise _EndsEarly
+            yield from self._tick(_SHORT_TICK_S)
+            if look.passed:
+                yield from self._look_at_conditions()
+                look = Deadline.after(_LOOK_EVERY_S, self._clock)
+
+    def _look_at_conditions(self) -> Steps[None]:
+        rows = yield from self._await(lambda: self._conditions.look("fault"), "the answers to conditions", _LOOK_TIMEOUT_S)
+        for row in rows:
+            self._write(row)
+        yield from self._new_rows()
 
     def _start_load(self) -> None:
         if self._experiment.load is not None:
@@ -221,12 +218,8 @@ class Engine:
         """A prober that lives and does not listen must not hold up the run: a long plan waits for its reader."""
         spec, history = self._job.loaded.compose.spec, self._job.folder.history
         plan = plan_for(spec, self._experiment, self._base_url, history, self._writer)
-        told = self._pool.submit(self._prober.begin, plan) if self._prober is not None else None
-        deadline = Deadline.after(_LISTEN_TIMEOUT_S, self._clock)
-        while told is not None and not told.done():
-            if deadline.passed:
-                raise EnvironmentFault(f"the prober did not take its plan within {_LISTEN_TIMEOUT_S:.0f} s")
-            yield from self._tick(_SHORT_TICK_S)
+        if (prober := self._prober) is not None:
+            yield from self._await(lambda: prober.begin(plan), "the prober to take its plan", _LISTEN_TIMEOUT_S)
 
     @property
     def _base_url(self) -> str:
@@ -237,70 +230,62 @@ class Engine:
     def _writer(self) -> str:
         return f"probe-{self._job.seed:x}"
 
-    def _prepare_faults(self) -> None:
-        for spec in self._experiment.timeline:
-            fault = fault_for(spec, self._job.stack)
-            self._faults[spec.id] = _Active(spec.id, fault, spec.fault, spec.target)
-            try:
-                fault.prepare()
-            except FaultNotEffective as blind:
-                self._fault_row(self._faults[spec.id], "ineffective", {"why": str(blind)})
-                raise _EndsEarly from blind
+    def _prepare_faults(self) -> Steps[None]:
+        """What could never be seen ends the run here; its row says why."""
+        try:
+            yield from self._await(self._faults.prepare, "a look at what works before", self._faults.preparing_takes_s)
+        except FaultNotEffective as blind:
+            raise _EndsEarly from blind
 
     def _run_timeline(self) -> Steps[None]:
-        objectives = list(objectives_for(self._experiment, self._job.loaded.compose.spec).values())
-        end_s = end_of(self._experiment.timeline, objectives)
+        end_s = end_of(self._experiment.timeline, self._objectives)
+        self._hurting = True
         with self._phase("faults", planned_s=end_s):
-            began_ns = self._clock.now_ns()
-            for action in schedule(self._experiment.timeline, objectives):
-                yield from self._sleep_until(began_ns + round(action.at_s * NS_PER_S))
-                if action.verb == "inject" or action.at_s < end_s:
-                    self._launch(action)
+            self._faults.begin()
+            while (next_ns := self._faults.launch_due()) is not None:
+                yield from self._sleep_until(min(next_ns, self._clock.now_ns() + round(TICK_S * NS_PER_S)))
 
     def _fail_back(self) -> Steps[None]:
         failback = self._experiment.failback
         with self._phase("failback", planned_s=failback.hold):
-            for active in self._faults.values():
-                self._launch(Action(0.0, "heal", active.id))
-            yield from self._finish_work()
+            self._faults.heal_all()
+            while self._faults.busy:
+                yield from self._tick()
+            self._check_faults()
             if not (yield from self._establish(failback.within, "failback")):
                 raise _EndsEarly
             yield from self._sleep_until(self._clock.now_ns() + round(failback.hold * NS_PER_S))
 
     def _heal_rest(self) -> Steps[None]:
-        """What a run that ended early left injected."""
-        for active in self._faults.values():
-            if active.injected and not active.healed:
-                yield Said(f"healing {active.name} {active.target}")
-                yield from self._settle(active)
-                yield from self._await(lambda active=active: self._heal(active, HASTY_HEAL_TIMEOUT_S))  # type: ignore[misc]
-
-    def _settle(self, active: _Active) -> Steps[None]:
-        """Let an injection end that is under way, or it would go on behind the heal; one that hangs is left to the reaper."""
-        deadline = Deadline.after(HASTY_HEAL_TIMEOUT_S, self._clock)
-        while not active.settled.is_set() and not deadline.passed:
+        """What a run that ended early left injected, all at once: what hangs in one keeps no other from being healed."""
+        for fault in self._faults.close():
+            yield Said(f"healing {fault}")
+        while self._faults.healing:
             yield from self._tick()
+        self._faults.conclude()
 
     def _drain(self) -> Steps[None]:
         """The ledger is the prober's; the load may take its time to end while the ledger is read."""
         with self._phase("drain"):
-            if self._load is not None:
-                self._load_ends = self._pool.submit(self._load.stop)
-            if self._prober is not None:
-                yield from self._await(self._prober.stop)
-            self._prober = self._load = None
+            load, prober = self._load, self._prober
+            self._load = self._prober = None
+            if load is not None:
+                self._load_ends = in_thread(load.stop, "Locust to end")
+            if prober is not None:
+                yield from self._await(prober.stop, "the prober to end", _END_TIMEOUT_S)
 
     def _see_load_end(self) -> Steps[None]:
-        for row in (yield from self._until_done(self._load_ends)) if self._load_ends is not None else ():
-            self._write(row)
+        if self._load_ends is not None:
+            for row in (yield from self._until_done(self._load_ends, "Locust to end", _END_TIMEOUT_S)):
+                self._write(row)
 
     def _ledger_worth_reading(self) -> bool:
         """Not after a person asked to stop, nor when the harness broke or nothing was hurt."""
-        return not self._broken and self._stop_reason is None and any(active.injected for active in self._faults.values())
+        return not self._broken and self._stop_reason is None and self._faults.any_injected
 
     def _verify(self) -> Steps[None]:
         with self._phase("verify"):
-            for row in (yield from self._await(self._read_ledgers)):
+            for row in (yield from self._await(self._read_ledgers, "the ledgers", VERIFY_TIMEOUT_S + _MARGIN_S)):
                 self._write(row)
 
     def _read_ledgers(self) -> list[Any]:
@@ -317,10 +302,13 @@ class Engine:
 
     def _take_down(self) -> Steps[None]:
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="begin"))
-        yield from self._await(self._watch.stop)
+        yield from self._await(self._watch.stop, "the watch on the machine to end", _END_TIMEOUT_S)
         left: list[str] = []
         if not self._job.keep:
-            left = yield from self._await(self._job.stack.down)
+            try:
+                left = yield from self._await(self._job.stack.down, "the end of the stack", _DOWN_TIMEOUT_S)
+            except NotReady as late:
+                left = [str(late)]
         detail = {"left": left, "kept": self._job.keep}
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="end", detail=detail))
 
@@ -329,100 +317,46 @@ class Engine:
     def _establish(self, within_s: float, role: str) -> Steps[bool]:
         """Wait until all conditions hold, bringing about what can be; False, with the rows that say so, when they do not."""
         deadline = Deadline.after(within_s, self._clock)
-        next_attempt = Deadline.after(0.0, self._clock)
         while True:
-            rows = yield from self._await(lambda: self._conditions.look(role))
+            rows = yield from self._await(lambda: self._conditions.look(role), "the answers to conditions", _LOOK_TIMEOUT_S)
+            for row in rows:
+                for step in self._switched.pop(row.id, []) if row.holds else []:
+                    self._write(Step(t_ns=row.t_ns, id=step, name="switchback", event="end"))
             missing = [row.id for row in rows if not row.holds]
             if not missing or deadline.passed:
                 for row in rows:
                     self._write(row)
                 return not missing
-            if next_attempt.passed:
-                next_attempt = Deadline.after(_BRING_ABOUT_EVERY_S, self._clock)
-                for id_ in missing:
-                    attempt = yield from self._await(lambda id_=id_: self._conditions.bring_about(id_))  # type: ignore[misc]
-                    if attempt is not None:
-                        self._write(attempt)
+            for id_ in missing:
+                yield from self._bring_about(id_, role)
             yield from self._sleep_until(self._clock.now_ns() + round(_LOOK_EVERY_S * NS_PER_S))
 
-    # --- faults -----------------------------------------------------------------------------------------------
-
-    def _launch(self, action: Action) -> None:
-        """Start an injection or a heal at its instant; each waits for what was launched before it."""
-        active, before = self._faults[action.fault_id], list(self._work)
-
-        def work() -> None:
-            for future in before:
-                future.result()
-            if action.verb == "inject":
-                self._inject(active)
-            elif not active.healed:
-                self._heal(active, HEAL_TIMEOUT_S)
-
-        self._work.append(self._pool.submit(work))
-
-    def _inject(self, active: _Active) -> None:
-        if self._ending:
+    def _bring_about(self, id_: str, role: str) -> Steps[None]:
+        """In failback that is a step of the harness's own, for it may hurt; a call that was refused changed nothing."""
+        what = f"the call that brings {id_} about"
+        attempt = yield from self._await(lambda: self._conditions.bring_about(id_), what, _LOOK_TIMEOUT_S)
+        if attempt is None:
             return
-        active.undo_steps = [self._job.journal.plan(step) for step in active.fault.undo_steps()]
-        active.injected = True
-        try:
-            active.epoch = self._job.stack.links.epoch()
-            self._fault_row(active, "inject")
-            detail = active.fault.inject()
-            active.complete = True
-        finally:
-            active.settled.set()
-        try:
-            evidence = active.fault.verify()
-        except FaultNotEffective as toothless:
-            self._fault_row(active, "ineffective", detail | {"why": str(toothless)})
-            raise _EndsEarly from toothless
-        self._fault_row(active, "effective", detail | evidence.detail, at_ns=evidence.since_ns)
-
-    def _heal(self, active: _Active, timeout_s: float) -> None:
-        deadline = Deadline.after(timeout_s, self._clock)
-        self._fault_row(active, "heal", {"restarted": True} if self._links_broke(active) else {})
-        try:
-            detail = active.fault.heal(deadline)
-            evidence = active.fault.verify_heal(deadline)
-        except ChaoslabError as failed:
-            self._fault_row(active, "unhealed", {"why": str(failed)})
-            raise
-        finally:
-            active.healed = True  # one attempt: what it could not do, taking the stack down will
-        self._fault_row(active, "healed", detail | evidence.detail, at_ns=evidence.since_ns)
-        if active.complete:  # else something of it may still be at work: the reaper ends that and heals once more
-            for number in active.undo_steps:
-                self._job.journal.done(number)
-
-    def _links_broke(self, active: _Active) -> bool:
-        """Whether a part of the links ended or restarted since the injection."""
-        try:
-            return self._job.stack.links.epoch() != active.epoch
-        except LinkError:
-            return True
-
-    def _fault_row(self, active: _Active, event: Any, detail: dict[str, Any] | None = None, at_ns: int | None = None) -> None:
-        t_ns = self._clock.now_ns() if at_ns is None else at_ns
-        row = FaultRow(t_ns=t_ns, id=active.id, name=active.name, target=active.target, event=event, detail=detail or {})
-        self._write(row)
+        self._write(attempt.row)
+        if role == "failback" and not attempt.refused:
+            steps = self._switched.setdefault(id_, [])
+            steps.append(f"{id_}#{len(steps) + 1}" if steps else id_)
+            detail = {"observed": attempt.row.observed}
+            self._write(Step(t_ns=attempt.called_ns, id=steps[-1], name="switchback", event="begin", detail=detail))
 
     # --- waiting ----------------------------------------------------------------------------------------------
 
-    def _await(self, work: Callable[[], T]) -> Steps[T]:
-        """Do something in another thread; time goes on meanwhile."""
-        return (yield from self._until_done(self._pool.submit(work)))
+    def _await(self, work: Callable[[], T], what: str, timeout_s: float) -> Steps[T]:
+        """Do something in a thread of its own; time goes on meanwhile. Raises NotReady when it has not ended by then."""
+        return (yield from self._until_done(in_thread(work, what), what, timeout_s))
 
-    def _until_done(self, future: Future[T]) -> Steps[T]:
+    def _until_done(self, future: Future[T], what: str, timeout_s: float) -> Steps[T]:
+        deadline = Deadline.after(timeout_s, self._clock)
         while not future.done():
+            if deadline.passed:
+                raise NotReady(f"waited {timeout_s:.0f} s for {what}; last said: {self._last_said}")
             yield from self._tick(_SHORT_TICK_S)
         return future.result()
-
-    def _finish_work(self) -> Steps[None]:
-        while not all(work.done() for work in self._work):
-            yield from self._tick()
-        self._check_work()
 
     def _sleep_until(self, at_ns: int) -> Steps[None]:
         while (left_s := (at_ns - self._clock.now_ns()) / NS_PER_S) > 0:
@@ -438,15 +372,14 @@ class Engine:
     def _new_rows(self) -> Steps[None]:
         with contextlib.suppress(Empty):
             while True:
-                yield Said(self._said.get_nowait())
+                self._last_said = self._said.get_nowait()
+                yield Said(self._last_said)
         if self._load is not None and not self._ending:
             for load_row in self._load.rows():
                 self._write(load_row)
         for row in self._tail.poll():
-            if isinstance(row, Probe) and not self._faults:
+            if isinstance(row, Probe | Condition | Machine) and not self._hurting:
                 self._steady.add(row)
-            if isinstance(row, Machine) and not self._faults:
-                self._machine.append(row)
             yield row
 
     def _check_health(self) -> None:
@@ -457,17 +390,18 @@ class Engine:
             self._broken = True
             self._note("blind", lost)
             raise _EndsEarly
-        self._check_work()
+        self._check_faults()
         for trouble in filter(None, (part.poll() for part in (self._prober, self._load, self._watch) if part is not None)):
             raise EnvironmentFault(trouble)
         if (reason := abort_reason(self._experiment.abort, self._job.folder.path)) is not None:
             self._write(Abort(t_ns=self._clock.now_ns(), condition=reason.condition, observed=reason.observed))
             raise _EndsEarly
 
-    def _check_work(self) -> None:
-        for work in self._work:
-            if work.done():
-                work.result()
+    def _check_faults(self) -> None:
+        try:
+            self._faults.check()
+        except FaultNotEffective as toothless:
+            raise _EndsEarly from toothless
 
     # --- rows and endings -------------------------------------------------------------------------------------
 
@@ -529,13 +463,12 @@ class Engine:
             if self._unrecorded is not None:
                 raise EnvironmentFault(self._unrecorded)
             self._history.append(row)
-        except EnvironmentFault as failed:
+        except ChaoslabError as failed:
             self._unrecorded = str(failed)
             if not self._ending:
                 raise
 
     def _close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
         with contextlib.suppress(ChaoslabError):
             self._history.close()
         self._tail.close()

@@ -70,7 +70,8 @@ class Probe(Row, frozen=True, tag="probe", omit_defaults=False):
 class LedgerRead(Row, frozen=True, tag="ledger"):
     """One read of a ledger. `site` is None through the public entry.
 
-    The read covers writes with a sequence above `after_seq`.
+    The read covers writes with a sequence above `after_seq`. Of a `final` one: `settled` is whether the round of reads before
+    it showed the same; `differed_ns`, when the sites were last seen to differ, None for never.
     """
 
     journey: str
@@ -84,6 +85,8 @@ class LedgerRead(Row, frozen=True, tag="ledger"):
     final: bool = False
     items: list[tuple[str, str]] = []  # (id, hash), as the service returned them
     error: str | None = None
+    settled: bool = True
+    differed_ns: int | None = None
 
 
 class Fault(Row, frozen=True, tag="fault"):
@@ -97,7 +100,7 @@ class Fault(Row, frozen=True, tag="fault"):
 
 
 class Step(Row, frozen=True, tag="step"):
-    """Something that the harness itself did to the stack, such as switching back after a failover."""
+    """What the harness does to the stack by itself, and may hurt. begin: about to be called. end: its effect was seen."""
 
     id: str
     name: str

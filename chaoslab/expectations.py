@@ -43,7 +43,7 @@ def compare(experiment: Experiment, results: Sequence[Result]) -> Compared:
     """What the last of its runs came to, beside what the experiment expects. Needs at least one run."""
     last = results[-1]
     fine, why = as_expected(last, experiment)
-    if fine and INSTRUMENT in experiment.tags and (wrong := misread(last, 1 / experiment.probe.rate)):
+    if fine and INSTRUMENT in experiment.tags and (wrong := misread(last, 1 / experiment.probe.slots_per_s)):
         fine, why = False, "; ".join(wrong)
     untold = not fine and last.verdict == "inconclusive"
     expect = experiment.expect

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from chaoslab.events import Anchor, AnyRow, PhaseRow
@@ -9,17 +11,22 @@ from chaoslab.result import Result
 from chaoslab.spec.model import Experiment, StackSpec
 from chaoslab.spec.resolved import load_resolved
 from chaoslab.store import RunFolder
-from chaoslab.verdict import judge
+from chaoslab.verdict import judge_safely
+
+OnCrash = Callable[[Exception], object]
 
 
-def judge_stored(folder: RunFolder) -> Result:
-    """The verdict on a stored run, from its history and its resolved spec alone. Raises ChaoslabError when they are broken."""
-    return judge_rows(*load_resolved(folder.experiment), folder.read_rows())
+def judge_stored(folder: RunFolder, on_crash: OnCrash) -> Result:
+    """The verdict on a stored run, from its history and its resolved spec alone. Raises ChaoslabError when they are broken.
+
+    A judge that crashes is a result with the verdict error; `on_crash` is given what it crashed with.
+    """
+    return judge_rows(*load_resolved(folder.experiment), folder.read_rows(), on_crash)
 
 
-def judge_rows(experiment: Experiment, stack: StackSpec, rows: list[AnyRow]) -> Result:
+def judge_rows(experiment: Experiment, stack: StackSpec, rows: list[AnyRow], on_crash: OnCrash) -> Result:
     """The verdict on a history that was read already."""
-    return _with_origin(_with_cleanup(judge(experiment, stack, rows), rows), rows)
+    return _with_origin(_with_cleanup(judge_safely(experiment, stack, rows, on_crash), rows), rows)
 
 
 def _with_cleanup(result: Result, rows: list[AnyRow]) -> Result:

@@ -10,6 +10,7 @@ from chaoslab.schedule import end_of, schedule
 from chaoslab.spec.load import Loaded
 from chaoslab.spec.model import ExperimentObjectives, FaultBase, FaultObjectives
 from chaoslab.spec.objectives import objectives_for
+from chaoslab.spec.probe_rate import probe_rate
 from chaoslab.stack.topology import Topology
 
 
@@ -34,6 +35,7 @@ def _lines(loaded: Loaded, runtime: str, why: str, warning: str | None, foreign:
         yield f"  {place:<9} {', '.join(replica.name for replica in topology.in_site(place))}"
     if experiment.load is not None:
         yield f"  load      {experiment.load.users} users of {experiment.load.locustfile.name}"
+    yield f"  probe     {', '.join(_probed(loaded))}; each {probe_rate(experiment, loaded.compose.spec)}"
     steady = experiment.steady_state
     yield f"  steady    holds {steady.hold:g} s within {steady.within:g} s"
     yield f"  needs     {', '.join(steady.conditions) or 'no condition'}"
@@ -52,6 +54,7 @@ def describe_as_data(
     """The same plan for machines; times are seconds from the end of the steady state."""
     experiment, topology = loaded.experiment, loaded.compose.topology()
     objectives = objectives_for(experiment, loaded.compose.spec)
+    rate = probe_rate(experiment, loaded.compose.spec)
     by_id = {fault.id: fault for fault in experiment.timeline}
     timeline = [
         {"at_s": action.at_s, "verb": action.verb, "id": fault.id, "fault": fault.fault, "target": fault.target}
@@ -66,6 +69,7 @@ def describe_as_data(
         "warning": warning,
         "starts": dict(_commands(loaded)) if foreign else {},
         "places": {place: [replica.name for replica in topology.in_site(place)] for place in topology.places},
+        "probe": {"journeys": _probed(loaded), "rate": rate.per_s, "why": rate.why},
         "timeline": timeline,
         "failback_at_s": end_of(experiment.timeline, list(objectives.values())),
         "objectives": {name: _owed(wanted) for name, wanted in objectives.items()},
@@ -75,6 +79,12 @@ def describe_as_data(
 def _owed(wanted: ExperimentObjectives) -> dict[str, Any]:
     under = {fault: {**_thresholds(one), "unaffected": one.unaffected} for fault, one in wanted.under.items()}
     return {**_thresholds(wanted), "unaffected": wanted.unaffected} | ({"under": under} if under else {})
+
+
+def _probed(loaded: Loaded) -> list[str]:
+    """The journeys that are probed."""
+    named = loaded.experiment.probe.journeys
+    return [*loaded.compose.spec.journeys] if named is None else named
 
 
 def _healed_early(timeline: Sequence[FaultBase], objectives: Iterable[ExperimentObjectives]) -> Iterator[str]:

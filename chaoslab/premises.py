@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from chaoslab.baseline import troubles
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Condition, Phase
+from chaoslab.events import Phase
 from chaoslab.measure import (
     GAP_PERIODS_MAX,
     blind_after,
-    good_share,
     longest_gap_ns,
-    percentile,
     seconds,
     skewed,
 )
@@ -29,39 +28,14 @@ _WATCHED: tuple[Phase, ...] = ("steady", "faults", "failback")
 
 def check_steady_state(record: Record, journeys: Mapping[str, Slots], steady: SteadyState) -> ObjectiveResult:
     """Whether the baseline held over the last `hold` seconds before the first injection."""
-    begin_ns, end_ns = _baseline(record, steady)
-    troubles = [what for name, slots in journeys.items() for what in _unsteady(name, slots, begin_ns, end_ns, steady.journeys)]
-    troubles += _unmet(record.conditions, steady.conditions, end_ns)
-    said = inconclusive("; ".join(troubles)) if troubles else PASS
+    found = list(troubles(journeys, record.conditions, record.machine, steady, record.steady_end_ns))
+    said = inconclusive("; ".join(found)) if found else PASS
     wanted = f"{format_s(steady.hold)} of {_thresholds_text(steady.journeys)}"
-    return objective("steady-state", said, "did not hold" if troubles else "held", wanted)
+    return objective("steady-state", said, "did not hold" if found else "held", wanted)
 
 
 def _baseline(record: Record, steady: SteadyState) -> tuple[int, int]:
     return record.steady_end_ns - round(steady.hold * NS_PER_S), record.steady_end_ns
-
-
-def _unsteady(name: str, slots: Slots, begin_ns: int, end_ns: int, wanted: JourneyThresholds) -> list[str]:
-    seen = slots.decided_in(begin_ns, end_ns)
-    if not len(seen):
-        return [f"{name}: no slot in the steady state"]
-    troubles = []
-    share = good_share(seen)
-    if wanted.good is not None and not wanted.good.holds(share):
-        troubles.append(f"{name}: {share:.2%} good, wanted {wanted.good}")
-    # A bad slot never had its answer in time: for the percentile it took for ever.
-    took_s = [seconds(slot.end_ns - slot.due_ns) if slot.good else float("inf") for slot in seen]
-    p95_s = percentile(took_s, 0.95)
-    if wanted.p95 is not None and p95_s is not None and not wanted.p95.holds(p95_s):
-        troubles.append(f"{name}: p95 {format_s(p95_s)}, wanted {wanted.p95}")
-    return troubles
-
-
-def _unmet(rows: Sequence[Condition], wanted: Sequence[str], end_ns: int) -> list[str]:
-    seen = {row.id: row for row in rows if row.role in ("steady", "fault") and row.t_ns <= end_ns}
-    never = [f"condition {id_} was never looked at" for id_ in wanted if id_ not in seen]
-    last = [seen[id_] for id_ in wanted if id_ in seen]
-    return never + [f"condition {row.id} did not hold: {row.observed}" for row in last if not row.holds]
 
 
 def _thresholds_text(wanted: JourneyThresholds) -> str:

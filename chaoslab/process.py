@@ -29,10 +29,12 @@ def spawn(
     cwd: Path | None = None,
     stdin: int = subprocess.DEVNULL,
     niceness: int = 0,
+    session_niceness: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own; both outputs are appended to `log`.
 
-    `niceness`: who gets the processor first, so that a busy stack does not make the instrument stall.
+    `niceness`: who gets the processor first, so that a busy stack does not make the instrument stall. `session_niceness`: of
+    its session among the others, where that is to be another for a while.
     Raises EnvironmentFault when the program is not there or may not run.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -44,21 +46,29 @@ def spawn(
         except OSError as broken:
             raise EnvironmentFault(f"cannot start {command[0]}: {broken}") from broken
     if niceness:
-        _weigh(child.pid, niceness)
+        _weigh(child.pid, niceness, niceness if session_niceness is None else session_niceness)
     return child
 
 
-def _weigh(pid: int, niceness: int) -> None:
+def _weigh(pid: int, niceness: int, session_niceness: int) -> None:
     """Set a priority, as well as this machine can: a nicety, so nothing here is an error.
 
-    Linux may weigh whole sessions against each other (autogroups); within them alone the usual priority counts. Ordinary
-    users may only lower one, and that for one session in a tenth of a second. Whoever comes first does so in real time where
-    that is allowed (Linux, root): a waking process with a high weight still waits for others to use up their slice.
+    Linux may weigh whole sessions against each other (autogroups); within them alone the usual priority counts. Whoever comes
+    first does so in real time where that is allowed (Linux, root): a waking process with a high weight still waits for others
+    to use up their slice.
     """
     if niceness == COMES_FIRST and sys.platform == "linux":
         in_real_time(pid, 1)
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
+    weigh_session(pid, session_niceness)
+
+
+def weigh_session(pid: int, niceness: int) -> None:
+    """Set the priority of a process's whole session among the others, where Linux weighs sessions. `session_weight` tells.
+
+    Ordinary users may not raise it above 0, and may set that of one session in a tenth of a second.
+    """
     for _ in range(3):
         try:
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
@@ -67,6 +77,15 @@ def _weigh(pid: int, niceness: int) -> None:
             SYSTEM.sleep(0.1)
         except OSError:
             return
+
+
+def session_weight(pid: int) -> tuple[str, int] | None:
+    """Which session (autogroup) a process belongs to for Linux, and its niceness; None where there is no such thing."""
+    try:
+        name, _, niceness = Path(f"/proc/{pid}/autogroup").read_text().split()
+        return name, int(niceness)
+    except (OSError, ValueError):
+        return None
 
 
 def in_real_time(thread: int, priority: int) -> None:
@@ -97,23 +116,34 @@ def _signal_group(pgid: int, number: signal.Signals) -> None:
 def run(
     command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Completed:
-    """Run a command to its end, outputs captured. Raises EnvironmentFault when it cannot start or takes too long."""
+    """Run a command to its end, outputs captured. Raises EnvironmentFault when it cannot start or takes too long.
+
+    It stands in a session of its own: Ctrl-C in a terminal goes to the harness alone, which decides what ends.
+    What it leaves in the background goes on; one that takes too long is killed with all of its group.
+    """
     try:
-        return subprocess.run(
+        child = subprocess.Popen(
             list(command),
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=timeout_s,
             env=env,
             cwd=cwd,
-            check=False,
-            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired as late:
-        raise EnvironmentFault(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from late
     except (OSError, ValueError) as broken:  # ValueError: a NUL among the words
         raise EnvironmentFault(f"cannot run {command[0]}: {broken}") from broken
+    with child:
+        try:
+            out, err = child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as late:
+            raise EnvironmentFault(f"{' '.join(command)}: no end within {timeout_s:.0f} s") from late
+        finally:
+            if child.returncode is None:
+                _signal_group(child.pid, signal.SIGKILL)
+    return Completed(list(command), child.returncode, out, err)
 
 
 def marked(key: str, value: str) -> list[psutil.Process]:

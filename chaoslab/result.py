@@ -123,8 +123,9 @@ class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
 class LedgerResult(msgspec.Struct, frozen=True, kw_only=True):
     """The buckets of measurement.md, section 3, of one service, counted in writes.
 
-    `lost` holds all lost writes, `lost_after_fault` those of them that were acknowledged while a fault was on (or after the
-    last one), which no RPO excuses; `rpo_s` is about the others. `examples`: up to ten ids for each bucket that matters.
+    `lost` holds all lost writes, `lost_after_fault` those of them that no RPO excuses: acknowledged after the last effect of
+    a fault that can destroy data, or under a partition that was healed before it; `rpo_s` is about the others.
+    `examples`: up to ten ids for each bucket that matters.
     """
 
     acked: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from chaoslab.result import ObjectiveResult, ObjectiveVerdict
 
@@ -40,4 +41,13 @@ def safely(id_: str, check: Callable[[], ObjectiveResult]) -> ObjectiveResult:
 
 
 def crashed(bug: Exception) -> Said:
-    return "error", f"the judge broke: {type(bug).__name__}: {bug}"
+    return "error", f"the judge broke: {type(bug).__name__}: {bug}{_place(bug.__traceback__)}"
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Where it was raised: the function and its line."""
+    if trace is None:
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" (in {trace.tb_frame.f_globals['__name__']}.{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno})"

@@ -31,6 +31,11 @@ def schedule(timeline: Sequence[FaultBase], objectives: Sequence[Objectives]) ->
 
 def end_of(timeline: Sequence[FaultBase], objectives: Sequence[Objectives]) -> float:
     """Seconds from the end of the steady state to the last heal."""
-    longest_rto_s = max((one.rto.value for one in objectives if one.rto is not None), default=0.0)
-    open_s = max(_LEAST_S, longest_rto_s * _BEYOND_RTO)
+    open_s = open_for_s(objectives)
     return max((fault.at + (open_s if fault.heal_after is None else fault.heal_after) for fault in timeline), default=0.0)
+
+
+def open_for_s(objectives: Sequence[Objectives]) -> float:
+    """How long a fault lasts at least that does not say when it heals."""
+    longest_rto_s = max((one.rto.value for one in objectives if one.rto is not None), default=0.0)
+    return max(_LEAST_S, longest_rto_s * _BEYOND_RTO)

@@ -56,12 +56,18 @@ def judge(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> R
     return _result(case, objectives)
 
 
-def judge_safely(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> Result:
-    """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass."""
+def judge_safely(
+    experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow], on_crash: Callable[[Exception], object]
+) -> Result:
+    """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass.
+
+    `on_crash` is given the error, for whoever keeps its traceback.
+    """
     rows = list(rows)
     try:
         return judge(experiment, stack, rows)
     except Exception as bug:
+        on_crash(bug)
         return _unjudged(experiment, rows, crashed(bug)[1])
 
 
@@ -135,7 +141,7 @@ def _failback(case: Case, service: ServiceCase) -> ObjectiveResult:
         came = all(journey.settled.numbers(heal.at_ns, end_ns) for journey in service.journeys)
         return came and ("failback", "begin") in case.record.phases
 
-    return check_failback(service.name, service.clocks, service.objectives, look, seen)
+    return check_failback(service.name, service.clocks, service.objectives, look, seen, service.ledger)
 
 
 def _shares(service: ServiceCase) -> dict[str, tuple[float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +30,19 @@ def analyze_command(run: str, as_json: bool) -> int:
     from chaoslab.store import result_json
 
     with _run(Path(run)) as folder:
-        result = judge_stored(folder)
+        result = judge_stored(folder, _tell)
     if as_json:
         sys.stdout.buffer.write(result_json(result))
     else:
         print_verdict(result, make_console(sys.stdout), report=str(folder.report) if folder.report.exists() else None)
     return exit_code_of(result)
+
+
+def _tell(bug: Exception) -> None:
+    """Nothing is written into a stored run: a judge that crashes says where on standard error."""
+    from chaoslab.masking import mask_shapes
+
+    click.echo(mask_shapes("".join(traceback.format_exception(bug))), err=True, nl=False)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chaoslab.faults.base import Evidence, Fault
+from chaoslab.clock import SYSTEM, Clock
+from chaoslab.faults.base import ActsInCycles, CycleEvent, EndsByItself, Evidence, Fault
 from chaoslab.faults.command import ExecFault
 from chaoslab.faults.dependency import DependencyFault
 from chaoslab.faults.link import CutFault, DegradeFault, FlapFault
@@ -13,7 +14,7 @@ from chaoslab.faults.site import IsolateFault, PowerLossFault
 from chaoslab.spec import model
 from chaoslab.stack.protocol import Stack
 
-__all__ = ["Evidence", "Fault", "fault_for"]
+__all__ = ["ActsInCycles", "CycleEvent", "EndsByItself", "Evidence", "Fault", "fault_for"]
 
 
 _MADE_BY: dict[type[model.FaultBase], Callable[..., Fault]] = {
@@ -32,6 +33,6 @@ _MADE_BY: dict[type[model.FaultBase], Callable[..., Fault]] = {
 }
 
 
-def fault_for(spec: model.FaultBase, stack: Stack) -> Fault:
+def fault_for(spec: model.FaultBase, stack: Stack, clock: Clock = SYSTEM) -> Fault:
     """The fault that a timeline entry asks for, on this stack."""
-    return _MADE_BY[type(spec)](spec, stack)
+    return _MADE_BY[type(spec)](spec, stack, clock)

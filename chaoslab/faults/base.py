@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from chaoslab.clock import Deadline
 from chaoslab.undo import AnyStep
@@ -40,3 +41,22 @@ class Fault(Protocol):
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         """Raises NotReady when what worked before does not work again by the deadline."""
+
+
+CycleEvent = Literal["inject", "effective", "heal", "healed"]
+TellCycle = Callable[[int, CycleEvent], None]  # the number of the cycle, from 1
+
+
+@runtime_checkable
+class ActsInCycles(Protocol):
+    """A fault that begins and ends again and again. After `inject` it tells of everything but the begin of the first cycle."""
+
+    def tell_cycles(self, tell: TellCycle) -> None:
+        """Whom to tell: inject and heal before each is called, effective and healed once it was read back."""
+
+
+@runtime_checkable
+class EndsByItself(Protocol):
+    """A fault that is over, and undone by itself, once `inject` returns. Where that raised, it has to be healed."""
+
+    ends_by_itself: Literal[True]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from statistics import median
 from typing import Any
 
+from chaoslab.background import in_thread
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
-from chaoslab.errors import FaultNotEffective
-from chaoslab.faults.base import Evidence
+from chaoslab.errors import FaultNotEffective, NotReady
+from chaoslab.faults.base import Evidence, TellCycle
 from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
 from chaoslab.spec.model import LinkCut, LinkDegrade, LinkFlap
 from chaoslab.stack.protocol import Degradation, Stack
@@ -22,6 +22,7 @@ from chaoslab.undo import AnyStep
 _SEEN_SHARE = 0.5
 _SAMPLES = 5
 _STALL_S = 0.1  # half of the least time after which TCP sends a lost segment again
+_POLL_S = 0.02
 _MISS_CHANCE = 0.01  # of a lossy link looking whole in the sample
 
 
@@ -83,7 +84,12 @@ class FlapFault:
         self._looked = threading.Event()  # the first cut waits for it
         self._over = threading.Event()
         self._cuts = 0
+        self._is_cut = False  # or about to be
+        self._tell: TellCycle = lambda _number, _event: None
         self._flapping: Future[None] | None = None
+
+    def tell_cycles(self, tell: TellCycle) -> None:
+        self._tell = tell
 
     def prepare(self) -> None:
         there_and_back = (Flow(self._spec.source, self._spec.to), Flow(self._spec.to, self._spec.source))
@@ -93,24 +99,43 @@ class FlapFault:
         return []
 
     def inject(self) -> dict[str, Any]:
+        self._cuts, self._is_cut = 1, True
         self._stack.links.fence(self._flows)
-        self._cuts = 1
-        self._flapping = _in_a_thread(self._flap)
+        self._flapping = in_thread(self._flap, "flap")
         return {"period_s": self._spec.period, "count": self._spec.count}
 
     def _flap(self) -> None:
         half_s = self._spec.period / 2
-        while not self._over.wait(half_s):
-            self._wait_until_seen()
-            self._stack.links.lift(self._flows)
-            if self._cuts == self._spec.count or self._over.wait(half_s):
+        while self._pause(half_s):
+            while not (self._looked.is_set() or self._over.is_set()):
+                self._clock.sleep(_POLL_S)
+            self._mend()
+            if self._cuts == self._spec.count or not self._pause(half_s):
                 return
-            self._stack.links.fence(self._flows)
-            self._cuts += 1
+            self._cut_again()
 
-    def _wait_until_seen(self) -> None:
-        while not (self._looked.wait(_STALL_S) or self._over.is_set()):
-            pass
+    def _pause(self, seconds: float) -> bool:
+        """False when it is over before that time has passed."""
+        deadline = Deadline.after(seconds, self._clock)
+        while not (self._over.is_set() or deadline.passed):
+            self._clock.sleep(min(_POLL_S, deadline.left_s))
+        return not self._over.is_set()
+
+    def _cut_again(self) -> None:
+        self._cuts, self._is_cut = self._cuts + 1, True
+        self._tell(self._cuts, "inject")
+        self._stack.links.fence(self._flows)
+        self._tell(self._cuts, "effective")
+
+    def _mend(self) -> None:
+        """Lift the cut. Lifting a link that is whole does nothing, and is no cycle's heal."""
+        was_cut = self._is_cut
+        if was_cut:
+            self._tell(self._cuts, "heal")
+        self._stack.links.lift(self._flows)
+        self._is_cut = False
+        if was_cut:
+            self._tell(self._cuts, "healed")
 
     def verify(self) -> Evidence:
         """Of the first cut, from outside; the links themselves read back each later one."""
@@ -122,31 +147,17 @@ class FlapFault:
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         """Raises what went wrong with a later cut, once the link is whole."""
         self._over.set()
+        while self._flapping is not None and not (self._flapping.done() or deadline.passed):
+            self._clock.sleep(_POLL_S)
+        self._mend()
+        if self._flapping is not None and not self._flapping.done():
+            raise NotReady(f"waited {deadline.timeout_s:.0f} s for the flapping to end; last seen: cut {self._cuts} times")
         if self._flapping is not None:
-            wait([self._flapping], deadline.left_s)
-        self._stack.links.lift(self._flows)
-        if self._flapping is not None:
-            self._flapping.result(timeout=0)
+            self._flapping.result()
         return {"cuts": self._cuts, "wanted": self._spec.count}
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         return prove_return(self._stack, self._witnesses, deadline)
-
-
-def _in_a_thread(work: Callable[[], None]) -> Future[None]:
-    """A thread that never keeps the harness from ending."""
-    outcome: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            work()
-        except Exception as failed:
-            outcome.set_exception(failed)
-        else:
-            outcome.set_result(None)
-
-    threading.Thread(target=run, name="flap", daemon=True).start()
-    return outcome
 
 
 class DegradeFault:

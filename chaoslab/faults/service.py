@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
 from chaoslab.errors import FaultNotEffective
 from chaoslab.faults import witness
 from chaoslab.faults.base import Evidence
+from chaoslab.faults.boot import held_back
 from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
 from chaoslab.spec import model
 from chaoslab.stack.protocol import CanStop, CanThrottle, Stack
@@ -59,8 +60,9 @@ class KillFault(_ReplicaFault):
         return self._prove("dead")
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        self._stack.start(self._names, deadline)
-        return {}
+        with held_back(self._stack, self._names, deadline) as share:
+            self._stack.start(self._names, deadline)
+        return share
 
 
 class PauseFault(_ReplicaFault):
@@ -92,12 +94,15 @@ class StopFault(_ReplicaFault):
         return self._prove("dead")
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        self._stack.start(self._names, deadline)
-        return {}
+        with held_back(self._stack, self._names, deadline) as share:
+            self._stack.start(self._names, deadline)
+        return share
 
 
 class RestartFault(_ReplicaFault):
     """One replica after the other, each healthy before the next; what was seen of each while it was down is the evidence."""
+
+    ends_by_itself: Literal[True] = True
 
     def __init__(self, spec: model.ServiceRestart, stack: StoppingStack, clock: Clock = SYSTEM) -> None:
         super().__init__(spec, stack, clock)
@@ -108,11 +113,15 @@ class RestartFault(_ReplicaFault):
     def inject(self) -> dict[str, Any]:
         """Raises NotReady, and touches no further replica, when one does not get healthy again."""
         killed: list[str] = []
+        shares: dict[str, Any] = {}
         for name in self._names:
             killed += self._stopping.stop([name], self._spec.grace).killed
             self._look(name)
-            self._stack.start([name], Deadline.after(self._spec.within, self._clock))
-        return {"rolled": list(self._names), "had_to_be_killed": killed}
+            deadline = Deadline.after(self._spec.within, self._clock)
+            with held_back(self._stack, [name], deadline) as share:
+                self._stack.start([name], deadline)
+            shares |= share
+        return {"rolled": list(self._names), "had_to_be_killed": killed, **shares}
 
     def _look(self, name: str) -> None:
         """That a replica is down, before it is started again; doubts are for `verify` to tell."""
@@ -130,8 +139,9 @@ class RestartFault(_ReplicaFault):
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         """Start what a roll that was cut short left down."""
-        self._stack.start(self._names, deadline)
-        return {}
+        with held_back(self._stack, self._names, deadline) as share:
+            self._stack.start(self._names, deadline)
+        return share
 
 
 class ThrottleFault(_ReplicaFault):

@@ -7,6 +7,7 @@ from typing import Any
 from chaoslab.clock import SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective, NotReady, StackError
 from chaoslab.faults.base import Evidence
+from chaoslab.faults.boot import held_back
 from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
 from chaoslab.spec.model import SiteIsolate, SitePowerLoss
 from chaoslab.stack.protocol import CanDestroyDisks, Stack
@@ -68,13 +69,14 @@ class PowerLossFault:
         """Power back: start the site, let it get healthy inside as far as it can alone, lift the fence, wait for the rest."""
         alone = Deadline.after(min(INSIDE_TIMEOUT_S, deadline.left_s), self._clock)
         detail: dict[str, Any] = {}
-        try:
-            self._stack.start(self._names, alone)
-        except NotReady as waiting:
-            detail["healthy_only_after_the_fence_was_lifted"] = str(waiting).splitlines()[0]
-        self._stack.links.lift(self._flows)
-        self._stack.start(self._names, deadline)
-        return detail
+        with held_back(self._stack, self._names, deadline) as share:
+            try:
+                self._stack.start(self._names, alone)
+            except NotReady as waiting:
+                detail["healthy_only_after_the_fence_was_lifted"] = str(waiting).splitlines()[0]
+            self._stack.links.lift(self._flows)
+            self._stack.start(self._names, deadline)
+        return detail | share
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         return prove_return(self._stack, self._witnesses, deadline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from chaoslab.links.driver import ToxiproxyDriver, toxic
 from chaoslab.links.wire import Direction, ToxicView
@@ -31,6 +31,7 @@ class ToxicVerbs:
         self._replicas: dict[str, str] = {}  # proxy → the replica that it leads to
         self._closed: dict[str, set[str]] = {}  # proxy → why it is closed
         self._lock = threading.RLock()
+        self._changing = threading.Lock()  # a lock of its own: lifting a fence waits for no toxic
 
     def carry(self, name: str, flow: Flow, replica: str = "") -> None:
         """Note that a proxy of the server carries connections that are opened `flow`'s way, to this replica."""
@@ -48,7 +49,7 @@ class ToxicVerbs:
         and one that stays idle lives on.
         """
         both = [toxic("reset_peer", stream=stream, name=f"{_RESET}_{stream}", timeout=0) for stream in _STREAMS]
-        self._driver.set_toxics(dict.fromkeys(self._opened(flows), both), ours=_resets)
+        self._set(dict.fromkeys(self._opened(flows), both), ours=_resets)
 
     def degrade(self, flows: Sequence[Flow], how: Degradation) -> None:
         """Apply latency, jitter, bandwidth and loss to what travels these ways; it replaces an earlier degradation.
@@ -60,14 +61,14 @@ class ToxicVerbs:
         """
         for stream in _STREAMS:
             wanted = {name: _toxics(how, stream) for name in self._carrying(flows, stream)}
-            self._driver.set_toxics(wanted, ours=_degrades(stream))
+            self._set(wanted, ours=_degrades(stream))
 
     def restore(self, flows: Sequence[Flow]) -> None:
         """Undo refuse, reset and degrade for these flows."""
         for stream in _STREAMS:
-            self._driver.set_toxics({name: [] for name in self._carrying(flows, stream)}, ours=_degrades(stream))
+            self._set({name: [] for name in self._carrying(flows, stream)}, ours=_degrades(stream))
         opened = self._opened(flows)
-        self._driver.set_toxics({name: [] for name in opened}, ours=_resets)
+        self._set({name: [] for name in opened}, ours=_resets)
         self._open(opened, _LINK)
 
     def bar(self, replicas: Collection[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
@@ -81,13 +82,18 @@ class ToxicVerbs:
             self._close(names, _BAR)
         else:
             both = [toxic("timeout", stream=stream, name=f"{_BAR}_{stream}", timeout=0) for stream in _STREAMS]
-            self._driver.set_toxics(dict.fromkeys(names, both), ours=_bars)
+            self._set(dict.fromkeys(names, both), ours=_bars)
 
     def unbar(self, replicas: Collection[str]) -> None:
         """Undo every bar of these."""
         names = self._leading_to(replicas)
-        self._driver.set_toxics({name: [] for name in names}, ours=_bars)
+        self._set({name: [] for name in names}, ours=_bars)
         self._open(names, _BAR)
+
+    def _set(self, wanted: Mapping[str, Sequence[ToxicView]], ours: Callable[[ToxicView], bool]) -> None:
+        """One at a time: of two that restore one link at once, the later would find the toxics gone that it had read."""
+        with self._changing:
+            self._driver.set_toxics(wanted, ours=ours)
 
     def _close(self, names: Sequence[str], why: str) -> None:
         with self._lock:

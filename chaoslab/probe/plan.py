@@ -57,7 +57,7 @@ def plan_for(stack: StackSpec, experiment: Experiment, base_url: str, history: P
         history=str(history),
         writer=writer,
         targets=[target_of(name, stack.journeys[name]) for name in names],
-        rate=experiment.probe.rate,
+        rate=experiment.probe.slots_per_s,
     )
 
 

@@ -37,6 +37,7 @@ from chaoslab.report.words import (
 )
 from chaoslab.result import ClockResult, Interval, ObjectiveResult, Result
 from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.spec.probe_rate import probe_rate
 from chaoslab.starvation import in_words
 from chaoslab.units import format_s
 
@@ -99,6 +100,7 @@ def render_html(
         result=result,
         experiment=experiment,
         stack=stack,
+        probed=str(probe_rate(experiment, stack)),
         run=anchor.run if anchor else "",
         reasons=in_short(result),
         headline=VERDICTS[result.verdict],

@@ -24,7 +24,7 @@ def render_junit(result: Result) -> str:
     counts = {tag: sum(case.find(tag) is not None for case in cases) for tag in ("failure", "error")}
     suite = ET.Element(
         "testsuite",
-        name=_text(f"chaoslab.{result.experiment}"),
+        name=xml_text(f"chaoslab.{result.experiment}"),
         tests=str(len(cases)),
         failures=str(counts["failure"]),
         errors=str(counts["error"]),
@@ -34,7 +34,7 @@ def render_junit(result: Result) -> str:
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in {"runtime": result.runtime, "verdict": result.verdict, **result.versions}.items():
-        ET.SubElement(properties, "property", name=_text(name), value=_text(value))
+        ET.SubElement(properties, "property", name=xml_text(name), value=xml_text(value))
     suite.extend(cases)
     suites = ET.Element("testsuites")
     suites.append(suite)
@@ -55,21 +55,23 @@ def _case_of_run(result: Result) -> ET.Element:
     left = [f"left behind: {thing}" for thing in result.left_behind]
     _spoil(case, result.verdict, VERDICTS[result.verdict], "\n".join([*result.reasons, *left]))
     if result.verdict == "pass" and exit_code_of(result) is ExitCode.UNCLEAN:
-        ET.SubElement(case, "error", type="cleanup", message=f"cleaning up is {result.cleanup}").text = _text("\n".join(left))
+        ET.SubElement(case, "error", type="cleanup", message=f"cleaning up is {result.cleanup}").text = xml_text(
+            "\n".join(left)
+        )
     ET.SubElement(case, "system-out").text = f"exit code {int(exit_code_of(result))}"
     return case
 
 
 def _case(result: Result, service: str, name: str) -> ET.Element:
     time = f"{result.duration_s:.3f}" if (service, name) == ("run", "verdict") else "0.000"
-    return ET.Element("testcase", classname=_text(f"{result.experiment}.{service}"), name=_text(name), time=time)
+    return ET.Element("testcase", classname=xml_text(f"{result.experiment}.{service}"), name=xml_text(name), time=time)
 
 
 def _spoil(case: ET.Element, verdict: str, message: str, why: str) -> None:
     if verdict != "pass":
-        ET.SubElement(case, _TAGS[verdict], type=verdict, message=_text(message)).text = _text(why)
+        ET.SubElement(case, _TAGS[verdict], type=verdict, message=xml_text(message)).text = xml_text(why)
 
 
-def _text(text: str) -> str:
+def xml_text(text: str) -> str:
     """Only what XML 1.0 can hold; line breaks stay, other control codes go."""
     return clean(text).translate(_NOT_IN_XML)

@@ -107,7 +107,7 @@ class StatusTracker:
         elif isinstance(row, PhaseRow):
             self._phase, self._begun = (row if row.event == "begin" else None), True
         elif isinstance(row, Fault):
-            self._faults[row.id] = row
+            self._faults[row.id.partition("#")[0]] = row  # the cycles of a fault are one line
         elif isinstance(row, Load):
             self._load = row
         elif isinstance(row, Machine):

@@ -44,7 +44,7 @@ BUCKETS: Mapping[str, str] = {  # the numbers of LedgerResult, in the order in w
     "indeterminate": "anything else: a timeout, a reset, a 5xx; it may have been applied or not",
     "recovered": "indeterminate, and there in the end; for information",
     "lost": "acknowledged, or shown by some read, and gone in the end",
-    "lost_after_fault": "of the lost, those acknowledged after the fault: two writers; no RPO excuses them",
+    "lost_after_fault": "of the lost, those acknowledged after the last fault or under a healed partition; no RPO excuses them",
     "resurrected": "rejected, and there in the end",
     "unexpected": "there in the end, though nobody wrote it",
     "duplicated": "there more often than it was tried",
@@ -124,7 +124,7 @@ def _condition_line(row: Condition) -> Line:
 
 
 def _step_line(row: Step) -> Line:
-    return Line(f"step {row.id}: {row.name}: {'begins' if row.event == 'begin' else 'done'}{_in_brackets(row.detail)}")
+    return Line(f"{row.name} {row.id}: {'called' if row.event == 'begin' else 'done'}")
 
 
 def _note_line(row: Note) -> Line:

@@ -10,6 +10,7 @@ from typing import Any
 from chaoslab.spec.compose import ComposeFile
 from chaoslab.spec.model import OUTSIDE, Experiment, FaultBase, LinkFlap, SitePowerLoss
 from chaoslab.spec.objectives import measured_services, objectives_for
+from chaoslab.spec.probe_rate import LEDGER_MIN
 from chaoslab.spec.problems import suggest
 from chaoslab.spec.source import KeyPath
 from chaoslab.spec.stack_checks import Tell
@@ -141,6 +142,7 @@ class _Names:
             self.tell(
                 ("stack",), "the stack has no journeys, so nothing would be measured; declare some under x-chaoslab.journeys"
             )
+        self._ledgers_are_fed()
         self._objectives(complete)
         self._expected(complete)
         for number, fault in self.faults:
@@ -151,6 +153,17 @@ class _Names:
             if name not in known:
                 hint = suggest(name, known) or f"; the stack declares no {kind}s"
                 self.tell((*path, index), f"unknown {kind} {name!r}{hint}")
+
+    def _ledgers_are_fed(self) -> None:
+        """A ledger that hardly anybody writes to says little of what a fault destroyed."""
+        probe, journeys = self.experiment.probe, self.stack.journeys
+        names = [name for name in (journeys if probe.journeys is None else probe.journeys) if name in journeys]
+        kept = [name for name in names if journeys[name].ledger is not None]
+        if probe.rate is not None and probe.rate < LEDGER_MIN and kept:
+            message = (
+                f"rate {probe.rate:g} is too low for the ledger of {', '.join(kept)}: a fault would find few writes to lose"
+            )
+            self.tell(("probe", "rate"), f"{message}; say {LEDGER_MIN:g} or more, or name other journeys in probe.journeys")
 
     def _objectives(self, complete: bool) -> None:
         measured = measured_services(self.stack)

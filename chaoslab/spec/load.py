@@ -14,6 +14,7 @@ from chaoslab.spec.experiment_checks import check_experiment
 from chaoslab.spec.model import Experiment
 from chaoslab.spec.overrides import apply_overrides
 from chaoslab.spec.partial import Validated, validate
+from chaoslab.spec.probe_rate import with_probe_rate
 from chaoslab.spec.problems import Place, Problem, SpecErrors, shorten, shown_path, suggest, without_echoes
 from chaoslab.spec.resolved import load_resolved, resolved_yaml
 from chaoslab.spec.source import Document, KeyPath, read
@@ -133,7 +134,7 @@ class _Loading:
         problems = without_echoes(self.document.problems, self.problems)
         if problems or experiment is None or compose is None:
             raise SpecErrors(problems)
-        return Loaded(experiment, compose, self.path)
+        return Loaded(with_probe_rate(experiment, compose.spec), compose, self.path)
 
     def _validated(self) -> Validated[Experiment]:
         for key, why in _GIVEN.items():

@@ -78,10 +78,20 @@ class LoadSpec(Model):
 
 
 class ProbeSpec(Model):
-    """The open-loop prober: slots a second for each journey. `journeys` None means all of the stack's."""
+    """The open-loop prober. `rate`: slots a second for each journey; what is not said is derived in spec/probe_rate.
 
-    rate: Annotated[Number, Field(gt=0, le=1000)] = 50
+    `journeys` None means all of the stack's.
+    """
+
+    rate: Annotated[Number, Field(gt=0, le=1000)] | None = None
     journeys: list[str] | None = None
+
+    @property
+    def slots_per_s(self) -> float:
+        """The rate in use. An experiment that was loaded, or stored, has one. Raises ValueError for another without."""
+        if self.rate is None:
+            raise ValueError("this experiment's probe.rate is not resolved; load it with its stack, or say a rate")
+        return self.rate
 
 
 class JourneyThresholds(Model):

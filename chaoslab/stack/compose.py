@@ -17,11 +17,13 @@ from chaoslab.spec.compose import ComposeFile
 from chaoslab.spec.model import OUTSIDE
 from chaoslab.stack import docker_boot as boot
 from chaoslab.stack import docker_disks as disks
+from chaoslab.stack.boot_share import Holds
 from chaoslab.stack.docker_cli import ComposeCommand, read_config
 from chaoslab.stack.docker_containers import Containers
 from chaoslab.stack.docker_engine import connect, require_compose
 from chaoslab.stack.docker_isolation import require_isolation
 from chaoslab.stack.docker_project import CONTROL, CONTROL_PORT, SOCKS_PORT, gate_name
+from chaoslab.stack.docker_share import CpuShares
 from chaoslab.stack.docker_shells import Shells
 from chaoslab.stack.docker_watch import Customs, Watch
 from chaoslab.stack.embedded import RUN, answers
@@ -72,6 +74,7 @@ class ComposeStack:
         self._shells: Shells | None = None
         self._links: DockerLinks | None = None
         self._equipment: tuple[str, ...] = ()  # the WAN's containers, which must never end
+        self._holds: Holds[CpuShares] = Holds()
         self._quotas: dict[str, tuple[int, int]] = {}  # of containers that are throttled: CPU quota and period before
         self._down = False
 
@@ -303,6 +306,12 @@ class ComposeStack:
         return max(
             (one["CpuQuota"] / (one["CpuPeriod"] or _CPU_PERIOD_US) for one in limits if one["CpuQuota"] > 0), default=1.0
         )
+
+    def hold_back(self, replicas: Sequence[str], at_most_s: float) -> None:
+        self._holds.hold(replicas, CpuShares(self._containers, self._named(replicas)), at_most_s)
+
+    def let_go(self, replicas: Sequence[str]) -> dict[str, Any]:
+        return self._holds.let_go(replicas)
 
     def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
         self._docker_links.bar(replicas, mode, spare=spare)

@@ -153,6 +153,15 @@ class Containers:
         with engine_errors(f"limiting the processor time of {container}"):
             self._api.update_container(container, cpu_quota=quota_us, cpu_period=period_us)
 
+    def set_shares(self, container: str, shares: int) -> None:
+        """What a container gets of the processors beside the others, when all want them; the usual is 1024."""
+        with engine_errors(f"setting the CPU shares of {container}"):
+            self._api.update_container(container, cpu_shares=shares)
+
+    def shares(self, container: str) -> int:
+        """As the engine has it; 0 where nobody said anything."""
+        return int(self.inspect(container)["HostConfig"]["CpuShares"])
+
     def start(self, container: str) -> None:
         with engine_errors(f"starting {container}"):
             self._api.start(container)

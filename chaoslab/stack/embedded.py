@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from chaoslab import process
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
@@ -26,6 +27,7 @@ from chaoslab.kill import kill
 from chaoslab.links.relay_links import RelayLinks
 from chaoslab.spec.compose import ComposeFile
 from chaoslab.spec.model import OUTSIDE
+from chaoslab.stack.boot_share import HELD_NICENESS, Holds, ProcessMeans, Sessions, process_means
 from chaoslab.stack.health import Check, wait_healthy
 from chaoslab.stack.interpolate import interpolate
 from chaoslab.stack.ports import PortBlock
@@ -63,6 +65,7 @@ class EmbeddedStack:
         self._wiring = Wiring(self._topology, self._ports.take)
         self._launches: dict[str, Launch] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._holds: Holds[ProcessMeans] = Holds()
         self._throttles = Throttles(self._own_environment("throttle"), REPLICA, logs / "throttle.log")
         self._relay: subprocess.Popen[bytes] | None = None
         self._control: subprocess.Popen[bytes] | None = None
@@ -322,6 +325,12 @@ class EmbeddedStack:
         """The share of a second for which the replica's own process is seen unfrozen."""
         return running_share(self._children[replica].pid)
 
+    def hold_back(self, replicas: Sequence[str], at_most_s: float) -> None:
+        self._holds.hold(replicas, process_means(lambda: self._pids(replicas)), at_most_s)
+
+    def let_go(self, replicas: Sequence[str]) -> dict[str, Any]:
+        return self._holds.let_go(replicas)
+
     def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
         self._relay_links.bar(replicas, mode, spare=spare)
 
@@ -353,9 +362,19 @@ class EmbeddedStack:
         launch = self._launches[name]
         with self._starting:
             self._check_wanted()
+            if self._state(name) not in ("dead", "absent"):
+                return  # somebody else starts it at this very moment
+            held = self._holds.means_of(name)
             self._children[name] = process.spawn(
-                launch.command, log=self._log(name), env=launch.env, cwd=launch.cwd, niceness=process.GIVES_WAY
+                launch.command,
+                log=self._log(name),
+                env=launch.env,
+                cwd=launch.cwd,
+                niceness=process.GIVES_WAY,
+                session_niceness=HELD_NICENESS if isinstance(held, Sessions) else None,
             )
+            if held is not None:
+                held.adopt(self._children[name].pid)
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

@@ -167,6 +167,17 @@ class CanThrottle(Protocol):
 
 
 @runtime_checkable
+class CanHoldBack(Protocol):
+    """A runtime that can keep the boot of replicas from taking the processors of the others. Neither verb fails."""
+
+    def hold_back(self, replicas: Sequence[str], at_most_s: float) -> None:
+        """From now on these, which are about to start, have a small share of the processors, for this long at most."""
+
+    def let_go(self, replicas: Sequence[str]) -> dict[str, Any]:
+        """Give them back what they had; returns what was used, for the report. Idempotent."""
+
+
+@runtime_checkable
 class CanBar(Protocol):
     """A runtime that can make replicas unreachable for callers in other places, one by one."""
 

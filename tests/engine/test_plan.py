@@ -52,3 +52,13 @@ def test_a_heal_before_the_longest_rto_is_over_is_told(heal_after: str, told: bo
     """Whoever is back only because of it has failed, whatever the RTO says."""
     loaded = load_experiment(EXPERIMENTS / "idc-fire.yaml", {"timeline.0.heal_after": heal_after})
     assert ("is healed after" in describe(loaded, "embedded", "asked for")) is told
+
+
+def test_the_rate_of_the_probe_is_told_with_its_reason() -> None:
+    """To people and to machines; known bad: it had to be looked up in the code."""
+    loaded = load_experiment(EXPERIMENTS / "short-fire.yaml", {"objectives.talk.rto": "7s"})
+    said = "partner.page; each 29 times a second: 0.5% of the tightest objective, 7.0 s, is 35 ms\n"
+    assert said in describe(loaded, "embedded", "asked for")
+    probe = describe_as_data(loaded, "embedded", "asked for")["probe"]
+    assert (probe["rate"], probe["why"]) == (29, "0.5% of the tightest objective, 7.0 s, is 35 ms")
+    assert "auth.login" in probe["journeys"]

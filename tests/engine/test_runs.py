@@ -244,7 +244,7 @@ def test_a_prober_that_does_not_listen_holds_up_nobody(tmp_path: Path) -> None:
         process.suspend()
     ran = finish(child, tmp_path)
     assert ran.code == 5, ran.out
-    assert "did not take its plan" in ran.result["reasons"][0]
+    assert "waited 10 s for the prober to take its plan" in ran.result["reasons"][0]
 
 
 def test_load_that_stands_still_in_the_fault_is_none(tmp_path: Path) -> None:

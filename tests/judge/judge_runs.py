@@ -47,6 +47,7 @@ def experiment(objectives: Mapping[str, Any] | None = None, **changes: Any) -> E
         "hypothesis": "a fire",
         "title": "a fire",
         "stack": ["/nowhere/compose.yaml"],
+        "probe": {"rate": RATE},
         "steady_state": {
             "hold": "3s",
             "journeys": {"good": "> 99%", "p95": "< 250ms"},
@@ -67,6 +68,7 @@ class FaultScript:
     heal: float | None = 20.0
     healed: float | None = 20.5
     detail: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "site.power-loss"
 
     def rows(self) -> list[AnyRow]:
         effect = ("effective", self.effective) if self.effective is not None else ("ineffective", self.inject + 0.6)
@@ -77,7 +79,7 @@ class FaultScript:
         return [self._row(event, at, dict(self.detail) if event == effect[0] else {}) for event, at in events]
 
     def _row(self, event: Any, at: float, detail: dict[str, Any]) -> Fault:
-        return Fault(t_ns=ns(at), id=self.id, name="site.power-loss", target="pangyo", event=event, detail=detail)
+        return Fault(t_ns=ns(at), id=self.id, name=self.name, target="pangyo", event=event, detail=detail)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ WHERE = {
     "clocks": "judge/test_clocks.py",
     "premises": "judge/test_premises.py",
     "ledger": "judge/test_buckets.py",
+    "losses": "judge/test_losses.py",
     "verdict": "judge/test_verdict.py",
+    "crash": "judge/test_conclusion.py",
     "any": "judge/test_judge_properties.py",
     "here": "judge/test_clauses.py",
     "runs": "engine/test_runs.py",
@@ -110,7 +112,17 @@ CLAUSES = """
 3 any mixture is counted exactly: any any_mixture_of_fates_is_counted_exactly
 3 rpo is the oldest loss from before the fault: truth an_rpo_is_the_age_of_the_oldest_loss
 3 lost after the fault is shown apart, unexcused: ledger no_rpo_excuses_a_loss_of_what_was_acknowledged_after_the_fault
-3 nothing acked before the fault is inconclusive: ledger an_empty_ledger_proves_nothing; runs an_empty_ledger_proves_nothing
+3 rpo counts from the call, by the effect: losses what_was_acknowledged_between_call_and_effect_is_still_the_faults_victim
+3 harmless faults date nothing: losses a_harmless_fault_that_is_on_dates_nothing
+3 dated as a naive reading dates: losses losses_are_dated_as_a_naive_reading_of_the_contract_dates_them
+3 under a healed partition, unexcused: losses a_loss_from_under_a_healed_partition_is_not_excused_by_the_next_fault
+3 nothing acked before the fault is inconclusive: losses an_empty_ledger_proves_nothing; runs an_empty_ledger_proves_nothing
+3 not asked in an outage: losses each_fault_that_can_destroy_data_is_asked_unless_a_clock_runs
+3 one fault must have them: losses a_run_whose_faults_all_came_into_outages_is_inconclusive
+3 final when two rounds agreed: reads a_copy_that_still_grows_at_the_deadline_has_not_settled
+3 unsettled, lost and divergent are inconclusive: losses what_is_missing_while_sites_change_may_still_come
+3 unsettled, the rest stays a fail: losses what_waiting_cannot_mend_stays_a_fail
+3 not alike in time misses the failback: losses sites_that_are_not_alike_in_time_miss_the_failback_objective
 3 the report says what SIGKILL cannot show: page a_failed_run_says_what_failed_and_why
 4 starved seconds stop the clock: clocks starved_seconds_stop_the_clock_and_are_named
 4 what the survivors take excuses nothing: clocks what_the_survivors_take_themselves_excuses_nothing
@@ -119,6 +131,7 @@ CLAUSES = """
 5 the worst wins: verdict the_worst_verdict_wins; any verdicts_merge_in_any_order_and_grouping
 5 a crashed judge is never a pass: verdict a_check_that_crashes_is_an_error_under_its_own_name
 5 nor one that breaks altogether: verdict a_judge_that_breaks_altogether_is_an_error
+5 a crash leaves all three files: crash a_judge_that_crashes_leaves_a_result_and_both_reports
 5 exit 0: runs a_good_stack_passes
 5 exit 1: runs a_store_that_forgets_fails_the_rpo; runs an_entry_that_knows_one_site_fails_the_rto
 5 exit 2, nothing started: runs a_broken_spec_starts_nothing_and_names_every_place

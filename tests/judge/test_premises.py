@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from judge_runs import FaultScript, Run, experiment, judged, ns, objective, outage, stack_spec
+from judge_runs import RATE, FaultScript, Run, experiment, judged, ns, objective, outage, stack_spec
 from msgspec.structs import replace
 
 from chaoslab.events import Condition, Fault, LedgerRead, Load, PhaseRow
@@ -149,7 +149,7 @@ def test_a_journey_that_was_never_probed_is_missed():
 def test_a_journey_that_was_not_to_be_probed_is_not_missed():
     """The experiment asks for one journey alone."""
     only = RUN.but(edit=lambda slot: None if slot.journey == "talk.read" else slot)
-    assert judged(only, experiment(probe={"journeys": ["talk.send"]})).verdict == "pass"
+    assert judged(only, experiment(probe={"rate": RATE, "journeys": ["talk.send"]})).verdict == "pass"
 
 
 # --- load -------------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def rehearse(scene: Scene, folder: Path) -> Told:
         turns={name: [(turn["at_ns"], turn["turned"][name]) for turn in turns if name in turn["turned"]] for name in services},
         lag_ms=lag_ms,
         rows=list(read_history(run.history)),
-        result=judge_stored(run),
+        result=judge_stored(run, print),
     )
 
 

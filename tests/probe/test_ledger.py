@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 
-from chaoslab.clock import Deadline
-from chaoslab.ledger import read_all_sites
+from fake_loop import run_on
+
+from chaoslab.clock import NS_PER_S, Deadline, FakeClock
+from chaoslab.events import LedgerRead
+from chaoslab.ledger import read_all_sites, settle
 from chaoslab.probe.payload import hash_of, payload_of
 from chaoslab.spec.model import Journey
 
@@ -105,6 +110,90 @@ def test_an_answer_that_is_no_ledger_is_not_an_empty_one(serve):
     [row] = read_all_sites({"shop.write": strange}, sites, "w", Deadline.after(0.6))
     assert not row.ok
     assert "not a ledger" in row.error
+
+
+class Copy:
+    """A site's copy by script: how many writes it holds at a second of the fake clock; None: it cannot be read."""
+
+    def __init__(self, clock: FakeClock, site: str, holds: Callable[[float], int | None], *, takes_s: float = 0.01) -> None:
+        self.clock, self.site, self.holds, self.takes_s = clock, site, holds, takes_s
+
+    async def read_all(self, writer: str, *, timeout_s: float) -> LedgerRead:
+        begin_ns = self.clock.now_ns()
+        await asyncio.sleep(self.takes_s)
+        held = self.holds(begin_ns / NS_PER_S)
+        return LedgerRead(
+            t_ns=self.clock.now_ns(), journey="shop.write", service="shop", writer=writer, begin_ns=begin_ns,
+            end_ns=self.clock.now_ns(), ok=held is not None, site=self.site, items=[(f"w-{n}", "h") for n in range(held or 0)],
+        )  # fmt: skip
+
+
+def settled(*holds: Callable[[float], int | None], timeout_s: float = 30.0, takes_s: float = 0.01) -> list[LedgerRead]:
+    clock = FakeClock()
+    copies = [Copy(clock, site, each, takes_s=takes_s) for site, each in zip("ab", holds, strict=False)]
+    return run_on(clock, settle(copies, "w", Deadline.after(timeout_s, clock)))
+
+
+def test_copies_that_agree_twice_are_final():
+    """Two rounds, and the sites were never seen to differ."""
+    rows = settled(lambda _: 3, lambda _: 3)
+    assert [(row.final, row.settled, row.differed_ns, row.begin_ns) for row in rows] == [(True, True, None, 110_000_000)] * 2
+
+
+def test_a_copy_that_still_grows_at_the_deadline_has_not_settled():
+    """Known bad: a site catches up, a write in every second; the reads run out of time and say so."""
+    rows = settled(lambda _: 100, int, timeout_s=5.0)
+    assert [(row.site, row.final, row.settled, len(row.items)) for row in rows] == [
+        ("a", True, False, 100),
+        ("b", True, False, 5),
+    ]
+    assert all(row.differed_ns == row.begin_ns for row in rows)
+
+
+def test_both_copies_growing_alike_have_not_settled():
+    """Alike in every round, and another round would show something else."""
+    rows = settled(lambda now_s: int(now_s * 20), lambda now_s: int(now_s * 20), timeout_s=2.0)
+    assert [(row.settled, row.differed_ns) for row in rows] == [(False, None)] * 2
+
+
+def test_a_copy_that_caught_up_has_settled_and_tells_when_it_had_not():
+    """Alike from 2 s on: the last round that saw a difference began before that."""
+    rows = settled(lambda _: 4, lambda now_s: 4 if now_s >= 2.0 else 3)
+    assert [row.settled for row in rows] == [True, True]
+    assert 1.8 <= (rows[0].differed_ns or 0) / NS_PER_S < 2.0
+    assert rows[0].end_ns / NS_PER_S < 2.5
+
+
+def test_copies_that_stay_apart_have_settled():
+    """They had their time: it is known what they hold."""
+    rows = settled(lambda _: 4, lambda _: 3)
+    assert [row.settled for row in rows] == [True, True]
+    assert 3.0 <= rows[0].end_ns / NS_PER_S < 4.0
+
+
+def test_a_machine_that_stands_still_gives_copies_no_time():
+    """Known bad: two rounds, four seconds apart because nothing ran, would pass for four unchanged seconds."""
+    rows = settled(lambda _: 4, lambda now_s: 4 if now_s >= 5.0 else 3, takes_s=2.0)
+    assert [(row.settled, len(row.items)) for row in rows] == [(True, 4), (True, 4)]
+
+
+def test_a_copy_that_cannot_be_read_has_not_settled():
+    """Unread to the end; the other one's writes are told all the same."""
+    rows = settled(lambda _: 4, lambda _: None, timeout_s=2.0)
+    assert [(row.ok, row.settled, len(row.items)) for row in rows] == [(True, False, 4), (False, False, 0)]
+
+
+def test_a_journey_that_changes_keeps_no_other_from_settling():
+    """Each journey's copies are read by themselves."""
+    clock = FakeClock()
+    calm, busy = Copy(clock, "a", lambda _: 4), Copy(clock, "a", lambda now_s: int(now_s * 20))
+
+    async def both() -> list[list[LedgerRead]]:
+        deadline = Deadline.after(3.0, clock)
+        return list(await asyncio.gather(settle([calm], "w", deadline), settle([busy], "w", deadline)))
+
+    first, second = run_on(clock, both())
+    assert (first[0].settled, second[0].settled) == (True, False)
 
 
 def test_what_a_read_showed_and_the_last_one_lacks_is_kept(serve):

@@ -88,6 +88,7 @@ def experiment(**changes: Any) -> Experiment:
         "title": "A fire takes the primary site",
         "stack": [Path("/srv/chaoslab/compose/two-site/compose.yaml")],
         "tags": ["site-loss", "nightly"],
+        "probe": {"rate": RATE},
         "steady_state": {
             "hold": "8s",
             "journeys": {"good": "> 99.9%", "p95": "< 250ms"},

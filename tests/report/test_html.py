@@ -302,3 +302,9 @@ def test_the_timeline_shows_a_single_bad_slot() -> None:
     spoilt[place] = msgspec.structs.replace(spoilt[place], good=False)
     assert max(_bad_heights_px(good)) == 0
     assert [height > 3 for height in _bad_heights_px(spoilt)].count(True) == 1
+
+
+def test_the_rate_of_the_probe_is_told_with_its_reason() -> None:
+    """An interval is as narrow as the slots are dense: whoever reads it knows why they are no denser."""
+    said = "The prober asked each journey 50 times a second: asked for with probe.rate; the objectives need 10."
+    assert said in Page(render(passing())).text

@@ -1,0 +1,30 @@
+"""The boot of what comes back, as the heals of faults do it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from chaoslab.clock import Deadline
+from chaoslab.stack.protocol import CanHoldBack, Stack
+
+HELD_MAX_S = 20.0
+
+
+@contextlib.contextmanager
+def held_back(stack: Stack, replicas: Sequence[str], deadline: Deadline) -> Iterator[dict[str, Any]]:
+    """What starts of these in the block has a small share of the processors until the block ends, however it ends.
+
+    On a busy machine such a boot might never end: after HELD_MAX_S, or half of what is left until the deadline, it gets all
+    that it wants. What is given says in the end what was used, for the fault's row.
+    """
+    detail: dict[str, Any] = {}
+    if not isinstance(stack, CanHoldBack):
+        yield detail
+        return
+    stack.hold_back(replicas, min(HELD_MAX_S, deadline.left_s / 2))
+    try:
+        yield detail
+    finally:
+        detail["share"] = stack.let_go(replicas)

@@ -1,0 +1,35 @@
+"""The reports of a run whose own could not be drawn: the verdict and its reasons, made with as little as possible."""
+
+from __future__ import annotations
+
+import html
+import xml.etree.ElementTree as ET
+
+from chaoslab.report.junit import xml_text
+from chaoslab.report.words import clean
+from chaoslab.result import Result
+
+
+def page(result: Result) -> str:
+    """A page that says what is known."""
+    title = html.escape(clean(f"{result.experiment}: {result.verdict}"))
+    reasons = "\n".join(f"<li>{html.escape(clean(reason))}</li>" for reason in _reasons(result))
+    head = f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title></head>\n'
+    return f"{head}<body>\n<h1>{title}</h1>\n<ul>\n{reasons}\n</ul>\n</body>\n</html>\n"
+
+
+def junit(result: Result) -> str:
+    """One case, red."""
+    text = xml_text("\n".join(_reasons(result)))
+    tag, time = ("failure" if result.verdict == "fail" else "error"), f"{result.duration_s:.3f}"
+    counts = {"failures": str(int(tag == "failure")), "errors": str(int(tag == "error")), "skipped": "0"}
+    suite = ET.Element("testsuite", {"name": xml_text(f"chaoslab.{result.experiment}"), "tests": "1", "time": time, **counts})
+    case = ET.SubElement(suite, "testcase", classname=xml_text(f"{result.experiment}.run"), name="verdict", time=time)
+    ET.SubElement(case, tag, type=result.verdict, message=result.verdict).text = text
+    suites = ET.Element("testsuites")
+    suites.append(suite)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+
+
+def _reasons(result: Result) -> list[str]:
+    return [*result.reasons, *(f"left behind: {thing}" for thing in result.left_behind)]
