@@ -25,6 +25,7 @@ from chaoslab.fault_runner import FaultRunner
 from chaoslab.ledger import read_all_sites
 from chaoslab.load import LoadProcess
 from chaoslab.masking import Secrets
+from chaoslab.measure import stable_slots
 from chaoslab.probe.plan import plan_for
 from chaoslab.prober import ProberProcess
 from chaoslab.schedule import end_of
@@ -114,6 +115,7 @@ class Engine:
         journeys = job.loaded.compose.spec.journeys
         self._steady = SteadyWindow(self._experiment.steady_state, self._experiment.probe, journeys)
         self._hurting = False
+        self._last_bad_ns = 0  # when the last bad slot was due
         self._conditions = Conditions(job.stack, self._experiment.steady_state.conditions, clock)
         self._objectives = list(objectives_for(self._experiment, job.loaded.compose.spec).values())
         timeline = self._experiment.timeline
@@ -331,9 +333,18 @@ class Engine:
                 for row in rows:
                     self._write(row)
                 return not missing
-            for id_ in missing:
-                yield from self._bring_about(id_, role)
+            if role != "failback" or self._served or deadline.left_s < within_s / 2:
+                for id_ in missing:
+                    yield from self._bring_about(id_, role)
             yield from self._sleep_until(self._clock.now_ns() + round(_LOOK_EVERY_S * NS_PER_S))
+
+    @property
+    def _served(self) -> bool:
+        """Whether users have been served for long enough to disturb them by a step: what is still down is no steady state."""
+        probe, journeys = self._experiment.probe, self._job.loaded.compose.spec.journeys
+        stable_s = stable_slots(round(NS_PER_S / probe.slots_per_s)) / probe.slots_per_s
+        hidden_s = max((journey.timeout for journey in journeys.values()), default=0.0)  # a slot that hangs has no row yet
+        return self._clock.now_ns() - self._last_bad_ns > max(stable_s, hidden_s) * NS_PER_S
 
     def _bring_about(self, id_: str, role: str) -> Steps[None]:
         """In failback that is a step of the harness's own, for it may hurt; a call that was refused changed nothing."""
@@ -386,6 +397,8 @@ class Engine:
         for row in self._tail.poll():
             if isinstance(row, Probe | Condition | Machine) and not self._hurting:
                 self._steady.add(row)
+            if isinstance(row, Probe) and not row.good:
+                self._last_bad_ns = max(self._last_bad_ns, row.due_ns)
             yield row
 
     def _check_health(self) -> None:

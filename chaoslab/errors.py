@@ -4,6 +4,7 @@
     ├── SpecError            the command line or a file is wrong; nothing was started   exit 2
     ├── EnvironmentFault     the machine or a tool on it is not as needed               exit 5
     │   └── NotReady         something did not come up within its deadline
+    │       └── NotHealthy   a replica that was started did not get healthy: the stack's doing, and a fail after a heal
     ├── StackError           a stack operation failed
     ├── LinkError            the relay or Toxiproxy refused, or a change could not be verified
     ├── FaultNotEffective    a fault was injected and its effect was not seen           exit 3
@@ -56,6 +57,10 @@ class EnvironmentFault(ChaoslabError):
 
 class NotReady(EnvironmentFault):
     """Something did not come up within its deadline."""
+
+
+class NotHealthy(NotReady):
+    """A replica was started, and did not get healthy within its deadline. After a heal that says something of the stack."""
 
 
 class StackError(ChaoslabError):

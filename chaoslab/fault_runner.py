@@ -15,7 +15,7 @@ from typing import Any
 
 from chaoslab.background import in_thread
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
-from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, LinkError, NotReady
+from chaoslab.errors import ChaoslabError, EnvironmentFault, FaultNotEffective, LinkError, NotHealthy, NotReady
 from chaoslab.events import Fault as FaultRow
 from chaoslab.events import Note, Row
 from chaoslab.faults import ActsInCycles, CycleEvent, EndsByItself, Fault, fault_for
@@ -365,7 +365,10 @@ class FaultRunner:
             detail = broke | active.fault.heal(deadline)
         except ChaoslabError as failed:
             active.ended = True
-            self._row_of_heal(active, "unhealed", broke | {"why": str(failed)})
+            unhealthy = isinstance(failed, NotHealthy) and not self._closed  # it had all its time: the stack failed, not we
+            self._row_of_heal(active, "unhealed", broke | {"why": str(failed)} | ({"unhealthy": True} if unhealthy else {}))
+            if unhealthy:
+                return
             raise
         self._see_healed(active, detail, deadline)
 

@@ -95,6 +95,12 @@ def check_failback_condition(id_: str, record: Record) -> ObjectiveResult:
     return objective(f"failback.{id_}", said, measured, "holds again")
 
 
+def check_return(one: Injection) -> ObjectiveResult:
+    """Replicas that were started and unfenced, and were not healthy by the heal's deadline."""
+    said = fail(f"started, unfenced, and not healthy by the deadline of the heal: {one.detail.get('why', '')}")
+    return objective(f"failback.{one.id}", said, "not healthy", "all replicas are healthy again")
+
+
 def check_instrument(
     record: Record, journeys: Mapping[str, Slots], steady: SteadyState, late: Mapping[str, float]
 ) -> ObjectiveResult:

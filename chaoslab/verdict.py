@@ -28,6 +28,7 @@ from chaoslab.premises import (
     check_fault,
     check_instrument,
     check_load,
+    check_return,
     check_steady_state,
     unless_stalled,
 )
@@ -103,6 +104,9 @@ def _checks(case: Case) -> Iterator[tuple[str, Check]]:
         yield "load", partial(check_load, record)
     for id_ in dict.fromkeys([*(fault.id for fault in case.experiment.timeline), *(one.id for one in record.injections)]):
         yield f"fault.{id_}", partial(check_fault, id_, record)
+    for one in record.injections:
+        if one.detail.get("unhealthy"):
+            yield f"failback.{one.id}", partial(check_return, one)
     for service in case.services.values():
         yield from _service_checks(case, service)
     looked_at = sorted({row.id for row in record.conditions if row.role == "failback"})

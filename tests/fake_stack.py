@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chaoslab.clock import Deadline
-from chaoslab.errors import LinkError, NotReady, StackError
+from chaoslab.errors import LinkError, NotHealthy, StackError
 from chaoslab.spec.model import OUTSIDE
 from chaoslab.stack.protocol import BarMode, Degradation, KillReport, State, StopReport, Tell
 from chaoslab.stack.topology import Address, Flow, Topology
@@ -141,7 +141,7 @@ class FakeStack:
     def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
         names = self._named(replicas)
         if late := [name for name in names if self._states[name] != "running"] if deadline.passed else []:
-            raise NotReady(f"not healthy after {deadline.timeout_s:.1f} s: {', '.join(late)}")
+            raise NotHealthy(f"not healthy after {deadline.timeout_s:.1f} s: {', '.join(late)}")
         for name in names:
             if self._states[name] in ("dead", "absent"):
                 self.lives[name] += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaoslab.clock import Deadline
-from chaoslab.errors import NotReady
+from chaoslab.errors import NotHealthy
 from chaoslab.stack.docker_containers import Containers, Seen
 from chaoslab.stack.docker_health import Rounds
 from chaoslab.stack.topology import Replica
@@ -70,7 +70,7 @@ class Watch:
         self._check_wanted = check_wanted
 
     def start(self, replicas: Sequence[Replica], deadline: Deadline) -> None:
-        """Start what is dead of these and wait until all are well. Raises NotReady, naming those that are not."""
+        """Start what is dead of these and wait until all are well. Raises NotHealthy, naming those that are not."""
         rounds = Rounds(self._containers, self._customs.checks)
         try:
             self._bring_up([replica.name for replica in replicas], rounds, deadline)
@@ -116,7 +116,7 @@ class Watch:
             if other in seen
         )
 
-    def _complaint(self, why: str, names: Sequence[str], seen: Mapping[str, Sequence[Seen]], rounds: Rounds) -> NotReady:
+    def _complaint(self, why: str, names: Sequence[str], seen: Mapping[str, Sequence[Seen]], rounds: Rounds) -> NotHealthy:
         """Who is not well, in what state, what its check said and what it wrote last."""
         lines = [f"{why}: {', '.join(names)}"]
         for name in names:
@@ -124,7 +124,7 @@ class Watch:
             lines.append(f"  {name}: {states}")
             lines.extend(f"    its health check: {line}" for line in rounds.said.get(name, "").splitlines()[-2:])
             lines.extend(f"    | {line}" for line in self._containers.logs(name, _LOG_LINES))
-        return NotReady("\n".join(lines), cure=f"its whole log is in the run's folder; alone: docker compose up {names[0]}")
+        return NotHealthy("\n".join(lines), cure=f"its whole log is in the run's folder; alone: docker compose up {names[0]}")
 
 
 def is_dead(containers: Sequence[Seen]) -> bool:

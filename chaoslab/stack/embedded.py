@@ -22,7 +22,7 @@ from typing import Any
 
 from chaoslab import process
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
-from chaoslab.errors import EnvironmentFault, LinkError, NotReady, StackError
+from chaoslab.errors import EnvironmentFault, LinkError, NotHealthy, NotReady, StackError
 from chaoslab.kill import kill
 from chaoslab.links.relay_links import RelayLinks
 from chaoslab.spec.compose import ComposeFile
@@ -401,7 +401,7 @@ class EmbeddedStack:
                 return None
             if child.poll() is not None:
                 tail = "\n".join(f"  | {line}" for line in self.logs(name))
-                raise NotReady(f"{name} exited with status {child.returncode} instead of getting healthy\n{tail}")
+                raise NotHealthy(f"{name} exited with status {child.returncode} instead of getting healthy\n{tail}")
             if replica.healthcheck is None:
                 return None
             launch = self._launches[name]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from chaoslab.clock import Deadline
-from chaoslab.errors import NotReady
+from chaoslab.errors import NotHealthy
 
-Check = Callable[[], str | None]  # None when healthy, else what was seen; raises NotReady when it can never get healthy
+Check = Callable[[], str | None]  # None when healthy, else what was seen; raises NotHealthy when it can never get healthy
 
 
 def wait_healthy(
@@ -16,7 +16,7 @@ def wait_healthy(
 ) -> None:
     """Run every replica's check until each has passed once.
 
-    Raises NotReady with what each unhealthy one said last, and its last log lines.
+    Raises NotHealthy with what each unhealthy one said last, and its last log lines.
     """
     waiting = dict(checks)
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -24,7 +24,7 @@ def wait_healthy(
             seen = dict(zip(waiting, pool.map(lambda check: check(), waiting.values()), strict=True))
             waiting = {name: waiting[name] for name, fault in seen.items() if fault is not None}
             if waiting and deadline.passed:
-                raise NotReady(_complaint({name: seen[name] or "" for name in waiting}, deadline, logs))
+                raise NotHealthy(_complaint({name: seen[name] or "" for name in waiting}, deadline, logs))
             if waiting:
                 deadline.clock.sleep(min(poll_s, deadline.left_s))
 

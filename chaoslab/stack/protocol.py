@@ -131,7 +131,7 @@ class Stack(Protocol):
     def start(self, replicas: Sequence[str], deadline: Deadline) -> None:
         """Start what is dead of these and wait until all are healthy *inside* their site (through no link).
 
-        Raises NotReady, naming those that are not. Calling it again only waits.
+        Raises NotHealthy, naming those that are not. Calling it again only waits.
         """
 
     def pause(self, replicas: Sequence[str]) -> None: ...

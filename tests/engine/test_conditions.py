@@ -68,20 +68,24 @@ def conditions(address: Address, **changes: Any) -> Conditions:
 def test_the_value_is_looked_up_and_urls_are_asked_until_one_agrees(replica: tuple[Address, list[tuple[str, Any]]]) -> None:
     """A text that is nothing but the name becomes the value itself, to the last digit."""
     address, asked = replica
-    row = conditions(address).bring_about("leads")
+    attempt = conditions(address).bring_about("leads")
     body = {"target": MEMBER, "text": [f"to {MEMBER}", 1]}
     assert asked == [("/refuses", body), ("/agrees", body)]
-    assert row is not None and row.observed == "POST http://b:1/refuses: 400 {}; POST http://b:1/agrees: 200 {}"
+    assert attempt is not None and attempt.row.observed == "POST http://b:1/refuses: 400 {}; POST http://b:1/agrees: 200 {}"
 
 
 def test_nothing_is_asked_for_without_its_value(replica: tuple[Address, list[tuple[str, Any]]]) -> None:
     """The row says what was not found, and where."""
     address, asked = replica
-    row = conditions(
+    attempt = conditions(
         address, **{"with": {"member": {"get": "http://a:1/members", "pick": "[?name=='z'].id | [0]"}}}
     ).bring_about("leads")
     assert asked == []
-    assert row is not None and "GET http://a:1/members has nothing at [?name=='z'].id | [0]" in row.observed
+    assert (
+        attempt is not None
+        and attempt.refused
+        and "GET http://a:1/members has nothing at [?name=='z'].id | [0]" in attempt.row.observed
+    )
 
 
 def test_one_url_may_be_said_as_text(replica: tuple[Address, list[tuple[str, Any]]]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from stage import Stage
 
-from chaoslab import fault_runner, process
+from chaoslab import conditions, fault_runner, process
 from chaoslab.clock import NS_PER_S
 from chaoslab.conditions import Conditions
+from chaoslab.errors import NotHealthy
 from chaoslab.events import Condition, Step
 from chaoslab.faults.service import KillFault
 from chaoslab.undo import open_steps
@@ -293,6 +294,10 @@ class Answer:
     status_code: int
     text: str = ""
 
+    @property
+    def ok(self) -> bool:
+        return self.status_code < 400
+
 
 CONDITION = {
     "get": "http://app-west:8000/where",
@@ -307,7 +312,7 @@ class Switching:
     def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch, *answers: int, takes_s: float) -> None:
         self.calls_s: list[float] = []
         self._stage, self._answers, self._takes_s, self._back_s = stage, [*answers], takes_s, 0.0
-        monkeypatch.setattr(Conditions, "_ask", lambda *_: self.ask())
+        monkeypatch.setattr(conditions, "_ask", lambda *_, **__: self.ask())
         monkeypatch.setattr(Conditions, "_look", lambda _self, id_, _spec, role: self.look(id_, role))
 
     @property
@@ -377,3 +382,21 @@ def test_a_switch_back_without_effect_is_asked_for_again_and_is_another_step(
         ("home", "end"),
         ("home#2", "end"),
     ]
+
+
+def test_replicas_that_do_not_get_healthy_again_are_told_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row says so, the run goes on, and the judge makes a failback fail of it."""
+    stage = Stage(tmp_path, monkeypatch, KILL)
+
+    def start(replicas: Any, deadline: Any) -> None:
+        if stage.count("heal"):
+            raise NotHealthy("not healthy after 60.0 s: app-west")
+        real(replicas, deadline)
+
+    real = stage.stack.start
+    monkeypatch.setattr(stage.stack, "start", start)
+    stage.play()
+    (told,) = [row for row in stage.faults() if row.event == "unhealed"]
+    assert (told.detail["unhealthy"], "app-west" in told.detail["why"]) == (True, True)
+    assert stage.notes("error") == []
+    assert stage.has_begun("verify")

@@ -270,3 +270,11 @@ def test_load_that_ended_with_the_fault_is_none(silent_from_s, verdict):
         for row in RUN.rows()
     ]
     assert objective(judge(experiment(load=LOAD), stack_spec(), rows), "load").verdict == verdict
+
+
+def test_a_replica_that_does_not_get_healthy_after_the_heal_is_a_failback_fail():
+    """It was started and unfenced: that is the stack's failing, no error of the harness."""
+    sick = Run(faults=[FaultScript(healed=None, detail={"unhealthy": True, "why": "not healthy after 60.0 s: pg-pangyo"})])
+    result = judged(sick)
+    row = objective(result, "failback.fire")
+    assert (row.verdict, "pg-pangyo" in row.why, result.verdict) == ("fail", True, "fail")
