@@ -389,7 +389,7 @@ def test_replicas_that_do_not_get_healthy_again_are_told_and_no_error(tmp_path: 
     stage = Stage(tmp_path, monkeypatch, KILL)
 
     def start(replicas: Any, deadline: Any) -> None:
-        if stage.count("heal"):
+        if stage.count("effective"):
             raise NotHealthy("not healthy after 60.0 s: app-west")
         real(replicas, deadline)
 
