@@ -9,10 +9,11 @@ ARGS ?=
 VENV := .venv
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+LONG_BENCHES := tests/bench/bench_theory.py tests/bench/bench_truths.py
 export NAME RUNTIME
 NAMES = $(sort $(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help setup experiment test selftest green-test kill-test fuzz lint bench images clean
+.PHONY: help setup experiment test selftest green-test kill-test fuzz lint bench theory truths images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,7 +50,13 @@ lint: $(READY_DEV) ## style, format and types
 	@$(VENV)/bin/mypy
 
 bench: $(READY_DEV) ## figures and ratios, nothing that passes or fails
-	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(VENV)/bin/python $$bench; done
+	@set -e; for bench in $(filter-out $(LONG_BENCHES),$(wildcard tests/bench/bench_*.py)); do echo "== $$bench"; $(VENV)/bin/python $$bench; done
+
+theory: $(READY_DEV) ## real fires beside what the stack's own time-outs add up to [ARGS="--fires 12 --runtime compose"]
+	@$(VENV)/bin/python tests/bench/bench_theory.py $(ARGS)
+
+truths: $(READY_DEV) ## what a run says on a machine that is hurt in a known way [ARGS="--only busy --times 2 --runtime compose"]
+	@$(VENV)/bin/python tests/bench/bench_truths.py $(ARGS)
 
 images: $(READY) ## the container images for RUNTIME=compose
 	@$(VENV)/bin/python compose/images/build.py

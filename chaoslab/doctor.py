@@ -31,6 +31,7 @@ _DISK_GB = 2.0
 _FILES = 4096
 _PORTS = 64  # a two-site stack with its relays takes about that many
 _SETUP = "make setup, or pip install 'chaoslab[{}]'"
+_SETUP_ITSELF = "make setup, or pip install chaoslab: it is one of its own requirements"
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def postgres_user() -> Finding:
 
 def docker_sdk() -> Finding:
     """Docker's SDK for Python."""
-    return _package("docker SDK", "docker", "docker", ("compose",))
+    there = find_spec("docker") is not None
+    return Finding("docker SDK", there, "installed" if there else "not installed", _SETUP_ITSELF, ("compose",))
 
 
 def docker_client() -> Finding:
@@ -205,9 +207,9 @@ def _server(name: str, flag: str) -> Finding:
 
 
 def _asked(name: str, question: str) -> Finding:
-    """What one question of `doctor_docker` brought; its error carries the cure. Imported late: Docker's SDK is an extra."""
+    """What one question of `doctor_docker` brought; its error carries the cure. Imported late, since it takes a while."""
     if find_spec("docker") is None:
-        return Finding(name, False, "not asked without Docker's SDK", _SETUP.format("docker"), ("compose",))
+        return Finding(name, False, "not asked without Docker's SDK", _SETUP_ITSELF, ("compose",))
     needed: tuple[Runtime, ...] = () if name in ("images", "packet rules") else ("compose",)
     try:
         answer: str = getattr(import_module("chaoslab.doctor_docker"), question)()

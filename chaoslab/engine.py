@@ -211,8 +211,12 @@ class Engine:
 
     def _start_load(self) -> None:
         if self._experiment.load is not None:
-            logs, seed, mark = self._job.folder.logs, self._job.seed, self._job.mark
-            self._load = LoadProcess(self._experiment.load, self._base_url, logs, seed=seed, env=mark).start()
+            job, (_, entry_port) = self._job, self._job.stack.topology.entry
+            self._load = LoadProcess(
+                self._experiment.load, self._base_url, job.folder.logs, seed=job.seed, env=job.mark, entry_port=entry_port
+            ).start()
+            if (published := self._load.published_url) is not None:
+                self._note("info", f"the entry is published at {published}, for Locust's workers on other machines")
 
     def _begin_probing(self) -> Steps[None]:
         """A prober that lives and does not listen must not hold up the run: a long plan waits for its reader."""
@@ -377,6 +381,8 @@ class Engine:
         if self._load is not None and not self._ending:
             for load_row in self._load.rows():
                 self._write(load_row)
+            for level, text in self._load.news():
+                self._note(level, text)
         for row in self._tail.poll():
             if isinstance(row, Probe | Condition | Machine) and not self._hurting:
                 self._steady.add(row)

@@ -16,6 +16,7 @@ from chaoslab.errors import ChaoslabError
 
 Outcome = Literal["acked", "rejected", "indeterminate", "ok", "bad"]
 HARNESS, BY_LOAD, OUTSIDE, OTHERS, KERNEL, STOLEN = "harness", "load", "outside", "others", "kernel", "stolen"  # see Machine
+NOT_HIDDEN = "connects_not_hidden"  # in a fault's detail: those that succeeded behind its fence, by link's end
 Phase = Literal["boot", "steady", "faults", "failback", "drain", "verify", "down"]
 
 

@@ -7,7 +7,8 @@ the event loop ended:
 
     q  start_ns  end_ns  ok  status  name     a request; status 0 without an answer
     u  t_ns  pid  users  missed               four a second: users of this process, beats they missed so far
-    r  t_ns  worker  users  requests  failures    what a worker on another machine reported since its last report
+    r  t_ns  worker  users  requests  failures  latencies    one second of a worker on another machine, see `worker_reports`
+    w  t_ns  worker  there    1: the master hears of a worker; 0: not any more
     x  t_ns  text                             a task of the locustfile raised
 """
 
@@ -18,25 +19,33 @@ import random
 import signal
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import gevent
 from gevent.socket import wait_read
-from locust import events
+from locust import events, runners
 from locust.contrib.fasthttp import FastHttpUser
 from locust.env import Environment
 from locust.main import main as locust_main
-from locust.runners import MasterRunner
 
-from chaoslab.clock import NS_PER_S, SYSTEM
+from chaoslab.clock import NS_PER_S, SYSTEM, utc_now
+from chaoslab.files import open_to_append
+from chaoslab.worker_reports import WallClocks, seconds_of
 
 ROWS_FILE = "CHAOSLAB_LOAD_ROWS"  # where rows go
 SEED = "CHAOSLAB_LOAD_SEED"
 RUN = "CHAOSLAB_LOAD_RUN"  # the harness's token; with it, standard input is a pipe that closes when the harness is gone
 
+HOST = "CHAOSLAB_LOAD_HOST"  # whom workers of the harness's own ask, whatever address is published for others
+
 _BEAT_S = 0.25
 _GOLDEN = 0.618033988749895  # multiples of it spread evenly over 0..1, however many there are
 _MS = NS_PER_S // 1000
+
+runners.WORKER_REPORT_INTERVAL = (
+    1.0  # three by default: of workers elsewhere nothing finer is known than one report's latencies
+)
 
 
 class DeadlineUser(FastHttpUser):
@@ -167,14 +176,50 @@ def _say_whose_worker(data: dict[str, Any], **_: object) -> None:
 
 def _report_listener(descriptor: int) -> Callable[..., None]:
     """In a master: rows for workers that write none here, because they run on another machine."""
+    clocks = WallClocks()
 
     def on_report(client_id: str, data: dict[str, Any], **_: object) -> None:
-        if data.get(RUN) != os.environ.get(RUN):
-            total, users = data["stats_total"], data["user_count"]
-            counts = f"{total['num_requests']}\t{total['num_failures']}"
-            os.write(descriptor, f"r\t{SYSTEM.now_ns()}\t{client_id}\t{users}\t{counts}\n".encode())
+        if data.get(RUN) == os.environ.get(RUN):
+            return
+        total, users = data["stats_total"], data["user_count"]
+        now_ns, now_wall_s = SYSTEM.now_ns(), utc_now().timestamp()
+        rows = []
+        for second in seconds_of(total):
+            age_s = clocks.age_s(client_id, second.wall_s + 0.5, total, now_wall_s)
+            latencies = " ".join(f"{ms}*{count}" for ms, count in second.latencies_ms.items())
+            counts = f"{second.requests}\t{second.failures}\t{latencies}"
+            rows.append(f"r\t{now_ns - round(age_s * NS_PER_S)}\t{client_id}\t{users}\t{counts}\n")
+        rows.append(f"r\t{now_ns}\t{client_id}\t{users}\t0\t0\t\n")  # its users as they are now
+        os.write(descriptor, "".join(rows).encode())
 
     return on_report
+
+
+def _roll_calls(descriptor: int, master: runners.MasterRunner) -> Iterator[None]:
+    """Each step writes which workers the master hears of, and which not any more, since the last one."""
+    there: set[str] = set()
+    while True:
+        now = {one.id for one in master.clients.all if one.state != runners.STATE_MISSING}
+        for worker in sorted(now ^ there):
+            os.write(descriptor, f"w\t{SYSTEM.now_ns()}\t{worker}\t{int(worker in now)}\n".encode())
+        there = now
+        yield
+
+
+def _call_the_roll_forever(descriptor: int, master: runners.MasterRunner) -> None:
+    for _ in _roll_calls(descriptor, master):
+        gevent.sleep(_BEAT_S)
+
+
+def _ask_the_entry_itself(worker: runners.WorkerRunner) -> None:
+    """The master tells its own host with each order; a worker beside the entry needs no published address."""
+    start = worker.start_worker
+
+    def start_here(*args: Any, **kwargs: Any) -> None:
+        worker.environment.host = os.environ[HOST]
+        start(*args, **kwargs)
+
+    worker.start_worker = start_here  # type: ignore[method-assign]
 
 
 def _on_init(environment: Environment, **_: object) -> None:
@@ -184,10 +229,13 @@ def _on_init(environment: Environment, **_: object) -> None:
         gevent.spawn(_die_with_the_harness)
     if ROWS_FILE not in os.environ:
         return
-    descriptor = os.open(os.environ[ROWS_FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    if isinstance(environment.runner, MasterRunner):
+    descriptor = open_to_append(Path(os.environ[ROWS_FILE]))
+    if isinstance(environment.runner, runners.MasterRunner):
         events.worker_report.add_listener(_report_listener(descriptor))
+        gevent.spawn(_call_the_roll_forever, descriptor, environment.runner)
         return
+    if isinstance(environment.runner, runners.WorkerRunner) and HOST in os.environ:
+        _ask_the_entry_itself(environment.runner)
     events.request.add_listener(request_listener(descriptor))
     events.user_error.add_listener(_error_listener(descriptor))
     gevent.spawn(_beat_forever, descriptor, environment)

@@ -15,6 +15,7 @@ import psutil
 
 from chaoslab.clock import SYSTEM
 from chaoslab.errors import EnvironmentFault
+from chaoslab.files import open_to_append
 
 Completed = subprocess.CompletedProcess[str]
 Found = psutil.Process
@@ -96,7 +97,10 @@ def in_real_time(thread: int, priority: int) -> None:
 
 def _private_log(path: Path) -> IO[bytes]:
     """Logs may hold what is nobody else's business."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+    try:
+        return os.fdopen(open_to_append(path), "ab")
+    except OSError as broken:
+        raise EnvironmentFault(f"cannot write the log {path}: {broken.strerror}") from broken
 
 
 def end_group(child: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> int:

@@ -19,6 +19,7 @@ import msgspec
 
 from chaoslab.clock import utc_now
 from chaoslab.errors import EnvironmentFault, SpecError
+from chaoslab.files import open_new
 
 _BLOCK = "blocked"
 _SUFFIX = ".run"
@@ -39,7 +40,7 @@ class Registered:
         """Raises EnvironmentFault when it cannot be written: nobody could find what such a run leaves."""
         self._path, self._descriptor = path, -1
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._descriptor = open_new(path)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             line = msgspec.json.encode(entry)
             if os.pwrite(self._descriptor, line, 0) != len(line):
@@ -137,9 +138,16 @@ def blocked() -> str | None:
 
 
 def block() -> None:
-    """Keep new runs from beginning, until `unblock`."""
+    """Keep new runs from beginning, until `unblock`. Raises EnvironmentFault."""
     if blocked() is None:
-        (folder() / _BLOCK).write_text(utc_now().isoformat(timespec="seconds"))
+        path = folder() / _BLOCK
+        try:
+            with os.fdopen(open_new(path), "w") as file:
+                file.write(utc_now().isoformat(timespec="seconds"))
+        except OSError as broken:
+            raise EnvironmentFault(
+                f"cannot write {path}: {broken.strerror}", cure=f"see what it is, then remove {path}"
+            ) from broken
 
 
 def unblock() -> bool:
@@ -160,7 +168,7 @@ def _is_locked(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:

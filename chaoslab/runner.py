@@ -58,7 +58,6 @@ class Options:
     root: Path = ROOT
     facts: dict[str, Any] | None = None
     command: str = ""
-    allow_remote: bool = False
     allow_exec: bool = False
 
 
@@ -156,7 +155,7 @@ def _make_stack(loaded: Loaded, options: Options, run_id: str, data: Path, folde
     if options.runtime == "compose":
         from chaoslab.stack.compose import ComposeStack
 
-        return ComposeStack(loaded.compose, run_id, data, folder.logs, allow_remote=options.allow_remote)
+        return ComposeStack(loaded.compose, run_id, data, folder.logs)
     return EmbeddedStack(loaded.compose, run_id, data, folder.logs)
 
 
@@ -179,12 +178,12 @@ def _undo_of_runtime(options: Options, run_id: str) -> list[AnyStep]:
     if options.runtime == "compose":
         from chaoslab.stack import docker_sweep
 
-        sweep = docker_sweep.command(run_id, allow_remote=options.allow_remote)
+        sweep = docker_sweep.command(run_id)
         steps.append(RunCommand(sweep, tempfile.gettempdir(), _SWEEP_TIMEOUT_S))
     return [*steps, EndProcesses(RUN, run_id)]
 
 
-def pick_runtime(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[str, str]:
+def pick_runtime(wanted: str, loaded: Loaded) -> tuple[str, str]:
     """The runtime for a run and, in words, why: `auto` takes Compose where an engine answers and has or can have the images.
 
     Raises EnvironmentFault when Compose is asked for and does not answer, SpecError when it does not take the stack.
@@ -195,9 +194,9 @@ def pick_runtime(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[st
 
     files, replicas = loaded.compose.files, loaded.compose.topology().replicas
     if wanted == "compose":
-        docker_ready.require(files, replicas, allow_remote=allow_remote)
+        docker_ready.require(files, replicas)
         return wanted, "asked for"
-    found = docker_ready.readiness(files, replicas, allow_remote=allow_remote)
+    found = docker_ready.readiness(files, replicas)
     return ("compose" if found.ready else "embedded"), found.why
 
 

@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, Any
 
 import msgspec
@@ -24,13 +25,13 @@ import msgspec
 from chaoslab.clock import utc_now
 from chaoslab.errors import ChaoslabError, EnvironmentFault, SpecError
 from chaoslab.events import AnyRow, Row, encode, read_history
+from chaoslab.files import open_new, open_to_append
 from chaoslab.masking import Secrets
 from chaoslab.result import SCHEMA, Result
 
 ROOT = Path("runs")
 LATEST = "latest"
 _PRIVATE_FOLDER = 0o700
-_PRIVATE_FILE = 0o600
 _DECIMALS = 3  # milliseconds, in a value that is in seconds
 _DECIMALS_OF = {"availability": 6}  # 99.96 % must not read as 100 %
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -125,7 +126,7 @@ class HistoryWriter:
         self._lock = threading.Lock()  # append and close may meet; a closed descriptor's number is used again
         self._closed = False
         with _explained(path):
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE)
+            self._descriptor = open_to_append(path)
 
     def append(self, row: Row) -> None:
         """Write one row; it survives the death of this process. Raises EnvironmentFault, above all on a full disk."""
@@ -182,10 +183,10 @@ def write_whole(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def private_writer(path: Path) -> Generator[IO[bytes]]:
     """As `write_whole`, for what is written piece by piece; it takes its place when the block ends without an error."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{token_hex(8)}")
     with _explained(path):
+        descriptor = open_new(draft)
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _PRIVATE_FILE)
             with os.fdopen(descriptor, "wb") as sink:
                 yield sink
                 sink.flush()

@@ -20,6 +20,7 @@ import msgspec
 from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault
+from chaoslab.files import open_to_append
 from chaoslab.kill import kill
 
 _DEATHS_S = 5.0
@@ -83,7 +84,7 @@ class UndoJournal:
 
     def _append(self, step: AnyStep) -> int:
         is_new = not self.path.exists()
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = open_to_append(self.path)
         with os.fdopen(descriptor, "r+b", buffering=0) as journal:
             before = journal.read()
             line = msgspec.json.encode(step) + b"\n"

@@ -20,7 +20,7 @@ from chaoslab.checks import (
     promises_rto,
 )
 from chaoslab.clocks import Event
-from chaoslab.events import Anchor, AnyRow
+from chaoslab.events import NOT_HIDDEN, Anchor, AnyRow
 from chaoslab.figures import clock_results, fault_result, journey_result, load_result, overhead_s, phase_s, service_result
 from chaoslab.measure import seconds
 from chaoslab.premises import (
@@ -277,4 +277,8 @@ def _warnings(case: Case) -> list[str]:
     for name, service in case.services.items():
         if service.ledger and service.ledger.stale and not service.linearizable:
             warnings.append(f"{name}: {len(service.ledger.stale)} acknowledged writes were missing from a later read (stale)")
+    for one in case.record.injections:
+        if NOT_HIDDEN in one.detail:
+            seen = f"{one.id}: connects behind its fence succeeded and then hung, where a real network loses them"
+            warnings.append(f"{seen} (by link's end: {one.detail[NOT_HIDDEN]})")
     return warnings

@@ -53,9 +53,10 @@ class FakeLinks:
     def fence(self, flows: Sequence[Flow]) -> None:
         self.held |= set(flows)
 
-    def lift(self, flows: Sequence[Flow]) -> None:
+    def lift(self, flows: Sequence[Flow]) -> Mapping[str, int]:
         self.held -= set(flows)
         self.stack.settle()
+        return {}
 
     def fenced(self) -> frozenset[Flow]:
         return frozenset(self.held)

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=None, help="Seed of the load, to run the same again.")
 @click.option("--keep", is_flag=True, help="Leave the stack up at the end; `chaoslab heal NAME` takes it down.")
 @click.option("--allow-exec", is_flag=True, help="Let `exec` faults of a spec run that is not this project's own.")
-@click.option("--allow-remote", is_flag=True, help="Let the compose runtime use a Docker Engine on another machine.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved targets and times; start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the result, or the plan, as JSON.")
 def run_command(
@@ -56,7 +55,6 @@ def run_command(
     seed: int | None,
     keep: bool,
     allow_exec: bool,
-    allow_remote: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -73,22 +71,22 @@ def run_command(
 
     loaded = load_experiment(find_experiment(experiment, Path.cwd()), _pairs(overrides))
     if dry_run:
-        return _describe(loaded, *_picked(runtime, loaded, allow_remote=allow_remote), as_json=as_json)
+        return _describe(loaded, *_picked(runtime, loaded), as_json=as_json)
     gathering = ThreadPoolExecutor(1).submit(_facts)  # asks half a dozen programs, while we import the rest
     from chaoslab.runner import Options
 
-    runtime, why = _picked(runtime, loaded, allow_remote=allow_remote)
-    flags = {"--keep": keep, "--allow-exec": allow_exec, "--allow-remote": allow_remote}
+    runtime, why = _picked(runtime, loaded)
+    flags = {"--keep": keep, "--allow-exec": allow_exec}
     command = _command(experiment, runtime, overrides, [flag for flag, given in flags.items() if given])
     facts = gathering.result()
-    options = Options(runtime, keep, seed, facts=facts, command=command, allow_exec=allow_exec, allow_remote=allow_remote)
+    options = Options(runtime, keep, seed, facts=facts, command=command, allow_exec=allow_exec)
     return _run(loaded, options, why, repeat, as_json)
 
 
-def _picked(wanted: str, loaded: Loaded, *, allow_remote: bool) -> tuple[str, str]:
+def _picked(wanted: str, loaded: Loaded) -> tuple[str, str]:
     from chaoslab.runner import pick_runtime, require_possible
 
-    runtime, why = pick_runtime(wanted, loaded, allow_remote=allow_remote)
+    runtime, why = pick_runtime(wanted, loaded)
     require_possible(loaded, runtime)
     return runtime, why
 

@@ -80,7 +80,7 @@ def _told(loaded: Loaded, runtime: str) -> tuple[list[Result], bool]:
     from chaoslab.report.view import JsonView
     from chaoslab.runner import Options, pick_runtime, require_possible, run_once
 
-    runtime, _ = pick_runtime(runtime, loaded, allow_remote=False)
+    runtime, _ = pick_runtime(runtime, loaded)
     require_possible(loaded, runtime)
     results: list[Result] = []
     while ask_again(results):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from concurrent.futures import Future
 from statistics import median
 from typing import Any
@@ -12,7 +13,7 @@ from chaoslab.background import in_thread
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective, NotReady
 from chaoslab.faults.base import Evidence, TellCycle
-from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
+from chaoslab.faults.witness import Witness, not_hidden, prove_return, prove_silence, witnesses
 from chaoslab.spec.model import LinkCut, LinkDegrade, LinkFlap
 from chaoslab.stack.protocol import Degradation, Stack
 from chaoslab.stack.topology import Flow
@@ -65,7 +66,9 @@ class CutFault:
         return prove_silence(self._stack, self._witnesses, self._clock)
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        (self._stack.links.lift if self._mode == "silent" else self._stack.links.restore)(self._flows)
+        if self._mode == "silent":
+            return not_hidden(self._stack.links.lift(self._flows))
+        self._stack.links.restore(self._flows)
         return {}
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
@@ -86,6 +89,7 @@ class FlapFault:
         self._cuts = 0
         self._is_cut = False  # or about to be
         self._tell: TellCycle = lambda _number, _event: None
+        self._let_in: Counter[str] = Counter()
         self._flapping: Future[None] | None = None
 
     def tell_cycles(self, tell: TellCycle) -> None:
@@ -132,7 +136,7 @@ class FlapFault:
         was_cut = self._is_cut
         if was_cut:
             self._tell(self._cuts, "heal")
-        self._stack.links.lift(self._flows)
+        self._let_in += Counter(self._stack.links.lift(self._flows))
         self._is_cut = False
         if was_cut:
             self._tell(self._cuts, "healed")
@@ -154,7 +158,7 @@ class FlapFault:
             raise NotReady(f"waited {deadline.timeout_s:.0f} s for the flapping to end; last seen: cut {self._cuts} times")
         if self._flapping is not None:
             self._flapping.result()
-        return {"cuts": self._cuts, "wanted": self._spec.count}
+        return {"cuts": self._cuts, "wanted": self._spec.count, **not_hidden(self._let_in)}
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         return prove_return(self._stack, self._witnesses, deadline)

@@ -8,7 +8,7 @@ from chaoslab.clock import SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective, NotReady, StackError
 from chaoslab.faults.base import Evidence
 from chaoslab.faults.boot import held_back
-from chaoslab.faults.witness import Witness, prove_return, prove_silence, witnesses
+from chaoslab.faults.witness import Witness, not_hidden, prove_return, prove_silence, witnesses
 from chaoslab.spec.model import SiteIsolate, SitePowerLoss
 from chaoslab.stack.protocol import CanDestroyDisks, Stack
 from chaoslab.stack.topology import Flow, Replica
@@ -74,7 +74,7 @@ class PowerLossFault:
                 self._stack.start(self._names, alone)
             except NotReady as waiting:
                 detail["healthy_only_after_the_fence_was_lifted"] = str(waiting).splitlines()[0]
-            self._stack.links.lift(self._flows)
+            detail |= not_hidden(self._stack.links.lift(self._flows))
             self._stack.start(self._names, deadline)
         return detail | share
 
@@ -106,8 +106,7 @@ class IsolateFault:
         return prove_silence(self._stack, self._witnesses, self._clock)
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        self._stack.links.lift(self._flows)
-        return {}
+        return not_hidden(self._stack.links.lift(self._flows))
 
     def verify_heal(self, deadline: Deadline) -> Evidence:
         return prove_return(self._stack, self._witnesses, deadline)

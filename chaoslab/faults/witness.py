@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chaoslab.clock import SYSTEM, Clock, Deadline, wait_until
 from chaoslab.errors import FaultNotEffective
+from chaoslab.events import NOT_HIDDEN
 from chaoslab.faults.base import Evidence
 from chaoslab.spec.model import OUTSIDE
 from chaoslab.stack.protocol import Stack
@@ -60,6 +61,11 @@ def prove_silence(stack: Stack, paths: Sequence[Witness], clock: Clock = SYSTEM)
             return Evidence(since_ns, {"silent": [str(path) for path in paths]})
         if deadline.passed:
             raise FaultNotEffective(f"the fault does not bite: still answered by {', '.join(map(str, alive))}")
+
+
+def not_hidden(let_in: Mapping[str, int]) -> dict[str, Any]:
+    """What a fault's row says of the connects that its fence could not hide, by link's end; nothing when there are none."""
+    return {NOT_HIDDEN: ", ".join(f"{end} {count}" for end, count in sorted(let_in.items()))} if let_in else {}
 
 
 def prove_return(stack: Stack, paths: Sequence[Witness], deadline: Deadline) -> Evidence:

@@ -84,12 +84,12 @@ class DockerLinks:
     # --- the fence
 
     def fence(self, flows: Sequence[Flow]) -> None:
-        """Hold everything that travels these ways, FIN and RST included; new connections hang."""
+        """Hold everything that travels these ways, FIN and RST included; new connections hang in connect."""
         with self._lock:
             self._hold(self._wanted | set(flows), self._about(flows))
 
-    def lift(self, flows: Sequence[Flow]) -> None:
-        """Let these ways go again; what is still alive resumes.
+    def lift(self, flows: Sequence[Flow]) -> Mapping[str, int]:
+        """Let these ways go again; what is still alive resumes. Packet rules hide every connect.
 
         Toxiproxy dials inside its accept loop: a call that began behind the fence would hold up all later ones until its next
         SYN, half a minute perhaps. Such calls are ended here, in the WAN and in the gates.
@@ -98,6 +98,7 @@ class DockerLinks:
             about = self._about(flows)
             self._hold(self._wanted - set(flows), about)
             self._each_name([*(wan.name for wan in about), *self._gates], self._end_pending_calls)
+        return {}
 
     def redial(self) -> None:
         """End the calls that wait for somebody who was away, and is back at once for whoever dials now; see `lift`.

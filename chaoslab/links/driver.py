@@ -161,27 +161,32 @@ def toxic(kind: str, *, stream: Direction, name: str, toxicity: float = 1.0, **a
 
 
 class _Api(APIConsumer):  # type: ignore[misc]
-    """The package's calls, never through a proxy of the environment; and PUT, which Toxiproxy itself does not know."""
+    """The package's calls, with no proxy or .netrc of the environment; and PUT, which Toxiproxy itself does not know."""
 
     @classmethod
     def get(cls, url: str, params: Any = None, **kwargs: Any) -> requests.Response:
-        return super().get(url, params, proxies=_DIRECT, **kwargs)  # type: ignore[no-any-return]
+        return super().get(url, params, **_DIRECT, **kwargs)  # type: ignore[no-any-return]
 
     @classmethod
     def post(cls, url: str, data: Any = None, json: Any = None, **kwargs: Any) -> requests.Response:
-        return super().post(url, data, json, proxies=_DIRECT, **kwargs)  # type: ignore[no-any-return]
+        return super().post(url, data, json, **_DIRECT, **kwargs)  # type: ignore[no-any-return]
 
     @classmethod
     def delete(cls, url: str, **kwargs: Any) -> requests.Response:
-        return super().delete(url, proxies=_DIRECT, **kwargs)  # type: ignore[no-any-return]
+        return super().delete(url, **_DIRECT, **kwargs)  # type: ignore[no-any-return]
 
     @classmethod
     def put(cls, url: str, **kwargs: Any) -> requests.Response:
-        answer = requests.put(f"http://{cls.host}:{cls.port}{url}", proxies=_DIRECT, **kwargs)  # noqa: S113 call() bounds it
+        answer = requests.put(f"http://{cls.host}:{cls.port}{url}", **_DIRECT, **kwargs)  # noqa: S113 call() bounds it
         return validate_response(answer)  # type: ignore[no-any-return]
 
 
-_DIRECT: Any = {"http": None, "all": None}
+def _as_nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Who has this for a login is not looked up in a .netrc."""
+    return request
+
+
+_DIRECT: Any = {"proxies": {"http": None, "all": None}, "auth": _as_nobody}
 
 
 def _same(seen: ToxicView, wanted: ToxicView) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Executor
 
 from chaoslab.links.callers import Callers
@@ -14,7 +14,11 @@ from chaoslab.links.wire import FrontInput
 
 
 class Front:
-    """Hands each connection to the proxy of its caller's site, or straight to `upstream`."""
+    """Hands each connection to the proxy of its caller's site, or straight to `upstream`.
+
+    All callers share one listening socket. So its door is shut only while nobody may come in: a fence stands on every
+    route, and in the upstream's own place, whose callers go straight, nobody lives.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,16 @@ class Front:
     def open_connections(self) -> int:
         """Those that went straight; the others count at their proxy."""
         return len(self._tasks) + self._straight.open_connections
+
+    def set_door(self, vacant: Collection[str]) -> None:
+        """Shut or open it, according to the fence and to the places in which nobody lives."""
+        ways = [proxy for proxy in map(self._find, self.routes.values()) if proxy is not None]
+        homes = {proxy.link.to for proxy in ways if proxy.link is not None}
+        if len(ways) == len(self.routes) > 0 and all(proxy.held for proxy in ways) and homes <= set(vacant):
+            for client in self._listener.shut():
+                self._accepted(client)
+        else:
+            self._listener.open()
 
     def _accepted(self, client: socket.socket) -> None:
         task = self._loop.create_task(self._dispatch(client))

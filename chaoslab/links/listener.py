@@ -8,11 +8,14 @@ import errno
 import functools
 import ipaddress
 import socket
-from collections.abc import Callable
+import struct
+import sys
+from collections.abc import Callable, Iterator
 
 _BACKLOG = 1024
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_WHEN_EXHAUSTED_S = 0.1
+_QUEUE_AT = 24  # in Linux's tcp_info of a listening socket: how many wait to be accepted, and how many may
 
 Accept = Callable[[socket.socket], None]
 
@@ -60,30 +63,95 @@ class Listener:
         self._accept = accept
         self._socket = socket.create_server((host, port), family=numeric(host) or socket.AF_INET, backlog=_BACKLOG)
         self._socket.setblocking(False)
+        self._filler: socket.socket | None = None  # our own connection that fills the accept queue of a shut door
         self.address = _show(self._socket)
         self._watch()
 
     def _watch(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0 and self._filler is None:
             self._loop.add_reader(self._socket.fileno(), self._ready)
 
     def _ready(self) -> None:
         try:
-            client, _ = self._socket.accept()
+            client, _ = self._next()
         except OSError as broken:
             if broken.errno in _EXHAUSTED:
                 self._loop.remove_reader(self._socket.fileno())
                 self._loop.call_later(_PAUSE_WHEN_EXHAUSTED_S, self._watch)
             return
+        self._accept(client)
+
+    def _next(self) -> tuple[socket.socket, object]:
+        """Who is first in the accept queue, and its address. Raises OSError when nobody is."""
+        client, peer = self._socket.accept()
         client.setblocking(False)
         with contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._accept(client)
+        return client, peer
+
+    # --- the door
+
+    def shut(self) -> list[socket.socket]:
+        """Make connect() hang, as where SYNs are lost, until `open`; returns who had been let in before.
+
+        Linux drops a SYN while the accept queue is full, so the queue is made as short as can be, and a connection of our
+        own fills it. Where that does not fill it, on other platforms, nothing changes: who calls is let in and accepted.
+        """
+        if self._filler is not None or not sys.platform.startswith("linux"):
+            return []
+        self._socket.listen(0)
+        before = [client for client, _ in self._waiting()]
+        try:
+            self._filler = _call(self._socket)
+        except OSError:  # no file is left for it
+            self._socket.listen(_BACKLOG)
+            return before
+        self._loop.remove_reader(self._socket.fileno())
+        if not _is_full(self._socket):
+            self.open()
+        return before
+
+    def open(self) -> None:
+        """Accept again; whoever knocked at the shut door gets in with its next SYN."""
+        if self._filler is None:
+            return
+        filler, self._filler = self._filler, None
+        self._socket.listen(_BACKLOG)
+        for client, peer in self._waiting():
+            if peer == filler.getsockname():
+                client.close()
+            else:
+                self._accept(client)
+        filler.close()
+        self._watch()
+
+    def _waiting(self) -> Iterator[tuple[socket.socket, object]]:
+        with contextlib.suppress(OSError):
+            while True:
+                yield self._next()
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
+        if self._filler is not None:
+            self._filler.close()
+            self._filler = None
+
+
+def _call(listening: socket.socket) -> socket.socket:
+    """A connection to a listening socket of our own, never waited for."""
+    caller = socket.socket(listening.family)
+    caller.setblocking(False)
+    caller.connect_ex(listening.getsockname())
+    return caller
+
+
+def _is_full(listening: socket.socket) -> bool:
+    """Whether the accept queue takes nobody more, as the kernel has it."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE_AT + 8)
+    waiting, at_most = struct.unpack_from("=II", info, _QUEUE_AT)
+    return bool(waiting > at_most)
 
 
 def _show(listening: socket.socket) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 import struct
@@ -41,7 +42,8 @@ class Toxic:
 class Proxy:
     """Takes connections at `listen`, and from fronts, and joins them with `upstream`.
 
-    While either way of its link is held, new connections are taken and wait: nothing is dialled, nothing answered.
+    While either way of its link is held, nobody is let in: connect() hangs. Who gets in all the same (from a front that
+    others share, or where the platform cannot keep a door shut) waits, and counts in `let_in`.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Proxy:
         self._waiting: dict[socket.socket, None] = {}  # behind a fence, in order of arrival
         self._sweep: asyncio.TimerHandle | None = None
         self._up_held = self._down_held = False
+        self.let_in = 0  # connections that the fence which stands could not keep out
 
     def view(self) -> ProxyView:
         return ProxyView(
@@ -77,25 +80,28 @@ class Proxy:
     def open_connections(self) -> int:
         return len(self._connections) + len(self._dials) + len(self._waiting)
 
+    @property
+    def held(self) -> bool:
+        """Whether a fence stands across the link: a connection needs both ways."""
+        return self._up_held or self._down_held
+
     # --- on and off
 
     def start(self) -> None:
         """Listen. Raises ValueError or OSError when that cannot be."""
         if not self.enabled:
-            self._listener = Listener(self._loop, self.listen, self.adopt)
-            self.listen = self._listener.address
+            self._listen()
             self.enabled = True
+            self._set_door()
 
     def start_without_listening(self) -> None:
         """Take connections from a front only."""
         self.enabled = True
 
     def stop(self) -> None:
-        """Stop listening and end every connection. Behind a fence the ends are held, and who waits learns nothing."""
+        """Refuse, and end every connection. Behind a fence nobody learns of it: ends are held, connect() goes on hanging."""
         self.enabled = False
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        self._set_door()
         for client, dial in [*self._dials.items()]:
             dial.cancel()
             client.close()
@@ -108,17 +114,52 @@ class Proxy:
         self.stop()
         self.hold(frozenset())
 
+    def move(self, listen: str, upstream: str) -> None:
+        """Stop, and be at another address from the next start on."""
+        self.stop()
+        self._unlisten()
+        self.listen, self.upstream = listen, upstream
+
+    def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = Listener(self._loop, self.listen, self.adopt)
+            self.listen = self._listener.address
+
+    def _unlisten(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _set_door(self) -> None:
+        """Behind a fence nobody learns whether anybody listens: not of who does, and not of a stopped proxy that refuses."""
+        if self.held:
+            with contextlib.suppress(OSError, ValueError):  # a stopped proxy's port may be another's by now
+                self._listen()
+        if self._listener is None:
+            return
+        if not self.held and not self.enabled:
+            self._unlisten()
+        elif not self.held:
+            self._listener.open()
+        else:
+            for client in self._listener.shut():
+                self._wait(client)
+
     # --- new connections
 
     def adopt(self, client: socket.socket) -> None:
         """Take over a connection that was accepted here or at a front."""
-        if not self.enabled:
+        if self.held:
+            self.let_in += 1
+            self._wait(client)
+        elif not self.enabled:
             reset(client)
-        elif self._up_held or self._down_held:
-            self._waiting[client] = None
-            self._sweep_later()
         else:
             self._dial(client)
+
+    def _wait(self, client: socket.socket) -> None:
+        self._waiting[client] = None
+        self._sweep_later()
 
     def _dial(self, client: socket.socket) -> None:
         dial = Dial(self._loop, self.upstream, lambda upstream: self._dialled(client, upstream))
@@ -134,7 +175,7 @@ class Proxy:
         self._connections.add(connection)
         if self.toxics:
             self._poison(connection, (client, upstream))
-        if self._up_held or self._down_held:
+        if self.held:
             self._fence(connection)
         connection.start()
 
@@ -155,8 +196,10 @@ class Proxy:
         self._down_held = (self.link.to, self.link.source) in held
         for connection in [*self._connections]:
             self._fence(connection)
-        if not (self._up_held or self._down_held):
+        self._set_door()
+        if not self.held:
             self._dial_waiting()
+            self.let_in = 0
 
     def _fence(self, connection: Connection) -> None:
         connection.up.set_fenced(self._up_held)

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from chaoslab.links.proxy import Proxy, Toxic
 from chaoslab.links.switchboard import Refusal, Switchboard
-from chaoslab.links.wire import Fence, FrontInput, ProxyInput, ProxyPatch, RelayState, ToxicInput, ToxicPatch
+from chaoslab.links.wire import Fence, FrontInput, ProxyInput, ProxyPatch, RelayState, ToxicInput, ToxicPatch, Vacant
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,6 +41,7 @@ def application(switchboard: Switchboard) -> web.Application:
             web.get("/chaoslab/state", api.state),
             web.get("/chaoslab/fence", api.fence),
             web.put("/chaoslab/fence", api.set_fence),
+            web.put("/chaoslab/vacant", api.set_vacant),
             web.get("/chaoslab/fronts", api.fronts),
             web.post("/chaoslab/fronts", api.create_front),
             web.delete("/chaoslab/fronts/{front}", api.delete_front),
@@ -114,6 +115,9 @@ class _Api:
 
     async def set_fence(self, request: web.Request) -> web.Response:
         return _json(self._board.set_fence(await _body(request, Fence)))
+
+    async def set_vacant(self, request: web.Request) -> web.Response:
+        return _json(self._board.set_vacant(await _body(request, Vacant)))
 
     async def fronts(self, _: web.Request) -> web.Response:
         return _json({front.name: front.view() for front in self._board.fronts()})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
 from chaoslab.errors import LinkError
 from chaoslab.links.driver import ToxiproxyDriver
 from chaoslab.links.toxic_verbs import ToxicVerbs
-from chaoslab.links.wire import Fence, FrontInput, Link, RelayState
+from chaoslab.links.wire import Fence, FrontInput, Link, RelayState, Vacant
 from chaoslab.stack.topology import Address, Flow
 
 
@@ -39,28 +39,35 @@ class RelayLinks(ToxicVerbs):
     # --- the fence
 
     def fence(self, flows: Sequence[Flow]) -> None:
-        """Hold everything that travels these ways, FIN and RST included, atomically; new connections hang."""
+        """Hold everything that travels these ways, FIN and RST included, atomically; new connections hang in connect."""
         with self._lock:
             self._set_fence(self.fenced() | set(flows))
 
-    def lift(self, flows: Sequence[Flow]) -> None:
+    def lift(self, flows: Sequence[Flow]) -> Mapping[str, int]:
         """Let these ways go again; what is still alive resumes with no byte lost.
 
         Nothing has to be recycled: the relay dials each waiting connection by itself, never one behind another.
         """
         with self._lock:
-            self._set_fence(self.fenced() - set(flows))
+            return self._set_fence(self.fenced() - set(flows)).let_in
 
     def fenced(self) -> frozenset[Flow]:
         """What the relay holds now."""
         return frozenset(Flow(*pair) for pair in self._driver.call("get", "/chaoslab/fence", Fence).hold)
 
-    def _set_fence(self, wanted: Iterable[Flow]) -> None:
+    def _set_fence(self, wanted: Iterable[Flow]) -> Fence:
         hold = frozenset(wanted)
-        self._driver.call("put", "/chaoslab/fence", Fence, {"hold": sorted(hold)})
+        answer = self._driver.call("put", "/chaoslab/fence", Fence, {"hold": sorted(hold)})
         seen = self.fenced()
         if seen != hold:
             raise LinkError(f"the fence was to hold {_words(hold)}, but reads back as {_words(seen)}")
+        return answer
+
+    def vacate(self, places: Collection[str]) -> None:
+        """Say in which places nobody lives, all of them: a front that only they would need may hide SYNs."""
+        seen = self._driver.call("put", "/chaoslab/vacant", Vacant, {"places": sorted(places)}).places
+        if set(seen) != set(places):
+            raise LinkError(f"nobody lives in {', '.join(places) or 'no place'}, but the relay has {', '.join(seen) or 'none'}")
 
     def epoch(self) -> str:
         """Changes when the relay restarted, which silently heals every fault."""

@@ -21,6 +21,7 @@ from chaoslab.links.wire import (
     RelayState,
     ToxicInput,
     ToxicPatch,
+    Vacant,
     attributes_of,
 )
 
@@ -42,6 +43,7 @@ class Switchboard:
         self._callers = Callers(run)
         self._lookups = ThreadPoolExecutor(1, thread_name_prefix="callers")
         self._held: Hold = frozenset()
+        self._vacant: frozenset[str] = frozenset()
         self._fronts: dict[str, Front] = {}
         self.proxies: dict[str, Proxy] = {}
 
@@ -89,8 +91,7 @@ class Switchboard:
         listen = proxy.listen if wanted.listen is None else wanted.listen
         upstream = proxy.upstream if wanted.upstream is None else wanted.upstream
         if _differs(proxy, listen, upstream):
-            proxy.stop()
-            proxy.listen, proxy.upstream = listen, upstream
+            proxy.move(listen, upstream)
         if enabled:
             _start(proxy)
         elif proxy.enabled:
@@ -100,6 +101,7 @@ class Switchboard:
     def delete(self, name: str) -> None:
         self.proxy(name).close()
         del self.proxies[name]
+        self._set_doors()
 
     def reset(self) -> None:
         """Enable every proxy and take every toxic away. The fence stays: it is not Toxiproxy's."""
@@ -143,12 +145,25 @@ class Switchboard:
     def set_fence(self, wanted: Fence) -> Fence:
         """Replace the whole fence."""
         self._held = frozenset(wanted.hold)
+        let_in = {name: proxy.let_in for name, proxy in self.proxies.items() if proxy.let_in}
         for proxy in self.proxies.values():
             proxy.hold(self._held)
-        return self.fence()
+        self._set_doors()
+        ended = {name: count for name, count in let_in.items() if not self.proxies[name].held}
+        return Fence(sorted(self._held), ended)
 
     def fence(self) -> Fence:
         return Fence(sorted(self._held))
+
+    def set_vacant(self, wanted: Vacant) -> Vacant:
+        """Replace the list of places in which nobody lives: a front that nobody needs may be shut."""
+        self._vacant = frozenset(wanted.places)
+        self._set_doors()
+        return Vacant(sorted(self._vacant))
+
+    def _set_doors(self) -> None:
+        for front in self._fronts.values():
+            front.set_door(self._vacant)
 
     def create_front(self, wanted: FrontInput) -> Front:
         if wanted.name in self._fronts:
@@ -160,6 +175,7 @@ class Switchboard:
             front = Front(self._loop, wanted, self.proxies.get, self._callers, self._lookups)
         except (OSError, ValueError) as broken:
             raise Refusal(500, f"listen tcp {wanted.listen}: {broken}") from broken
+        front.set_door(self._vacant)
         self._fronts[wanted.name] = front
         return front
 

@@ -165,10 +165,20 @@ class ProxyView(msgspec.Struct, frozen=True, omit_defaults=True):
     link: Link | None = None
 
 
-class Fence(msgspec.Struct, frozen=True):
-    """The flows that are held: [source, to] pairs. Always a full replacement."""
+class Fence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The flows that are held: [source, to] pairs. Always a full replacement.
+
+    `let_in`, only in the answer to one: by proxy, how many connections a fence that ended now could not keep out.
+    """
 
     hold: list[tuple[_Place, _Place]]
+    let_in: dict[str, int] = {}
+
+
+class Vacant(msgspec.Struct, frozen=True):
+    """The places in which nothing of the run lives. Always a full replacement."""
+
+    places: list[_Place]
 
 
 class FrontInput(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from chaoslab.events import Row, encode
+from chaoslab.files import open_to_append
 
 FLUSH_S = 0.05
 
@@ -15,7 +16,7 @@ class Appender:
     """Gathers rows and writes them as whole lines, one write a batch, at least every 50 ms."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_to_append(path)
         self._rows: list[bytes] = []
 
     def add(self, row: Row) -> None:

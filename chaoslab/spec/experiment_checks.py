@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from chaoslab.spec.compose import ComposeFile
@@ -40,6 +41,21 @@ def _check_load(experiment: Experiment, tell: Tell) -> None:
         address = getattr(experiment.load, key, None)
         if address is not None and not _HOST_PORT.fullmatch(address):
             tell(("load", key), f"{key} {address!r} must be a host and a port, such as 127.0.0.1:5557")
+        elif address is not None and key == "listen" and not _is_one_address(address.rpartition(":")[0].strip("[]")):
+            tell(
+                ("load", key),
+                f"listen {address!r} must begin with one IP address of this machine, the one that the workers reach: "
+                "there the entry is published, too",
+            )
+
+
+def _is_one_address(host: str) -> bool:
+    """Whether a host is an address by itself, neither a name nor a sign for every address of the machine."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or address.is_multicast)
 
 
 class _Times:

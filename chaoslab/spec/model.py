@@ -65,7 +65,8 @@ class ExperimentObjectives(Objectives):
 class LoadSpec(Model):
     """Locust as the load. `workers` uses Locust's own processes; `master` names one that already runs (host:port).
 
-    `listen` (host:port): workers on other machines may join ours; without `workers` we wait for `expect_workers` of them.
+    `listen` (address:port): workers on other machines may join ours, and find the entry at that address and its own port;
+    without `workers` we wait for `expect_workers` of them.
     """
 
     locustfile: Path
@@ -396,11 +397,23 @@ class ConditionSpec(Model):
 
 
 class BringAbout(Model):
-    """One HTTP request to a replica that makes a condition true, such as Patroni's POST /switchover."""
+    """One HTTP POST to a replica that makes a condition true, such as Patroni's /switchover.
 
-    post: str
+    With several URLs they are asked in turn until one answers 2xx: where only a leader does it, and any may lead.
+    `json` may say {name} for each value that is looked up first, under `with`.
+    """
+
+    post: Annotated[list[str], Texts, Field(min_length=1, max_length=16)]
     body: Any = Field(default=None, alias="json")
+    values: dict[str, Pick] = Field(default={}, alias="with")
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Pick(Model):
+    """A value of the stack: GET a URL of `replica:port`, take what `pick` (JMESPath) finds in its JSON."""
+
+    get: str
+    pick: str
 
 
 class ServiceSpec(Model):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import jmespath
 from jmespath.exceptions import EmptyExpressionError, IncompleteExpressionError, JMESPathError, LexerError, ParseError
 
-from chaoslab.spec.model import OUTSIDE, ConditionSpec, Journey, LedgerSpec, StackSpec
+from chaoslab.spec.model import OUTSIDE, BringAbout, ConditionSpec, Journey, LedgerSpec, StackSpec
 from chaoslab.spec.problems import shorten, suggest
 from chaoslab.spec.source import EXTENSION, KeyPath
 from chaoslab.stack.topology import Replica
@@ -105,7 +105,16 @@ class _StackCheck:
         self._url(condition.get, (*path, "get"))
         self._expression(condition.expect, (*path, "expect"))
         if condition.bring_about is not None:
-            self._url(condition.bring_about.post, (*path, "bring_about", "post"))
+            self._bring_about(condition.bring_about, (*path, "bring_about"))
+
+    def _bring_about(self, how: BringAbout, path: KeyPath) -> None:
+        for index, url in enumerate(how.post):
+            self._url(url, (*path, "post", index))
+        for name, value in how.values.items():
+            self._url(value.get, (*path, "with", name, "get"))
+            self._expression(value.pick, (*path, "with", name, "pick"))
+        for text in _texts(how.body):
+            self._fields(text, how.values, (*path, "json"))
 
     def _url(self, text: str, path: KeyPath) -> None:
         try:

@@ -42,7 +42,7 @@ _ORDER: tuple[State, ...] = ("running", "paused", "dead")  # of several containe
 
 
 class ComposeStack:
-    """A stack of containers. See `protocol.Stack`. `allow_remote`: the engine may stand on another machine."""
+    """A stack of containers. See `protocol.Stack`."""
 
     def __init__(
         self,
@@ -51,8 +51,6 @@ class ComposeStack:
         data: Path,
         logs: Path,
         clock: Clock = SYSTEM,
-        *,
-        allow_remote: bool = False,
     ) -> None:
         topology = compose.topology()
         self._topology = dataclasses.replace(topology, project=project_name(topology.project, run_id))
@@ -62,7 +60,6 @@ class ComposeStack:
         self._logs = logs
         self._project_file = data / "project.json"
         self._clock = clock
-        self._allow_remote = allow_remote
         self._ports = PortBlock()
         self._starting = ComposeCommand([self._project_file], logs / "compose.log", self._topology.project, {RUN: run_id})
         self._building = ComposeCommand(self._files, logs / "build.log", env={RUN: run_id})
@@ -114,7 +111,7 @@ class ComposeStack:
 
     def _make(self, deadline: Deadline, tell: Tell) -> None:
         """Create everything, and start the WAN."""
-        engine, version = connect(allow_remote=self._allow_remote), require_compose()
+        engine, version = connect(), require_compose()
         tell(f"Docker {engine.version}, Compose {version}")
         self._config = read_config(self._files)
         boot.check_config(self._config, self._topology.replicas)

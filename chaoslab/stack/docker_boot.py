@@ -14,7 +14,7 @@ from chaoslab.errors import EnvironmentFault, SpecError
 from chaoslab.stack import docker_images as images
 from chaoslab.stack.docker_cli import ComposeCommand
 from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_engine import LOOPBACK, Engine, engine_errors
+from chaoslab.stack.docker_engine import Engine, engine_errors
 from chaoslab.stack.docker_health import checks_of
 from chaoslab.stack.docker_project import Renderer, image_of, names_of, ports_of, shared_network
 from chaoslab.stack.docker_watch import Customs, needs_of, revived
@@ -91,8 +91,7 @@ def make_project(
         reach,
         wans,
         run_id,
-        publish_ip="0.0.0.0" if engine.remote else LOOPBACK,  # noqa: S104 - asked for with --allow-remote
-        take_port=None if engine.remote else ports.take,
+        take_port=ports.take,
     )
     file.write_text(json.dumps(renderer.project(), indent=1))
     return Plan(reach, wans)

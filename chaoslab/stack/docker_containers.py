@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from docker.errors import APIError, NotFound
 
 from chaoslab.clock import Clock
 from chaoslab.errors import StackError
-from chaoslab.stack.docker_engine import Engine, engine_errors
+from chaoslab.files import open_to_append
+from chaoslab.stack.docker_engine import LOOPBACK, Engine, engine_errors
 from chaoslab.stack.docker_kill import kill_all
 from chaoslab.stack.docker_project import REPLICA, ROLE, RUN
 from chaoslab.stack.protocol import KillReport, State
@@ -89,7 +91,7 @@ class Containers:
             for port, places in (self.inspect(one.id)["NetworkSettings"]["Ports"] or {}).items():
                 number, _, protocol = port.partition("/")
                 if places and protocol == "tcp":
-                    found[int(number)] = Address(self._engine.host, int(places[0]["HostPort"]))
+                    found[int(number)] = Address(LOOPBACK, int(places[0]["HostPort"]))
         return found
 
     def logs(self, replica: str, lines: int) -> list[str]:
@@ -103,7 +105,7 @@ class Containers:
         folder.mkdir(parents=True, exist_ok=True)
 
         def save(one: Seen) -> None:
-            with (folder / f"{one.replica}.log").open("ab") as file:
+            with os.fdopen(open_to_append(folder / f"{one.replica}.log"), "ab") as file:
                 file.write(self._api.logs(one.id, timestamps=True, tail=_LOG_LINES_MAX))
 
         with engine_errors("saving logs"):

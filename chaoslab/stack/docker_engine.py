@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import docker
 import requests
+from docker.constants import MINIMUM_DOCKER_API_VERSION
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException
 from docker.tls import TLSConfig
@@ -35,22 +36,18 @@ _CURE_COMPOSE = "install the Compose v2 plugin (package docker-compose-plugin, o
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker engine that answers. `host` is where it publishes ports, as seen from here."""
+    """A Docker engine of this machine that answers."""
 
     client: docker.DockerClient
     url: str
-    host: str
     version: str
 
-    @property
-    def remote(self) -> bool:
-        return is_remote(self.url)
 
-
-def connect(*, allow_remote: bool = False) -> Engine:
+def connect() -> Engine:
     """The engine of DOCKER_HOST, DOCKER_CONTEXT or the current context.
 
-    Raises EnvironmentFault when none answers, or when it stands on another machine and that was not allowed.
+    Raises EnvironmentFault when none answers, or when it stands on another machine: what drives
+    the links and the gates into the sites asks nobody for a password, so it is published on the loopback alone.
     """
     try:
         url, tls = _endpoint()
@@ -59,19 +56,25 @@ def connect(*, allow_remote: bool = False) -> Engine:
         raise EnvironmentFault(
             f"no Docker engine can be found: {wrong}", cure="look at DOCKER_HOST and docker context ls"
         ) from wrong
-    if remote and not allow_remote:
+    if remote:
         raise EnvironmentFault(
-            f"the Docker engine {url} stands on another machine, and faults are injected there",
-            cure="say --allow-remote if that is meant, or unset DOCKER_HOST and `docker context use default`",
+            f"the Docker engine {url} stands on another machine, where whoever reaches it could drive the faults of a run",
+            cure="run chaoslab on that machine, or unset DOCKER_HOST and `docker context use default`",
         )
     try:
-        client = docker.DockerClient(base_url=url, tls=tls or False, timeout=_FIRST_ANSWER_S, max_pool_size=32)
-        version = str(client.version()["Version"])
+        said = _client(url, tls, MINIMUM_DOCKER_API_VERSION).api.version(api_version=False)
+        client = _client(url, tls, str(said["ApiVersion"]))
         client.api.timeout = _API_TIMEOUT_S
     except (DockerException, requests.RequestException, ValueError, OverflowError) as broken:
         raise EnvironmentFault(f"no Docker engine answers at {url}: {broken}", cure=_CURE_ENGINE) from broken
-    host = (urlsplit(url).hostname or LOOPBACK) if remote else LOOPBACK
-    return Engine(client, url, host, version)
+    return Engine(client, url, str(said["Version"]))
+
+
+def _client(url: str, tls: TLSConfig | None, api_version: str) -> docker.DockerClient:
+    """A client that uses neither proxies nor a .netrc of the environment. Without a version it asks before it is told so."""
+    client = docker.DockerClient(base_url=url, tls=tls or False, timeout=_FIRST_ANSWER_S, max_pool_size=32, version=api_version)
+    client.api.trust_env = False
+    return client
 
 
 def is_remote(url: str) -> bool:

@@ -36,21 +36,21 @@ class Found:
     config: dict[str, Any]
 
 
-def require(files: Sequence[Path], replicas: Sequence[Replica], *, allow_remote: bool = False) -> Found:
+def require(files: Sequence[Path], replicas: Sequence[Replica]) -> Found:
     """All but the images, which can be built and pulled during the boot. Changes nothing.
 
     Raises EnvironmentFault without an engine or Compose v2, SpecError when Compose does not take the files as they are.
     """
-    engine, version = connect(allow_remote=allow_remote), require_compose()
+    engine, version = connect(), require_compose()
     config = read_config(files)
     check_config(config, replicas)
     return Found(engine, version, config)
 
 
-def readiness(files: Sequence[Path], replicas: Sequence[Replica], *, allow_remote: bool = False) -> Readiness:
+def readiness(files: Sequence[Path], replicas: Sequence[Replica]) -> Readiness:
     """Whether everything is there, and the images of these replicas are too or can be had. Changes nothing."""
     try:
-        found = require(files, replicas, allow_remote=allow_remote)
+        found = require(files, replicas)
         built = {image_of(found.config, one.name): "build" in found.config["services"][one.name] for one in replicas}
         missing = sorted(image for image in {images.WAN, *built} if not images.has(found.engine, image))
         had = all(_offered(found.engine, name) for name in _sources(missing, built))

@@ -13,10 +13,9 @@ from chaoslab.stack.docker_engine import connect, same_engine
 _LATE_S = 0.5  # what the engine was asked for before its caller was killed may appear this long after
 
 
-def command(run_id: str, *, allow_remote: bool = False) -> list[str]:
+def command(run_id: str) -> list[str]:
     """The command for an undo journal; it finds today's engine, whatever engine is chosen where it is run."""
-    remote = ["--allow-remote"] if allow_remote else []
-    return [*same_engine(), sys.executable, "-m", "chaoslab.stack.docker_sweep", run_id, *remote]
+    return [*same_engine(), sys.executable, "-m", "chaoslab.stack.docker_sweep", run_id]
 
 
 def sweep(containers: Containers) -> list[str]:
@@ -32,7 +31,7 @@ def sweep(containers: Containers) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     try:
-        left = sweep(Containers(connect(allow_remote="--allow-remote" in arguments), arguments[0]))
+        left = sweep(Containers(connect(), arguments[0]))
     except ChaoslabError as failed:
         sys.stderr.write(f"{failed}\n")
         return failed.exit_code

@@ -72,6 +72,7 @@ class EmbeddedStack:
         self._links: RelayLinks | None = None
         self._asking = threading.Lock()
         self._connected: set[str] = set()  # proxies and fronts that the relay has
+        self._vacant: set[str] = set()  # places, as the relay knows it
         self._down = False
         self._starting = threading.Lock()  # nothing starts behind the back of whoever takes the stack down
 
@@ -273,6 +274,8 @@ class EmbeddedStack:
             if not again.deaths_ns:
                 raise StackError(f"processes {late} of {', '.join(replicas)} survive SIGKILL")
             killed = killed.and_then(again)
+        with self._starting:
+            self._tell_vacant()
         return KillReport(len(killed.deaths_ns), killed.skew_ms, means="pids", signals_ms=killed.signals_ms)
 
     def stop(self, replicas: Sequence[str], grace_s: float) -> StopReport:
@@ -364,6 +367,7 @@ class EmbeddedStack:
             self._check_wanted()
             if self._state(name) not in ("dead", "absent"):
                 return  # somebody else starts it at this very moment
+            self._tell_vacant(but=self._topology.replica(name).site)
             held = self._holds.means_of(name)
             self._children[name] = process.spawn(
                 launch.command,
@@ -375,6 +379,15 @@ class EmbeddedStack:
             )
             if held is not None:
                 held.adopt(self._children[name].pid)
+
+    def _tell_vacant(self, but: str | None = None) -> None:
+        """Tell the relay in which places everybody is dead, and nobody is about to start."""
+        states = self.states()
+        living = {replica.site for replica in self._topology.replicas if states[replica.name] != "dead"}
+        vacant = {place for place in self._topology.places if place not in {*living, OUTSIDE, but}}
+        if vacant != self._vacant:
+            self._relay_links.vacate(vacant)
+            self._vacant = vacant
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

@@ -66,10 +66,13 @@ class Links(Protocol):
     """The links between places. Each verb is idempotent and verified by reading back."""
 
     def fence(self, flows: Sequence[Flow]) -> None:
-        """Hold everything that travels these ways, FIN and RST included, atomically; new connections hang."""
+        """Hold everything that travels these ways, FIN, RST and SYN included, atomically: new connections hang in connect."""
 
-    def lift(self, flows: Sequence[Flow]) -> None:
-        """Let these ways go again; what is still alive resumes. Proxies whose upstream was unreachable are recycled."""
+    def lift(self, flows: Sequence[Flow]) -> Mapping[str, int]:
+        """Let these ways go again; what is still alive resumes. Proxies whose upstream was unreachable are recycled.
+
+        Returns, by link's end, how many connects the fence that ended could not hide: they succeeded, and then hung.
+        """
 
     def fenced(self) -> frozenset[Flow]:
         """What is held now, read back from whatever enforces it."""

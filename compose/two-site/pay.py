@@ -28,9 +28,11 @@ def entries_in(nodes: Database) -> Ledger:
     return Ledger(nodes, "entries", extra=TRANSFER_COLUMNS)
 
 
-def pay(open_ledger: Callable[[Database], Ledger] = entries_in) -> web.Application:
+def pay(
+    open_ledger: Callable[[Database], Ledger] = entries_in, open_database: Callable[[], Database] = database
+) -> web.Application:
     """The service as an application. Needs DATABASE, DATABASE_PASSWORD and AUTH_URL."""
-    nodes = database()
+    nodes = open_database()
     ledger = open_ledger(nodes)
     login = Login()
     visitors = Remembered(login)

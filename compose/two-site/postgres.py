@@ -47,13 +47,17 @@ class Node:
     async def _look(self) -> int | None:
         """Over a connection of its own, so that a busy service does not take its database for dead."""
         if self._watching is None or self._watching.is_closed():
-            self._watching = await self._pool.open_one()
+            self._watching = await self.open_one()
         row = await answer_of(self._watching, _ROLE, (), STATEMENT_S)
         return row[0] if row else None
 
     async def fetch(self, sql: str, *arguments: Any, take_s: float = TAKE_S, statement_s: float = STATEMENT_S) -> Row | None:
         """The first row of one statement, within `take_s + statement_s`. Raises NotTried or Unknown."""
         return await self._pool.fetch(sql, arguments, take_s=take_s, statement_s=statement_s)
+
+    async def open_one(self) -> Any:
+        """A connection for the caller alone, who has to end it. Raises NotTried."""
+        return await self._pool.open_one()
 
     def close(self) -> None:
         """Cut every connection that nobody uses."""

@@ -1,15 +1,18 @@
-"""What one proxied HTTP request costs the relay, in CPU time. Prints figures; run by hand.
+"""What one proxied HTTP request costs the relay, in CPU time, and how long its fence takes. Prints figures; run by hand.
 
 python tests/bench/bench_relay.py [REQUESTS]
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from statistics import median
 
 import psutil
 
@@ -21,6 +24,7 @@ REQUEST = b"GET /talk/messages?limit=20 HTTP/1.1\r\nHost: talk\r\nAuthorization:
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + b"x" * 500
 OUT = Flow("pangyo", "anyang")
 BULK_BYTES = 200 * 1024 * 1024
+DOORS, ROUNDS = 60, 20
 
 
 def serve(listening: socket.socket) -> None:
@@ -75,9 +79,35 @@ def main(count: int) -> None:
         measure("bulk, per MB", process, lambda: bulk(address, count), BULK_BYTES // 10**6)
         links.degrade([OUT, Flow("anyang", "pangyo")], Degradation(latency_ms=1))
         measure("fresh, 1 ms latency each way", process, lambda: fresh(address, count // 4), count // 4)
+        links.restore([OUT, Flow("anyang", "pangyo")])
+        hide_syns(links, address)
     finally:
         relay.terminate()
         relay.wait()
+
+
+def hide_syns(links: RelayLinks, address: Address) -> None:
+    """How long a fence takes to shut and to open many doors, and after how long who waited in connect() gets in."""
+    for number in range(DOORS - 1):
+        links.add_proxy(f"door{number}", OUT, Address("127.0.0.1", 0), address)
+    shut, opened, late = [], [], []
+    for round_ in range(ROUNDS):
+        shut.append(timed_ms(lambda: links.fence([OUT])))
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.connect_ex(address)
+            hidden = not select.select([], [client], [], 0.3 + round_ / ROUNDS)[1]
+            opened.append(timed_ms(lambda: links.lift([OUT])))
+            late.append(timed_ms(lambda client=client: select.select([], [client], [], 10)))
+        assert hidden, "connect() came back behind the fence"
+    for what, took_ms in (("shut", shut), ("open", opened), ("then a waiting SYN gets in", late)):
+        print(f"{DOORS} doors: {what:40} {median(took_ms):7.1f} ms, at most {max(took_ms):.1f} ms")
+
+
+def timed_ms(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - began)
 
 
 def measure(what: str, process: psutil.Process, work, count: int) -> None:

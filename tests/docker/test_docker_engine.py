@@ -30,9 +30,9 @@ def test_an_engine_elsewhere_is_told_from_one_here(url: str, remote: bool):
 
 
 def test_a_remote_engine_is_refused_before_it_is_called(monkeypatch: pytest.MonkeyPatch):
-    """The error names it and the option that allows it."""
+    """The error names it, and says where to run instead: no port of a run is published to a network."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2376")
-    with pytest.raises(EnvironmentFault, match=r"192\.0\.2\.1.*another machine[\s\S]*--allow-remote"):
+    with pytest.raises(EnvironmentFault, match=r"192\.0\.2\.1.*another machine[\s\S]*cure: run chaoslab on that machine"):
         connect()
 
 

@@ -91,9 +91,9 @@ def test_no_engine_and_any_runtime_will_do(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_engine_on_another_machine(tmp_path: Path) -> None:
-    """Refused without a word from the user; nobody connects to it."""
+    """Refused; nobody connects to it."""
     ran = run(tmp_path, env=OTHER_MACHINE)
-    told(ran, 5, "stands on another machine", "cure: say --allow-remote")
+    told(ran, 5, "stands on another machine", "cure: run chaoslab on that machine")
     nothing_was_started(ran)
 
 

@@ -10,7 +10,9 @@ import resource
 import socket
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import psutil
 import pytest
@@ -59,15 +61,37 @@ def test_an_engine_that_does_not_answer_is_told_with_its_cure():
 def test_a_remote_engine_is_not_ours_to_hurt(monkeypatch):
     """Faults are injected where the engine stands."""
     monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.7:2376")
-    assert "--allow-remote" in found("docker engine").cure
+    assert "run chaoslab on that machine" in found("docker engine").cure
 
 
-@pytest.mark.parametrize(("package", "name", "cure"), [("locust", "locust", "load"), ("docker", "docker SDK", "docker")])
+@pytest.mark.parametrize(("package", "name", "cure"), [("locust", "locust", "load"), ("matplotlib", "matplotlib", "report")])
 def test_a_missing_extra_names_the_extra(monkeypatch, package, name, cure):
     """Known bad: the package is not installed."""
     monkeypatch.setattr(doctor, "find_spec", lambda asked: None if asked == package else host.find_spec(asked))
     assert not found(name).ok
     assert f"chaoslab[{cure}]" in found(name).cure
+
+
+def test_every_extra_that_anything_names_can_be_installed(monkeypatch):
+    """Known bad: the doctor's cure for Docker's SDK was the extra `docker`, and there is none."""
+    monkeypatch.setattr(doctor, "find_spec", lambda asked: None)
+    monkeypatch.setattr(doctor, "program", lambda name: None)
+    monkeypatch.setattr(doctor, "server_version", lambda name, flag: None)
+    cures = [finding.cure or "" for finding in examine()]
+    assert not all("[" in cure for cure in cures)
+    project = Path(__file__).parents[2]
+    written = [path.read_text() for path in (project / "chaoslab").rglob("*") if path.suffix in (".py", ".html", ".md", ".j2")]
+    named = {extra for text in [*cures, *written] for extra in re.findall(r"chaoslab\[([\w,-]+)\]", text)}
+    there = tomllib.loads((project / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"load", "two-site", "report"} <= named <= there.keys()
+
+
+def test_docker_s_sdk_comes_with_chaoslab_itself(monkeypatch):
+    """Known bad: it is not installed, so the installation is broken."""
+    monkeypatch.setattr(doctor, "find_spec", lambda asked: None if asked == "docker" else host.find_spec(asked))
+    assert not found("docker SDK").ok
+    assert "pip install chaoslab:" in found("docker SDK").cure
+    assert found("docker engine").found == "not asked without Docker's SDK"
 
 
 def test_without_servers_the_embedded_runtime_is_not_there(monkeypatch):

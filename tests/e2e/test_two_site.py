@@ -76,7 +76,7 @@ def test_login_that_was_killed_everywhere_comes_back_on_compose(tmp_path: Path) 
 def test_the_known_bad_are_all_there() -> None:
     """The design's catalogue of them, and nothing that was renamed out of the test above."""
     catalogue = "ack-before-persist async-commit auth-single-site controller-in-fire double-apply no-failover"
-    assert {*catalogue.split(), "split-brain-app", "stale-replica-reads", "frozen-entry"} == {*IN_SELFTEST}
+    assert {*catalogue.split(), "retry-storm", "split-brain-app", "stale-replica-reads", "frozen-entry"} == {*IN_SELFTEST}
 
 
 def test_every_experiment_of_the_project_is_in_order(tmp_path: Path) -> None:

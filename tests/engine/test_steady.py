@@ -85,7 +85,9 @@ def test_slots_that_hang_count_before_they_have_given_up() -> None:
         if number not in (40, 41):
             filled.add(slot(number / 50))
     assert trouble(filled, 2) == "j: 98.00% of slots are good, wanted > 99%"
-    slow = SteadyWindow(SteadyState.model_validate({"hold": "2s", "journeys": {"p95": "< 100ms"}}), ProbeSpec(rate=50), journeys("j"))
+    slow = SteadyWindow(
+        SteadyState.model_validate({"hold": "2s", "journeys": {"p95": "< 100ms"}}), ProbeSpec(rate=50), journeys("j")
+    )
     for number in range(101):
         if not 40 <= number < 46:
             slow.add(slot(number / 50))

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import FaultNotEffective
+from chaoslab.events import NOT_HIDDEN
 from chaoslab.faults import Fault, fault_for
 from chaoslab.faults.witness import Witness, prove_silence, witnesses
 from chaoslab.spec.model import FaultSpec
@@ -72,6 +73,29 @@ def test_a_fault_that_was_not_injected_is_not_verified(
     fault.prepare()
     with pytest.raises(FaultNotEffective):
         fault.verify()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"fault": "site.power-loss", "site": "east"},
+        {"fault": "site.isolate", "site": "east"},
+        {"fault": "link.cut", "from": "east", "to": "west"},
+        {"fault": "link.flap", "from": "east", "to": "west", "period": "2s", "count": 2},
+    ],
+    ids=lambda w: w["fault"],
+)
+@pytest.mark.parametrize("let_in", [{}, {"west_east_app-east_8000": 2, "outside_east_app-east_8000": 1}], ids=["none", "some"])
+def test_a_fence_tells_of_connects_that_it_could_not_hide(
+    fake: FakeStack, written: dict[str, Any], let_in: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They succeeded and then hung, which a real network does not do; where there were none nothing is said."""
+    fault = made(fake, **written)
+    fault.prepare()
+    fault.inject()
+    monkeypatch.setattr(fake.links, "lift", lambda _: let_in)
+    told = fault.heal(Deadline.after(20))
+    assert told.get(NOT_HIDDEN) == ("outside_east_app-east_8000 1, west_east_app-east_8000 2" if let_in else None)
 
 
 def test_power_loss_is_silent(stack: EmbeddedStack) -> None:

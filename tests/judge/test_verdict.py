@@ -12,7 +12,7 @@ from judge_runs import Run, aborted, experiment, judged, note, objective, outage
 
 from chaoslab import checks, figures, verdict
 from chaoslab.errors import ExitCode
-from chaoslab.events import Anchor, decode, encode
+from chaoslab.events import NOT_HIDDEN, Anchor, Fault, decode, encode
 from chaoslab.judging import judge_rows
 from chaoslab.report.words import exit_code_of
 from chaoslab.result import Result
@@ -58,6 +58,21 @@ def test_reasons_are_in_plain_words_the_worst_first():
 def test_warnings_are_kept():
     """A note of level warning is shown and does not judge."""
     assert judged(GOOD.but(more=[note("warning", 5.0)])).warnings == ["warning at 5.0"]
+
+
+def test_connects_that_a_fence_could_not_hide_are_a_warning():
+    """They say that an application saw something else than on a real network; they judge nothing."""
+    rows = GOOD.rows()
+    told = [
+        msgspec.structs.replace(row, detail={**row.detail, NOT_HIDDEN: "a_b_c_80 3"})
+        if isinstance(row, Fault) and row.event == "healed"
+        else row
+        for row in rows
+    ]
+    result = judge(experiment({}), stack_spec(), told)
+    assert [text for text in result.warnings if "a_b_c_80 3" in text]
+    assert judge(experiment({}), stack_spec(), rows).warnings == []
+    assert result.verdict == judge(experiment({}), stack_spec(), rows).verdict
 
 
 def test_a_run_in_which_nobody_owes_anything_proves_nothing():

@@ -41,8 +41,10 @@ def api(any_server: Api) -> Iterator[Api]:
 def relay(relay_api: Api) -> Iterator[Api]:
     relay_api.clear()
     relay_api("PUT", "/chaoslab/fence", {"hold": []})
+    relay_api("PUT", "/chaoslab/vacant", {"places": []})
     yield relay_api
     relay_api("PUT", "/chaoslab/fence", {"hold": []})
+    relay_api("PUT", "/chaoslab/vacant", {"places": []})
     for name in relay_api("GET", "/chaoslab/fronts").json():
         relay_api("DELETE", f"/chaoslab/fronts/{name}")
     relay_api.clear()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from wire_ends import Api, Upstream, dial, last_word, read, silent
+from wire_ends import Api, Knock, Upstream, dial, last_word, read, silent, wait_for
 
 LINK = {"from": "anyang", "to": "pangyo"}
 CALLER = """
@@ -22,6 +22,14 @@ try:
 except OSError as broken:
     print(type(broken).__name__, flush=True)
 """
+RETRYING = """
+import socket, sys, time
+def call(): return socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5)
+lasting = call()
+for _ in range(20): call().close()
+print(20, flush=True)
+time.sleep(600)
+"""
 FORKING = """
 import os, subprocess, sys
 environment = {"PATH": os.environ["PATH"]}
@@ -31,12 +39,12 @@ sys.exit(subprocess.run([sys.executable, "-c", sys.argv[2], sys.argv[1]], env=en
 
 @contextmanager
 def calling(
-    port: int, *, site: str | None, run: str = "tests", through_a_child: bool = False
+    port: int, *, site: str | None, run: str = "tests", through_a_child: bool = False, code: str = CALLER
 ) -> Iterator[subprocess.Popen[str]]:
     """A process that connects, says hello and prints what it hears; it may do so in a child without the marks."""
     marks = {"CHAOSLAB_RUN": run, **({"CHAOSLAB_SITE": site} if site else {})}
-    code = [FORKING, str(port), CALLER] if through_a_child else [CALLER, str(port)]
-    process = subprocess.Popen([sys.executable, "-c", *code], stdout=subprocess.PIPE, text=True, env={**os.environ, **marks})
+    words = [FORKING, str(port), code] if through_a_child else [code, str(port)]
+    process = subprocess.Popen([sys.executable, "-c", *words], stdout=subprocess.PIPE, text=True, env={**os.environ, **marks})
     try:
         yield process
     finally:
@@ -98,6 +106,58 @@ def test_the_fence_holds_only_the_routed_callers(relay: Api, upstream: Upstream,
         relay("PUT", "/chaoslab/fence", {"hold": []})
         with upstream.accept() as served:
             assert read(served, 5) == b"hello"
+
+
+def test_a_shared_address_takes_who_cannot_be_told_apart_yet(relay: Api, upstream: Upstream, front: int):
+    """A neighbour must get in, so the routed caller does, too: it hangs after connect(), and the fence tells of it."""
+    relay("PUT", "/chaoslab/fence", {"hold": [["anyang", "pangyo"]]})
+    with calling(front, site="anyang"):
+        assert wait_for(lambda: through_the_proxy(relay))
+        assert upstream.nobody_came()
+        assert relay("PUT", "/chaoslab/fence", {"hold": []}).json() == {"hold": [], "let_in": {"p": 1}}
+
+
+def test_a_shared_address_hides_where_nobody_is_left_who_may_come(relay: Api, upstream: Upstream, front: int):
+    """Every route is held and nobody lives at home: the door is shut. It opens for a neighbour, fence or not, and after it."""
+    relay("PUT", "/chaoslab/vacant", {"places": ["pangyo"]})
+    relay("PUT", "/chaoslab/fence", {"hold": [["anyang", "pangyo"]]})
+    with Knock(("127.0.0.1", front)) as client:
+        assert client.hangs()
+        assert relay("PUT", "/chaoslab/vacant", {"places": []}).json() == {"places": []}
+        assert client.outcome() == "connected"
+    relay("PUT", "/chaoslab/vacant", {"places": ["pangyo"]})
+    with Knock(("127.0.0.1", front)) as client:
+        assert client.hangs()
+        relay("PUT", "/chaoslab/fence", {"hold": []})
+        assert client.outcome() == "connected"
+
+
+@pytest.mark.parametrize("state", ["inhabited", "one route is open", "no fence"])
+def test_a_shared_address_is_open_to_whoever_may_come(relay: Api, upstream: Upstream, front: int, state):
+    """A door that is shut for one caller would cut off all others."""
+    if state == "one route is open":
+        relay.proxy(upstream.address, "q", link={"from": "witness", "to": "pangyo"})
+        body = {"name": "g", "upstream": upstream.address, "routes": {"anyang": "p", "witness": "q"}, "listen": ""}
+        front = int(relay("POST", "/chaoslab/fronts", body).json()["listen"].rpartition(":")[2])
+    relay("PUT", "/chaoslab/vacant", {"places": [] if state == "inhabited" else ["pangyo"]})
+    relay("PUT", "/chaoslab/fence", {"hold": [] if state == "no fence" else [["anyang", "pangyo"]]})
+    with dial(("127.0.0.1", front)) as client, upstream.accept() as served:
+        client.sendall(b"x")
+        assert read(served, 1) == b"x"
+
+
+def test_sockets_of_those_who_gave_up_do_not_pile_up(relay: Api, front: int):
+    """A minute of retries at a shared address must not exhaust the relay."""
+    relay("PUT", "/chaoslab/fence", {"hold": [["anyang", "pangyo"]]})
+    with calling(front, site="anyang", code=RETRYING) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline().strip() == "20"
+        assert wait_for(lambda: waiting(relay) == 1)
+    assert wait_for(lambda: waiting(relay) == 0)
+
+
+def waiting(relay: Api) -> int:
+    return int(relay("GET", "/chaoslab/state").json()["connections"]["p"])
 
 
 def test_who_leaves_before_it_is_known_does_not_slip_past_the_fence(relay: Api, upstream: Upstream, front: int):

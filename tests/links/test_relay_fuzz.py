@@ -24,11 +24,25 @@ ROUTES = [
     "/proxies/p/toxics",
     "/proxies/p/toxics/t",
     "/chaoslab/fence",
+    "/chaoslab/vacant",
     "/chaoslab/fronts",
     "/chaoslab/fronts/f",
 ]
 ATTRIBUTES = ["latency", "jitter", "rate", "timeout", "delay", "bytes", "average_size", "size_variation"]
-FIELDS = ["name", "listen", "upstream", "enabled", "link", "type", "stream", "toxicity", "attributes", "hold", "routes"]
+FIELDS = [
+    "name",
+    "listen",
+    "upstream",
+    "enabled",
+    "link",
+    "type",
+    "stream",
+    "toxicity",
+    "attributes",
+    "hold",
+    "places",
+    "routes",
+]
 KEYS = st.sampled_from([*ATTRIBUTES, *FIELDS, "from", "to"])
 ADDRESSES = ["127.0.0.1:0", "127.0.0.1:1", "[::", "a:b:c", "127.0.0.1:99999", "0.0.0.0:0"]
 WORDS = st.sampled_from([*ADDRESSES, "q", "", "upstream", "slicer", "\ud800", "x" * 5000, "../..", "\x00"])

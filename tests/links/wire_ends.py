@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import requests
@@ -80,6 +81,33 @@ def dial(address: tuple[str, int]) -> socket.socket:
     return client
 
 
+class Knock:
+    """A call that does not wait for its handshake. The kernel sends its SYN, again and again, until somebody lets it in."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.line = socket.socket()
+        self.line.setblocking(False)
+        self.line.connect_ex(address)
+
+    def __enter__(self) -> Knock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.line.close()
+
+    def hangs(self, for_s: float = QUIET_S) -> bool:
+        return not select.select([], [self.line], [], for_s)[1]
+
+    def outcome(self, within_s: float = TIMEOUT_S) -> str:
+        """connected, refused, or nothing yet; a connected line blocks from then on."""
+        if self.hangs(within_s):
+            return "nothing"
+        if self.line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
+            return "refused"
+        self.line.settimeout(TIMEOUT_S)
+        return "connected"
+
+
 def silent(end: socket.socket, for_s: float = QUIET_S) -> bool:
     """Nothing arrives: no byte, no FIN, no RST."""
     return not select.select([end], [], [], for_s)[0]
@@ -104,8 +132,18 @@ def last_word(end: socket.socket) -> str:
     return "FIN" if not data else f"data {data[:20]!r}"
 
 
+def wait_for(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within TIMEOUT_S."""
+    until = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < until:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False
+
+
 @contextlib.contextmanager
-def relay_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def relay_process(*options: str, ends_with: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A relay, and its address. Whatever it did, it must end cleanly and have nothing to complain about."""
     command = [sys.executable, "-m", "chaoslab.links.relay", "--api", "127.0.0.1:0", *options]
     with tempfile.TemporaryFile("w+") as complaints:
@@ -115,7 +153,7 @@ def relay_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, process.stdout.readline().strip().removeprefix("listening on http://")
         finally:
             process.terminate()
-            assert process.wait(TIMEOUT_S) == 0
+            assert process.wait(TIMEOUT_S) == ends_with
             complaints.seek(0)
             said = complaints.read()
             assert not said, said

@@ -12,7 +12,7 @@ import pytest
 
 
 class Server(ThreadingHTTPServer):
-    """`mode`: answer, fail (503) or hang. `seen`: method and path of each request, with its body."""
+    """`mode`: answer, fail (503) or hang. `seen`: method and path of each request, with its body; `hosts`: whom it asked."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -23,6 +23,7 @@ class Server(ThreadingHTTPServer):
         self.mode = "answer"
         self.seen: list[tuple[str, str, bytes]] = []
         self.at: list[float] = []
+        self.hosts: list[str | None] = []
         self.released = threading.Event()
 
     @property
@@ -37,6 +38,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.at.append(time.monotonic())
+        self.server.hosts.append(self.headers.get("Host"))
         self.server.seen.append((self.command, self.path, body))
         if self.server.mode == "hang":
             self.server.released.wait(30)

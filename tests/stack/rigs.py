@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import select
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +35,7 @@ from chaoslab.stack.topology import Address
 HERE = Path(__file__).parent
 DEAF = "store"  # its overlay gives it a stop signal that nobody hears
 _DIAL_S = 1.0
+_START_S = 10.0
 
 
 class AbleStack(Stack, CanStop, CanThrottle, CanBar, CanDestroyDisks, Protocol):
@@ -46,16 +50,27 @@ class Line(Protocol):
     def hear(self, timeout_s: float = 3.0) -> Outcome: ...
 
 
+class Caller(Protocol):
+    """Somebody who stands in a place and makes one call. The kernel of that place knows when it is connected."""
+
+    def hear(self, timeout_s: float) -> str:
+        """The next that it says: connected, answered, ended, refused; or silent."""
+
+    def close(self) -> None: ...
+
+
 @dataclasses.dataclass
 class Rig:
     """A stack that is up, and ways to look at it that are not its own.
 
-    `dial` opens a connection from a place and raises what a socket would. `left`: what is there of the run, in words.
-    `listening`: the addresses of this machine on which anything of the run listens. `mark`, `marked`: a file on a volume.
+    `dial` opens a connection from a place and raises what a socket would; `call` has somebody there do it.
+    `left`: what is there of the run, in words. `mark`, `marked`: a file on a volume.
+    `listening`: the addresses of this machine on which anything of the run listens.
     """
 
     stack: AbleStack
     dial: Callable[[str, str, int], Line]
+    call: Callable[[str, str, int], Caller]
     mark: Callable[[str], None]
     marked: Callable[[str], bool]
     end_relay: Callable[[], None]
@@ -84,6 +99,28 @@ class SpokenFake:
         return self.line.hear()
 
 
+@dataclasses.dataclass
+class FakeCaller:
+    stack: FakeStack
+    place: str
+    replica: str
+    line: FakeLine | None = None
+
+    def hear(self, timeout_s: float) -> str:
+        if self.line is not None:
+            return self.line.hear()
+        try:
+            self.line = self.stack.dial(self.place, self.replica)
+        except TimeoutError:
+            return "silent"
+        except ConnectionRefusedError:
+            return "refused"
+        return "connected"
+
+    def close(self) -> None:
+        """Nobody has to be sent away."""
+
+
 @contextlib.contextmanager
 def fake_rig() -> Iterator[Rig]:
     stack = FakeStack(contract_stack().topology(), deaf=[DEAF])
@@ -98,6 +135,7 @@ def fake_rig() -> Iterator[Rig]:
     yield Rig(
         stack,
         dial=lambda place, replica, _: SpokenFake(stack.dial(place, replica)),
+        call=lambda place, replica, _: FakeCaller(stack, place, replica),
         mark=lambda replica: stack.disks[replica].add("mark"),
         marked=lambda replica: "mark" in stack.disks[replica],
         end_relay=end_relay,
@@ -134,6 +172,41 @@ def spoken(address: Address) -> Spoken:
     return Spoken(socket.create_connection(address, timeout=_DIAL_S))
 
 
+CALL = """
+import socket, sys
+def say(word): print(word, flush=True)
+say("calling")
+try:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20) as line:
+        say("connected")
+        line.sendall(b"GET /where HTTP/1.1\\r\\nHost: contract\\r\\n\\r\\n")
+        say("answered" if line.recv(1) else "ended")
+except ConnectionRefusedError:
+    say("refused")
+except TimeoutError:
+    say("timed out")
+"""
+
+
+class ProcessCaller:
+    """A process that calls; `python` is how to start one in its place."""
+
+    def __init__(self, python: list[str], address: Address) -> None:
+        command = [*python, "-c", CALL, address.host, str(address.port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0)
+        assert self.hear(_START_S) == "calling"
+
+    def hear(self, timeout_s: float) -> str:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+            return "silent"
+        return self._process.stdout.readline().decode().strip()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
 @contextlib.contextmanager
 def embedded_rig() -> Iterator[Rig]:
     run_id, folder = token_hex(4), Path(tempfile.mkdtemp(prefix="chaoslab-test-"))
@@ -154,6 +227,7 @@ def embedded_rig() -> Iterator[Rig]:
         yield Rig(
             stack,
             dial=lambda place, replica, port: spoken(stack.address(replica, port, seen_from=place)),
+            call=lambda place, replica, port: ProcessCaller([sys.executable], stack.address(replica, port, seen_from=place)),
             mark=lambda replica: (stack.volume(replica, "/data") / "mark").touch(),
             marked=lambda replica: (stack.volume(replica, "/data") / "mark").exists(),
             end_relay=end_relay,
@@ -190,6 +264,10 @@ def compose_rig(engine: Engine) -> Iterator[Rig]:
         address = stack.address(replica, port, seen_from=place)
         return spoken(address) if place == OUTSIDE else through(stack._gates[place], address)
 
+    def call(place: str, replica: str, port: int) -> ProcessCaller:
+        beside = containers.of([stack.topology.in_site(place)[0].name])[0].id
+        return ProcessCaller(["docker", "exec", beside, "python"], stack.address(replica, port, seen_from=place))
+
     def in_disk(replica: str, *command: str) -> str:
         return containers.execute_in(containers.of([replica])[0].id, ["sh", "-c", " ".join(command)])
 
@@ -198,6 +276,7 @@ def compose_rig(engine: Engine) -> Iterator[Rig]:
         yield Rig(
             stack,
             dial=dial,
+            call=call,
             mark=lambda replica: (in_disk(replica, "touch /data/mark"), None)[1],
             marked=lambda replica: "yes" in in_disk(replica, "test -e /data/mark && echo yes || echo no"),
             end_relay=lambda: containers.kill(relay()),

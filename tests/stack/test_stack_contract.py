@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from rigs import DEAF, Line, Rig, compose_rig, embedded_rig, fake_rig
@@ -18,6 +19,7 @@ PORTS = {"store": 7000, "app-east": 8000, "app-west": 8000, "entry": 8080}
 EAST_WEST, WEST_EAST = Flow("east", "west"), Flow("west", "east")
 OUT_EAST, EAST_OUT = Flow("outside", "east"), Flow("east", "outside")
 SILENCE_S, ANSWER_S = 0.3, 3.0  # how long nothing is silence, and how long an answer may take
+LATE_SYN_S = 10.0  # TCP sends a lost SYN again ever more seldom
 
 RUNTIMES = ["fake", "embedded", pytest.param("compose", marks=pytest.mark.docker)]
 
@@ -177,15 +179,43 @@ def test_fences_add_up(rig: Rig) -> None:
     assert silent(rig, "app-east", "west")
 
 
+def test_new_connections_hang_in_connect(rig: Rig) -> None:
+    """Not one gets as far as a handshake; who still waits when the fence is lifted goes on by itself, within about a second."""
+    around = rig.stack.topology.flows_around("east")
+    rig.stack.links.fence(around)
+    with closing(rig.call("west", "app-east", PORTS["app-east"])) as caller:
+        assert caller.hear(SILENCE_S) == "silent"
+        assert rig.stack.links.lift(around) == {}
+        assert caller.hear(ANSWER_S) == "connected"
+        assert caller.hear(ANSWER_S) == "answered"
+
+
+def test_a_site_that_refuses_behind_a_fence_still_hangs(rig: Rig) -> None:
+    """A link that was closed before the fence, or is closed behind it: no refusal gets out."""
+    around = rig.stack.topology.flows_around("east")
+    rig.stack.links.refuse([WEST_EAST])
+    rig.stack.links.fence(around)
+    rig.stack.links.refuse([Flow("witness", "east")])
+    for place in ("west", "witness"):
+        with closing(rig.call(place, "app-east", PORTS["app-east"])) as caller:
+            assert caller.hear(SILENCE_S) == "silent"
+    rig.stack.links.lift(around)
+    assert first_call(rig, "west", "app-east") == "refused"
+
+
 def test_death_behind_a_fence_is_silent(rig: Rig) -> None:
-    """No FIN and no RST: who was connected hangs, and sees the end when the fence is lifted."""
+    """No FIN and no RST: who was connected hangs, and sees the end when the fence is lifted; who calls hangs in connect."""
     around = rig.stack.topology.flows_around("east")
     opened = line(rig, "outside", "app-east")
     rig.stack.links.fence(around)
     assert rig.stack.kill(["app-east"]).targets >= 1
     assert opened.hear(SILENCE_S) == "silent"
     assert silent(rig, "app-east", "outside")
-    heal(rig)
+    with closing(rig.call("west", "app-east", PORTS["app-east"])) as caller:
+        assert caller.hear(SILENCE_S) == "silent"
+        heal(rig)
+        assert caller.hear(LATE_SYN_S) == "connected"
+        assert caller.hear(ANSWER_S) == "answered"
     assert asked(opened) == "ended"
     assert reached(rig, "app-east", "outside")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import test_stack_contract as contract
-from fake_stack import FakeStack
+from fake_stack import FakeLine, FakeStack
 from rigs import Rig, fake_rig
 
 from chaoslab.clock import Deadline
@@ -82,6 +82,16 @@ def destroys_what_runs(stack: FakeStack, replicas: Sequence[str]) -> None:
         stack.disks[name].clear()
 
 
+def lets_in(stack: FakeStack, place: str, replica: str) -> FakeLine:
+    return FakeLine(stack, place, replica, stack.lives[replica])
+
+
+def refuses_first(stack: FakeStack, place: str, replica: str) -> FakeLine:
+    if Flow(place, stack.topology.replica(replica).site) in stack.links.refused:
+        raise ConnectionRefusedError(replica)
+    return FakeStack.dial(stack, place, replica)
+
+
 ports = itertools.count(1000)
 BROKEN: list[tuple[Callable[..., None], str, Break]] = [
     (
@@ -100,6 +110,9 @@ BROKEN: list[tuple[Callable[..., None], str, Break]] = [
     (contract.test_a_fence_holds_both_ways_and_lets_go, "drops what was held", with_ends("lift")),
     (contract.test_a_fence_of_one_way_is_one_way, "both ways", replaces(fence=both_ways)),
     (contract.test_fences_add_up, "the last one only", replaces(fence=only_these)),
+    (contract.test_new_connections_hang_in_connect, "everybody is let in", replaces(dial=lets_in)),
+    (contract.test_new_connections_hang_in_connect, "what waited is lost", ignores("lift")),
+    (contract.test_a_site_that_refuses_behind_a_fence_still_hangs, "refused", replaces(dial=refuses_first)),
     (contract.test_death_behind_a_fence_is_silent, "a FIN leaks", with_ends("kill")),
     (contract.test_death_behind_a_fence_is_silent, "nobody dies", replaces(kill=lambda *_: KillReport(1, 0.0, "pids"))),
     (contract.test_refuse_ends_and_refuses, "ignored", ignores("refuse")),

@@ -17,6 +17,7 @@ from auth import auth
 from partner import partner
 from pay import pay
 from pay_ack_first import pay_ack_first
+from pay_asks_again import pay_asks_again
 from talk import talk
 
 Start = Callable[..., "asyncio.Future[TestClient]"]
@@ -188,3 +189,19 @@ async def test_known_bad_pay_acknowledges_what_nobody_has_written(login, start, 
     bad, good = await start(pay_ack_first, wait_for=None), await start(pay, wait_for=None)
     assert (await bad.post("/pay/entries", json=record())).status == 201
     assert (await good.post("/pay/entries", json=record())).status == 429
+
+
+async def test_known_bad_pay_does_not_give_up_soon(login, start, nodes) -> None:
+    """Where the real pay says that it could not, the known-bad one is still asking."""
+    nodes(GONE)
+    bad, good = await start(pay_asks_again, wait_for=None), await start(pay, wait_for=None)
+    assert (await good.post("/pay/entries", json=record())).status == 429
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await bad.post("/pay/entries", json=record())
+
+
+async def test_known_bad_pay_is_as_good_as_the_other_while_all_is_well(login, start) -> None:
+    """Or its steady state would not hold, and nothing would be shown."""
+    pay_client = await start(pay_asks_again)
+    assert (await pay_client.post("/pay/entries", json=record())).status == 201

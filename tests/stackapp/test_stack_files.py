@@ -9,6 +9,7 @@ from conftest import APP
 
 from chaoslab.spec.compose import load_stack
 from chaoslab.spec.load import load_experiment
+from chaoslab.spec.objectives import objectives_for
 
 ROOT = APP.parents[1]
 STACK = APP / "compose.yaml"
@@ -69,3 +70,14 @@ def test_every_experiment_is_sound_and_says_what_it_claims(path: Path) -> None:
     experiment = load_experiment(path).experiment
     assert experiment.hypothesis.endswith(".")
     assert (experiment.expect is not None) == ("known-bad" in experiment.tags)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_no_fault_is_healed_before_the_rto_of_who_is_probed(path: Path) -> None:
+    """A service that only its heal brought back has missed its RTO only when that was over by then."""
+    loaded = load_experiment(path)
+    experiment, journeys = loaded.experiment, loaded.compose.spec.journeys
+    probed = {journeys[name].service for name in experiment.probe.journeys or journeys}
+    promised = objectives_for(experiment, loaded.compose.spec)
+    longest_s = max((promised[name].rto.value for name in probed if promised[name].rto is not None), default=0.0)
+    assert all(fault.heal_after is None or fault.heal_after > longest_s for fault in experiment.timeline)

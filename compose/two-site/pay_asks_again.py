@@ -1,0 +1,64 @@
+"""pay as it must not be: while no database node leads it asks again at once, over a new connection, for a minute.
+
+One attempt costs the database more than the statement itself, and is cut when it takes long. As long as few wait that does no
+harm; after a failover many do, no attempt is over in time, and those who wait keep the database from ever serving them.
+
+Never part of the stack; an overlay puts it in pay's place, to prove that a survivor that drowns in retries is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from connections import NotTried, Row, Unknown, answer_of
+from pay import pay
+from postgres import Database, Node
+from web_service import database, serve
+
+PATIENCE_S = 0.2  # for a connection, and for the answer
+GIVE_UP_S = 60.0  # who asked has left long ago
+
+
+class AsksAgain(Database):
+    """A database that is asked until it answers, also for those who have left long ago."""
+
+    @property
+    def leader(self) -> Node:
+        """Never None, so the service takes itself for ready: who does not lead yet may lead at the next attempt."""
+        return super().leader or self.nodes[0]
+
+    async def on_leader(self, sql: str, *arguments: Any) -> Row | None:
+        if super().leader is not None:
+            return await super().on_leader(sql, *arguments)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_UP_S):
+                return await self._again_and_again(sql, arguments)
+        raise Unknown(f"no answer within {GIVE_UP_S:.0f} s")
+
+    async def _again_and_again(self, sql: str, arguments: Sequence[Any]) -> Row | None:
+        while True:  # without a pause
+            with contextlib.suppress(NotTried, Unknown, TimeoutError):
+                return await _alone(self.leader, sql, arguments)
+
+
+async def _alone(node: Node, sql: str, arguments: Sequence[Any]) -> Row | None:
+    """One statement over a connection of its own, which is cut afterwards."""
+    async with asyncio.timeout(PATIENCE_S):
+        connection = await node.open_one()
+    try:
+        return await answer_of(connection, sql, arguments, PATIENCE_S)
+    finally:
+        connection.terminate()
+
+
+def pay_asks_again() -> web.Application:
+    return pay(open_database=lambda: AsksAgain(database().nodes))
+
+
+if __name__ == "__main__":
+    serve(pay_asks_again)
