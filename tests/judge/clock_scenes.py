@@ -59,4 +59,8 @@ RARE = [
     scene({"fire": (0, 50)}, [(0, 10), (50, 67.6)], rate=10, rto=45.0, failback=30.0),
     scene({"fire": (0, 50)}, [(0, 24)], rate=10, rto=23.0, starved=[10, 11, 12]),  # too late by the wall clock alone
     scene({"fire": (0, 50)}, [(0, 24)], rate=10, rto=24.0),  # the limit lies inside the interval
+    # A brown-out: what is good after a heal does not tell that the service was back before it.
+    scene(_NESTED, [(number * 1.2, number * 1.2 + 0.1) for number in range(11)], rate=10, rto=45.0),
+    # Two faults of one instant, of which one promises more.
+    scene({"fire": (0, 50), "slow": (0, 50)}, [(0, 24)], under={"slow": {"rto": 20.0}}, rate=10, rto=45.0),
 ]
