@@ -20,12 +20,19 @@ def page(result: Result) -> str:
 
 def junit(result: Result) -> str:
     """One case, red."""
-    text = xml_text("\n".join(_reasons(result)))
-    tag, time = ("failure" if result.verdict == "fail" else "error"), f"{result.duration_s:.3f}"
-    counts = {"failures": str(int(tag == "failure")), "errors": str(int(tag == "error")), "skipped": "0"}
-    suite = ET.Element("testsuite", {"name": xml_text(f"chaoslab.{result.experiment}"), "tests": "1", "time": time, **counts})
+    failed, time = result.verdict == "fail", f"{result.duration_s:.3f}"
+    suite = ET.Element(
+        "testsuite",
+        name=xml_text(f"chaoslab.{result.experiment}"),
+        tests="1",
+        failures=str(int(failed)),
+        errors=str(int(not failed)),
+        skipped="0",
+        time=time,
+    )
     case = ET.SubElement(suite, "testcase", classname=xml_text(f"{result.experiment}.run"), name="verdict", time=time)
-    ET.SubElement(case, tag, type=result.verdict, message=result.verdict).text = text
+    outcome = ET.SubElement(case, "failure" if failed else "error", type=result.verdict, message=result.verdict)
+    outcome.text = xml_text("\n".join(_reasons(result)))
     suites = ET.Element("testsuites")
     suites.append(suite)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
