@@ -124,7 +124,7 @@ class _Takers:
         excused = sum(survivors.values()) <= sum(excusing.values())
         takers = excusing if excused else {f"the surviving replicas ({name})": used for name, used in survivors.items()}
         largest = max(takers, key=lambda name: takers[name], default=None)
-        by = "nobody that can be seen" if largest is None else _named(largest, takers[largest], resource, _tops(rows))
+        by = "nobody that can be seen" if largest is None else _whose(largest, _tops(rows))
         return Starved(*span, by, excused, "; ".join(_whys(rows, slots, excusing | survivors, resource)))
 
     def _excusing(self, rows: Sequence[Machine], resource: Resource) -> dict[str, float]:
@@ -176,6 +176,12 @@ def _named(owner: str, used: float, resource: Resource, top: Sequence[str]) -> s
     return f"{owner}{known}: {used:.2f} {_UNITS[resource]}"
 
 
+def _whose(owner: str, top: Sequence[str]) -> str:
+    """Without figures, so that spans of the same taker can be told together: "others (dd, make)"."""
+    names = sorted({one.rpartition(" (")[0] for one in top})
+    return f"{owner} ({', '.join(names)})" if owner == OTHERS and names else owner
+
+
 def _tops(rows: Sequence[Machine]) -> list[str]:
     """The largest processes outside the run, of the row in which others had most."""
     row = max(rows, key=lambda row: row.busy.get(OTHERS, 0.0) + row.writes_mb.get(OTHERS, 0.0), default=None)
@@ -195,6 +201,8 @@ def _whys(
     taken = [f"{name} {used:.2f}" for name, used in sorted(takers.items(), key=lambda taker: -taker[1])]
     if taken:
         yield f"{_UNITS[resource]}, beyond the steady state or at all: {', '.join(taken)}"
+    if OTHERS in takers and (top := _tops(rows)):
+        yield f"the largest of others: {', '.join(top)}"
 
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
