@@ -46,7 +46,7 @@ def spawn(
             )
         except OSError as broken:
             raise EnvironmentFault(f"cannot start {command[0]}: {broken}") from broken
-    if niceness:
+    if niceness or session_niceness:
         _weigh(child.pid, niceness, niceness if session_niceness is None else session_niceness)
     return child
 

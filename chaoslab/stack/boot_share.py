@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from chaoslab import process
 from chaoslab.clock import SYSTEM, Clock
 
-HELD_NICENESS = 19  # a seventh of the weight that the other replicas of the stack have (process.GIVES_WAY)
+USUAL_NICENESS, HELD_NICENESS = 0, 9  # a seventh of the weight that the other replicas of the stack have
 _LOOK_EVERY_S = 0.5  # for sessions that are new: a database server opens its own
 
 
@@ -111,7 +111,7 @@ class Sessions:
         weight = self._read(pid)
         if weight is not None and weight[1] == HELD_NICENESS:
             with self._lock:
-                self._before[weight[0]] = process.GIVES_WAY
+                self._before[weight[0]] = USUAL_NICENESS
 
     def look(self) -> None:
         with self._lock:

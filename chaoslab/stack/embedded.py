@@ -187,7 +187,7 @@ class EmbeddedStack:
             self._check_wanted()
             self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
             log, env = self._log("control"), self._own_environment("control")
-            self._control = process.spawn(command, log=log, env=env, niceness=process.GIVES_WAY)
+            self._control = process.spawn(command, log=log, env=env)
         wait_until("the control", lambda: (answers(address, 0.3), self.logs("control", 5)), deadline, poll_s=0.02)
         return Control(address, "a process, on the file system of the stack's volumes")
 
@@ -374,7 +374,6 @@ class EmbeddedStack:
                 log=self._log(name),
                 env=launch.env,
                 cwd=launch.cwd,
-                niceness=process.GIVES_WAY,
                 session_niceness=HELD_NICENESS if isinstance(held, Sessions) else None,
             )
             if held is not None:

@@ -21,7 +21,7 @@ from subprocess import Popen
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.events import Machine, read_history
 from chaoslab.machine.plan import MachinePlan
-from chaoslab.process import GIVES_WAY, end_group, marked, spawn
+from chaoslab.process import end_group, marked, spawn
 from chaoslab.stack.embedded import RUN, answers
 from chaoslab.stack.ports import PortBlock
 from chaoslab.stack.topology import Address
@@ -79,7 +79,7 @@ def watched(folder: Path) -> Iterator[Path]:
     address = Address("127.0.0.1", ports.take())
     history, mark = folder / "history.jsonl", {**os.environ, RUN: RUN_ID}
     command = [sys.executable, "-m", "chaoslab.machine.control", address.host, str(address.port), str(folder / "control")]
-    control = spawn(command, log=folder / "control.log", env=mark, niceness=GIVES_WAY)
+    control = spawn(command, log=folder / "control.log", env=mark)
     watch = MachineWatch(folder, {RUN: RUN_ID})
     try:
         wait_until("the control", lambda: (answers(address, 0.3), address), Deadline.after(10))

@@ -19,6 +19,7 @@ from chaoslab.spec.compose import load_stack
 from chaoslab.spec.model import ServiceKill, SitePowerLoss
 from chaoslab.stack.boot_share import (
     HELD_NICENESS,
+    USUAL_NICENESS,
     Held,
     OneProcessor,
     Sessions,
@@ -51,7 +52,7 @@ class FakeKernel:
 def test_sessions_that_are_opened_later_are_held_back_too_and_all_get_back_what_they_had() -> None:
     """Known bad: a database server leaves the session that was held back, and takes the processor from a new one."""
     kernel = FakeKernel({1: "a", 2: "a"})
-    kernel.niceness["a"] = 10
+    kernel.niceness["a"] = 3
     means = kernel.means()
     means.look()
     kernel.sessions[3] = "server"
@@ -59,7 +60,7 @@ def test_sessions_that_are_opened_later_are_held_back_too_and_all_get_back_what_
     assert kernel.niceness == {"a": HELD_NICENESS, "server": HELD_NICENESS}
     assert means.detail() == {"means": "autogroup", "niceness": HELD_NICENESS, "sessions": 2}
     means.put_back()
-    assert kernel.niceness == {"a": 10, "server": 0}
+    assert kernel.niceness == {"a": 3, "server": 0}
 
 
 def test_what_was_started_with_the_small_share_gets_the_usual_one() -> None:
@@ -70,7 +71,7 @@ def test_what_was_started_with_the_small_share_gets_the_usual_one() -> None:
     means.adopt(1)
     means.look()
     means.put_back()
-    assert kernel.niceness == {"a": process.GIVES_WAY}
+    assert kernel.niceness == {"a": USUAL_NICENESS}
 
 
 def test_a_session_that_does_not_take_it_is_told_and_left_alone() -> None:
