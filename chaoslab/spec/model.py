@@ -246,7 +246,8 @@ class ServiceRestart(ReplicaFault):
     """A rolling restart: one replica after the other is stopped and started, each healthy `within` before the next is touched.
 
     It is in effect from the moment the first replica is seen down, and proven when each has been. It starts everything
-    again by itself; its heal waits for the end of the roll, and is verified when all replicas answer again.
+    again by itself: the end of the roll is its heal, verified when all replicas answer again. A roll that breaks off ends the
+    run early, and is healed then.
     """
 
     fault: Literal["service.restart"]
