@@ -132,6 +132,19 @@ class Prober:
     def stop(self) -> None: ...
 
 
+class Watch:
+    """Watches nothing: no machine takes part."""
+
+    def start(self, plan: Any) -> None: ...
+
+    def ask(self, url: str) -> None: ...
+
+    def poll(self) -> str | None:
+        return None
+
+    def stop(self) -> None: ...
+
+
 class Stage:
     """One engine on the fake stack. What is to happen is said with `when`, and `play` gives the rows of the run."""
 
@@ -150,6 +163,7 @@ class Stage:
         self._gates: list[Gate] = []
         self._seen: list[Event] = []
         patch.setattr(engine_module, "ProberProcess", lambda *_: Prober(self))
+        patch.setattr(engine_module, "MachineWatch", lambda *_: Watch())
         patch.setattr(engine_module, "abort_reason", lambda *_: None)
         patch.setattr(Engine, "_read_ledgers", lambda _: [])
         self.engine = Engine(Job(loaded, self.stack, self.folder, self.journal, "embedded", keep), self.clock)
