@@ -77,5 +77,5 @@ def _time_objectives_s(experiment: Experiment, stack: StackSpec) -> Iterator[flo
     probed = {stack.journeys[name].service for name in names if name in stack.journeys}
     for service, owed in objectives_for(experiment, stack).items():
         if service in probed:
-            for one in (owed, *getattr(owed, "under", {}).values()):  # under single faults there may be others
+            for one in (owed, *owed.under.values()):  # under single faults there may be others
                 yield from (limit.value for limit in (one.rto, one.failback) if limit is not None)

@@ -51,6 +51,11 @@ def test_failback_is_a_time_objective_too() -> None:
     assert rate(loaded(web__failback="6s")) == 34
 
 
+def test_what_holds_under_a_single_fault_is_an_objective_too() -> None:
+    """Known bad: the tightest limit of a run stood under a fault, and the slots were too far apart to tell it."""
+    assert rate(loaded(web__under="{slow: {rto: 7s}}")) == 29
+
+
 def test_what_is_not_probed_does_not_decide() -> None:
     """A service whose journeys are left out is not judged."""
     tight = {"objectives.db.rto": "5s", "probe.rate": "null"}
