@@ -58,14 +58,12 @@ class Row:
     fine: bool
 
     def __str__(self) -> str:
-        machine = self.run.result.get("machine") or {}
-        by = ", ".join(f"{owner} {seconds:.1f} s" for owner, seconds in (machine.get("by") or {}).items())
+        machine = self.run.result["machine"]
+        by = "; ".join(machine["by"])
         rto_s = max((high for _, high in self.run.rto_s().values()), default=None)
         cells = f"{self.case:11}{self.expected:42}{self.run.result['verdict']:14}{f'{rto_s:.2f}' if rto_s else '-':>6}"
         word = "as expected" if self.fine else "DIFFERS"
-        return (
-            f"{cells}{self.run.starved_s():9.1f}  {by or '-':24} {word:12} {self.run.folder.parent.name}/{self.run.folder.name}"
-        )
+        return f"{cells}{machine['starved_s']:9.1f}  {word:12}{self.run.folder.parent.name}/{self.run.folder.name}  {by}"
 
 
 class Bench:
@@ -98,7 +96,7 @@ class Bench:
         run = self._fire("quiet")
         if run.rto_s():
             self.quiet_rto_s.append(worst_rto_s(run))
-        return Row("quiet", "pass, none starved", run, run.result["verdict"] == "pass" and run.starved_s() == 0)
+        return Row("quiet", "pass, none starved", run, run.result["verdict"] == "pass" and not starved_s(run))
 
     def _frozen_all(self) -> Row:
         run = self._fire("frozen-all", lambda child, run_id: freeze_all(child, run_id, self._runtime, FROZEN_S))
@@ -111,7 +109,7 @@ class Bench:
     def _fsync(self) -> Row:
         writers: list[int] = []
         run = self._fire("fsync", lambda _child, _id: writers.extend(fsync_writers(disk_of(self._runtime), WRITING_S)))
-        named = not run.starved_s() or names(run, writers)
+        named = not starved_s(run) or names(run, writers)
         return Row("fsync", "no fail; others named when starved", run, run.result["verdict"] != "fail" and named)
 
     def _busy(self) -> Row:
@@ -176,11 +174,14 @@ def worst_rto_s(run: Stored) -> float:
     return max(high for _, high in run.rto_s().values())
 
 
+def starved_s(run: Stored) -> float:
+    return float(run.result["machine"]["starved_s"])
+
+
 def names(run: Stored, pids: Sequence[int]) -> bool:
     """Whether the run says that processes outside of it had the machine: as others, or one of these by its pid."""
-    by = (run.result.get("machine") or {}).get("by") or {}
-    top = " ".join(name for row in run.machine() for name in row.top)
-    return "others" in by or any(f"({pid})" in top for pid in pids)
+    said = " ".join([*run.result["machine"]["by"], *(name for row in run.machine() for name in row.top)])
+    return "others" in said or any(f"({pid})" in said for pid in pids)
 
 
 def main() -> int:
@@ -193,7 +194,9 @@ def main() -> int:
     cases = [name for name in NAMES if name in (asked.only or NAMES)]
     if "busy" in cases and "quiet" not in cases and not asked.quiet_rto:
         parser.error("busy is compared with quiet runs; say --only quiet, too, or their RTO as --quiet-rto")
-    print(f"{'case':11}{'expected':42}{'verdict':14}{'RTO':>6}{'starved':>9}  by")
+    print(
+        f"{'case':11}{'expected':42}{'verdict':14}{'RTO':>6}{'starved':>9}  (RTO and starved in s; last, who had the machine)"
+    )
     with tempfile.TemporaryDirectory(prefix="chaoslab-bench-") as folder:
         bench = Bench(Path(folder), asked.runtime, asked.quiet_rto)
         rows = []

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 from bench_theory import Told, band, promoted_s
-from bench_truths import wait_for_recovery
+from bench_truths import Row, names, wait_for_recovery
 from disturbances import fsync_writers, replicas_of, stopped
 from fire_runs import ELSEWHERE, IN_PANGYO, Leader, Run, Stored, write_fire
 
@@ -25,6 +25,7 @@ from chaoslab.spec.load import load_experiment
 
 WALL = "2026-11-22T02:00:00+00:00"
 FIRE_S = 100
+BY = "others (python (17) 0.85)"
 
 
 def row_at(cls: type, at_s: float, **fields: Any) -> AnyRow:
@@ -49,7 +50,9 @@ def stored(
     ]
     (folder / "history.jsonl").write_bytes(b"".join(map(encode, rows)))
     services = {name: {"rto_s": {"low": rto_s[0], "high": rto_s[1]}} for name in ("auth", "talk", "pay")}
-    (folder / "result.json").write_text(json.dumps({"verdict": "pass", "services": services}))
+    (folder / "result.json").write_text(
+        json.dumps({"verdict": "pass", "services": services, "machine": {"starved_s": 2.5, "by": [BY]}})
+    )
     return Stored(folder)
 
 
@@ -116,6 +119,15 @@ def recovery(folder: Path, rows: list[AnyRow]) -> str | None:
     stored(folder, rows)
     run: Run = SimpleNamespace(folder=folder, child=SimpleNamespace(poll=lambda: 0))  # type: ignore[assignment]
     return wait_for_recovery(run)
+
+
+def test_a_run_is_told_with_who_had_the_machine(tmp_path: Path) -> None:
+    """In the row that people read, and for the truth that writers are named."""
+    run = stored(tmp_path)
+    assert str(Row("fsync", "no fail", run, fine=False)).endswith(
+        f"2.5  DIFFERS     {tmp_path.parent.name}/{tmp_path.name}  {BY}"
+    )
+    assert names(run, [4])
 
 
 def test_a_written_fire_is_a_sound_experiment(tmp_path: Path) -> None:
