@@ -80,7 +80,7 @@ def _as_expected(
     if not verified:
         return inconclusive(f"whether {fault} was noticed says nothing: its effect was not verified")
     if notice == "noticed":
-        return _claim(_noticed(fault, clocks), cut=cut) if owed.unaffected is True else PASS
+        return _claim(_noticed(fault, clocks), cut=cut) if owed.unaffected is True else PASS if owed.unaffected else None
     if owed.unaffected == "allowed" or (owed.unaffected and notice == "unnoticed"):
         return PASS
     if notice == "unclear":
