@@ -140,6 +140,7 @@ class Engine:
         if self._ledger_worth_reading():
             yield from self._guarded(self._verify())
         yield from self._guarded(self._see_load_end())
+        yield from self._guarded(self._await(self._watch.stop, "the watch on the machine to end", _END_TIMEOUT_S))
         yield from self._guarded(self._take_down())
         yield from self._new_rows()
         self._close()
@@ -308,7 +309,6 @@ class Engine:
 
     def _take_down(self) -> Steps[None]:
         self._write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="begin"))
-        yield from self._await(self._watch.stop, "the watch on the machine to end", _END_TIMEOUT_S)
         left: list[str] = []
         if not self._job.keep:
             try:
