@@ -60,7 +60,7 @@ def _append_many(path: Path, first: int, count: int) -> None:
 
 
 def test_rows_of_several_threads_and_processes_stay_whole(tmp_path: Path) -> None:
-    """Two processes and three threads append to one file; every row comes back, in order of time."""
+    """Two processes and three threads append to one file; every row comes back."""
     run = RunFolder(tmp_path)
     processes = [multiprocessing.Process(target=_append_many, args=(run.history, n * 1000, 400)) for n in (1, 2)]
     for process in processes:
@@ -73,7 +73,7 @@ def test_rows_of_several_threads_and_processes_stay_whole(tmp_path: Path) -> Non
             thread.start()
         for worker in (*threads, *processes):
             worker.join()
-    times = [row.t_ns for row in run.read_rows()]
+    times = sorted(row.t_ns for row in run.read_rows())
     assert times == [n * 1000 + i for n in (1, 2, 3, 4, 5) for i in range(400)]
 
 
