@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from chaoslab.losses import Span, acknowledged_before, loss_age_s
 from chaoslab.record import Injection
@@ -46,9 +45,6 @@ class Attempted:
 
     def end_ns(self, key: int) -> int:
         return self.writes.end[self.places[key]]
-
-    def due_ns(self, key: int) -> int:
-        return self.writes.due[self.places[key]]
 
     def _count(self, place: int) -> None:
         """Whether this attempt counts more than the one that counts so far, or as much and came before it."""
@@ -275,10 +271,7 @@ def _stale(reads: Sequence[Reading], tried: Attempted, held: set[int]) -> set[in
     Only what users read counts, through the entry: a site's own copy may lag until it has settled.
     """
     ids = tried.writes.ids
-    by_writer: dict[str, list[int]] = defaultdict(list)
-    for key in tried.acked & held:
-        by_writer[ids.writer(key)].append(key)
-    kept = {writer: _Kept.of(own, tried) for writer, own in by_writer.items()}
+    kept = {writer: _Kept.of(own, tried) for writer, own in ids.by_writer(tried.acked & held).items()}
     stale: set[int] = set()
     for read in reads:
         if read.site is None and not read.final and read.writer in kept:
@@ -289,23 +282,22 @@ def _stale(reads: Sequence[Reading], tried: Attempted, held: set[int]) -> set[in
 
 @dataclass(frozen=True)
 class _Kept:
-    """Acknowledged writes of one writer by their sequence. `next_due`: the earliest due time from there on."""
+    """Acknowledged writes of one writer by their sequence, and when each was due."""
 
+    ids: Ids
     keys: Sequence[int]
-    sequences: Sequence[int]
-    next_due: Sequence[int]
+    due: Sequence[int]
 
     @classmethod
-    def of(cls, keys: Iterable[int], tried: Attempted) -> _Kept:
-        sequence = tried.writes.ids.sequence
-        ordered = sorted(keys, key=sequence)
-        next_due = [*accumulate(map(tried.due_ns, reversed(ordered)), min)][::-1]
-        return cls(ordered, [*map(sequence, ordered)], next_due)
+    def of(cls, keys: Sequence[int], tried: Attempted) -> _Kept:
+        due, places = tried.writes.due, tried.places
+        return cls(tried.writes.ids, keys, [due[places[key]] for key in keys])
 
     def in_reach(self, read: Reading) -> set[int]:
-        """Those that a read covers, without most of those that were sent after it began."""
-        first = bisect_right(self.sequences, read.after_seq)
-        return {*self.keys[first : bisect_right(self.next_due, read.begin_ns)]}
+        """Those that a read covers. Sequences are sent in order: what follows one sent after it began was not acknowledged."""
+        first = bisect_right(self.keys, read.after_seq, key=self.ids.sequence)
+        later = (place for place in range(first, len(self.due)) if self.due[place] > read.begin_ns)
+        return {*self.keys[first : next(later, len(self.due))]}
 
 
 def _tell_whether_settled(ledger: Ledger, finals: Sequence[Reading]) -> None:

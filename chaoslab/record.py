@@ -27,7 +27,7 @@ from chaoslab.events import (
 from chaoslab.slots import Slots
 from chaoslab.writes import Ids, Reading, Writes
 
-_TOGETHER = 4096  # slots that are taken together: columns are filled faster by the thousand
+_TOGETHER = 1024  # slots that are taken together: columns are filled faster by the thousand
 _ERROR_CHARACTERS_MAX = 160
 _by_time = attrgetter("t_ns")
 
@@ -86,11 +86,10 @@ class Probed:
         """Take some rows, in any order."""
         self.slots.add_rows(rows)
         self.writes.add(rows)
-        for row in rows:
-            if not row.good:
-                text = _error_of(row)
-                self._errors[text] += 1
-                self._first_ns[text] = min(row.t_ns, self._first_ns.get(text, row.t_ns))
+        for row in [row for row in rows if not row.good]:
+            text = _error_of(row)
+            self._errors[text] += 1
+            self._first_ns[text] = min(row.t_ns, self._first_ns.get(text, row.t_ns))
 
     def errors(self) -> list[tuple[str, int]]:
         """What users were told, or not told, in bad slots, and how often: the most frequent first, then the earliest."""

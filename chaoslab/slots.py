@@ -6,13 +6,11 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from operator import attrgetter, gt
+from operator import gt
 from typing import NamedTuple
 
 from chaoslab.clock import NS_PER_S
 from chaoslab.events import Probe
-
-_DUE, _SENT, _END, _GOOD = map(attrgetter, ("due_ns", "sent_ns", "end_ns", "good"))
 
 
 class Slot(NamedTuple):
@@ -50,10 +48,10 @@ class Slots:
 
     def add_rows(self, rows: Sequence[Probe]) -> None:
         """As `add`, for many."""
-        self.due.extend(map(_DUE, rows))
-        self.sent.extend(map(_SENT, rows))
-        self.end.extend(map(_END, rows))
-        self.good.extend(map(_GOOD, rows))
+        self.due.fromlist([row.due_ns for row in rows])
+        self.sent.fromlist([row.sent_ns for row in rows])
+        self.end.fromlist([row.end_ns for row in rows])
+        self.good += bytes([row.good for row in rows])
 
     def extend(self, other: Slots, begin: int, end: int) -> None:
         """Take the slots of another at the places begin..end."""

@@ -6,9 +6,11 @@ An id is kept as a number, a hash as a fingerprint: hashes are only ever held ag
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+
+import msgspec
 
 from chaoslab.events import LedgerRead, Outcome, Probe
 
@@ -23,6 +25,7 @@ _RANKS: dict[Outcome, int] = {
 NO_HASH = hash(None)
 _SEQUENCE_BITS = 40
 _SEQUENCES = 1 << _SEQUENCE_BITS
+_NUMBERS = msgspec.json.Decoder(list[int])
 
 
 def sequence_of(id_: str) -> int:
@@ -43,7 +46,8 @@ class Ids:
     def keys(self, ids: Sequence[str], writer: str | None) -> array[int]:
         """The number of each; quick where all are of this writer."""
         if writer is not None and (own := _sequences(ids, f"{writer}-")) is not None:
-            return array("q", map(self._base(writer).__add__, own))
+            base = self._base(writer)
+            return array("q", map(base.__add__, own) if base else own)
         return array("q", map(self.key, ids))
 
     def key(self, id_: str) -> int:
@@ -66,6 +70,19 @@ class Ids:
     def writer(self, key: int) -> str:
         return self._listed[-1 - key].rpartition("-")[0] if key < 0 else self._names[key >> _SEQUENCE_BITS]
 
+    def by_writer(self, keys: Iterable[int]) -> dict[str, list[int]]:
+        """Each writer's, by their sequence."""
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        for key in sorted(keys):
+            found[key >> _SEQUENCE_BITS].append(key)
+        listed = found.pop(-1, [])
+        named = {self._names[place]: own for place, own in found.items()}
+        for key in listed:
+            named.setdefault(self.writer(key), []).append(key)
+        for writer in {*map(self.writer, listed)}:
+            named[writer].sort(key=self.sequence)
+        return named
+
     def _base(self, writer: str) -> int:
         place = self._writers.setdefault(writer, len(self._writers))
         if place == len(self._names):
@@ -74,14 +91,18 @@ class Ids:
 
 
 def _sequences(ids: Sequence[str], prefix: str) -> list[int] | None:
-    """The sequences in these ids; None unless each is `prefix` and a sequence as we write it."""
-    skip = len(prefix)
-    try:
-        found = [int(id_[skip:]) for id_ in ids]
-    except ValueError:
+    """The sequences in these ids; None unless each is `prefix` and a sequence as we write it.
+
+    All at once: with as many commas as ids, and else digits alone, no id can hold anything more.
+    """
+    text = "\n".join(["", *ids]).replace(f"\n{prefix}", ",")
+    if text.count(",") != len(ids) or not (text.isascii() and text.replace(",", "").isdecimal()):
         return None
-    plain = [f"{prefix}{sequence}" for sequence in found] == ids
-    return found if plain and (not found or (min(found) >= 0 and max(found) < _SEQUENCES)) else None
+    try:
+        found = _NUMBERS.decode(f"[{text[1:]}]")
+    except msgspec.MsgspecError:  # a leading zero, or no digit
+        return None
+    return found if max(found) < _SEQUENCES else None
 
 
 class Writes:
@@ -96,15 +117,14 @@ class Writes:
     def add(self, rows: Iterable[Probe]) -> None:
         """Take those of these slots that are writes and carry an id."""
         rows = [row for row in rows if row.id is not None and row.op == "write"]
+        if not rows:
+            return
         writers = {row.writer for row in rows}
-        self.keys += self.ids.keys([*map(_ID, rows)], writers.pop() if len(writers) == 1 else None)
-        self.due.extend(map(_DUE, rows))
-        self.end.extend(map(_END, rows))
-        self.hashes.extend(map(hash, map(_HASH, rows)))
-        self.ranks.extend(map(_RANKS.__getitem__, map(_OUTCOME, rows)))
-
-
-_ID, _DUE, _END, _HASH, _OUTCOME = map(attrgetter, ("id", "due_ns", "end_ns", "hash", "outcome"))
+        self.keys += self.ids.keys([row.id or "" for row in rows], writers.pop() if len(writers) == 1 else None)
+        self.due.fromlist([row.due_ns for row in rows])
+        self.end.fromlist([row.end_ns for row in rows])
+        self.hashes.fromlist([hash(row.hash) for row in rows])
+        self.ranks += bytes([_RANKS[row.outcome] for row in rows])
 
 
 @dataclass(frozen=True, slots=True)
