@@ -8,15 +8,14 @@ is so as last seen, and no verdict follows from it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
-from chaoslab.events import LedgerRead, Probe
 from chaoslab.losses import Span, acknowledged_before, loss_age_s
 from chaoslab.record import Injection
 from chaoslab.result import LedgerResult
+from chaoslab.writes import ACKED, NO_HASH, REJECTED, Ids, Reading, Writes, sequence_of
 
 EXAMPLES_MAX = 10
 ENTRY = "the entry"
@@ -26,59 +25,62 @@ BUCKETS = (
 )
 
 
-class Writes:
-    """The writes of one journey by id. Several attempts are one write: acked if any was, rejected only if all were."""
+class Attempted:
+    """The writes of one journey by their key. Several attempts are one write: acked if any was, rejected only if all were."""
 
-    def __init__(self, slots: Iterable[Probe]) -> None:
-        self.by_id: dict[str, Probe] = {}  # the attempt that counts
-        self._repeated: dict[str, int] = {}
-        for slot in slots:
-            if slot.id is not None and slot.op == "write":
-                self._add(slot.id, slot)
-        self.acked = {id_ for id_, slot in self.by_id.items() if slot.outcome == "acked"}
-        self.rejected = {id_ for id_, slot in self.by_id.items() if slot.outcome == "rejected"}
-        self.indeterminate = self.by_id.keys() - self.acked - self.rejected
+    def __init__(self, writes: Writes) -> None:
+        self.writes = writes
+        self.places = dict(zip(writes.keys, range(len(writes.keys)), strict=True))  # of the attempt that counts
+        self._times = Counter(writes.keys) if len(self.places) < len(writes.keys) else Counter()
+        if self._times:
+            for place in reversed(range(len(writes.keys))):
+                self._count(place)
+        ranks = writes.ranks
+        self.acked = {key for key, place in self.places.items() if ranks[place] == ACKED}
+        self.rejected = {key for key, place in self.places.items() if ranks[place] == REJECTED}
+        self.indeterminate = self.places.keys() - self.acked - self.rejected
 
-    def attempts(self, id_: str) -> int:
-        return self._repeated.get(id_, 1)
+    def attempts(self, key: int) -> int:
+        return self._times.get(key, 1)
 
-    def _add(self, id_: str, slot: Probe) -> None:
-        earlier = self.by_id.setdefault(id_, slot)
-        if earlier is not slot:
-            self._repeated[id_] = self.attempts(id_) + 1
-            self.by_id[id_] = min(earlier, slot, key=_counts_more)
+    def end_ns(self, key: int) -> int:
+        return self.writes.end[self.places[key]]
 
-
-def _counts_more(slot: Probe) -> tuple[int, int]:
-    rank = {"acked": 0, "rejected": 2}.get(slot.outcome, 1)
-    return rank, slot.end_ns
+    def _count(self, place: int) -> None:
+        """Whether this attempt counts more than the one that counts so far, or as much and came before it."""
+        key, writes = self.writes.keys[place], self.writes
+        so_far = self.places[key]
+        if (writes.ranks[place], writes.end[place]) <= (writes.ranks[so_far], writes.end[so_far]):
+            self.places[key] = place
 
 
 @dataclass
 class Copy:
     """What one site holds of one writer after its last final read, which covers the writes above `after_seq`."""
 
+    ids: Ids
     after_seq: int
-    hashes: dict[str, str] = field(default_factory=dict)  # by id
-    more: dict[str, list[str]] = field(default_factory=dict)  # hashes of further copies of the same id
+    hashes: dict[int, int] = field(default_factory=dict)  # by key
+    more: dict[int, list[int]] = field(default_factory=dict)  # hashes of further copies of the same write
 
-    def take(self, read: LedgerRead) -> None:
+    def take(self, read: Reading) -> None:
         """A later final read replaces what it covers."""
         if read.after_seq < 0:
             self.hashes, self.more = {}, {}
         else:
-            self.hashes = {id_: hash_ for id_, hash_ in self.hashes.items() if sequence_of(id_) <= read.after_seq}
-            self.more = {id_: hashes for id_, hashes in self.more.items() if sequence_of(id_) <= read.after_seq}
+            kept = {key for key in self.hashes if self.ids.sequence(key) <= read.after_seq}
+            self.hashes = {key: hash_ for key, hash_ in self.hashes.items() if key in kept}
+            self.more = {key: hashes for key, hashes in self.more.items() if key in kept}
         self.after_seq = min(self.after_seq, read.after_seq)
-        for id_, hash_ in read.items:
-            if id_ in self.hashes:
-                self.more.setdefault(id_, []).append(hash_)
+        for key, hash_ in zip(read.keys, read.hashes, strict=True):
+            if key in self.hashes:
+                self.more.setdefault(key, []).append(hash_)
             else:
-                self.hashes[id_] = hash_
+                self.hashes[key] = hash_
 
-    def all_hashes(self, id_: str) -> list[str]:
+    def all_hashes(self, key: int) -> list[int]:
         """One for each copy of a write, sorted."""
-        return sorted([*([self.hashes[id_]] if id_ in self.hashes else []), *self.more.get(id_, [])])
+        return sorted([*([self.hashes[key]] if key in self.hashes else []), *self.more.get(key, [])])
 
 
 Copies = Mapping[tuple[str, str], Copy]  # by site and writer
@@ -86,16 +88,16 @@ Copies = Mapping[tuple[str, str], Copy]  # by site and writer
 
 @dataclass
 class Ledger:
-    """Writes sorted into buckets (sets of ids).
+    """Writes sorted into buckets (sets of ids; of those that are as they should be the number alone).
 
     `lost_after_fault`: those of the lost that no RPO excuses; `rpo_s` is about the others.
     `settled`: two rounds of final reads agreed. `differed_ns`: when the sites were last seen to differ, None for never.
     `alike_ns`: when they were read and all alike, for good; None: not as long as we looked.
     """
 
-    acked: set[str] = field(default_factory=set)
-    rejected: set[str] = field(default_factory=set)
-    indeterminate: set[str] = field(default_factory=set)
+    acked: int = 0
+    rejected: int = 0
+    indeterminate: int = 0
     lost: set[str] = field(default_factory=set)
     lost_after_fault: set[str] = field(default_factory=set)
     recovered: set[str] = field(default_factory=set)
@@ -125,9 +127,9 @@ class Ledger:
 
     def result(self, objective_s: float | None) -> LedgerResult:
         return LedgerResult(
-            acked=len(self.acked),
-            rejected=len(self.rejected),
-            indeterminate=len(self.indeterminate),
+            acked=self.acked,
+            rejected=self.rejected,
+            indeterminate=self.indeterminate,
             rpo_s=self.rpo_s,
             objective_s=objective_s,
             examples={name: _first(self.bucket(name)) for name in BUCKETS if self.bucket(name) and name != "recovered"},
@@ -139,8 +141,11 @@ def together(ledgers: Sequence[Ledger]) -> Ledger:
     """Several journeys' ledgers as the ledger of their service."""
     whole = Ledger()
     for one in ledgers:
-        for name in ("acked", "rejected", "indeterminate", "unread", "silent_faults", *BUCKETS):
+        for name in ("unread", "silent_faults", *BUCKETS):
             whole.bucket(name).update(one.bucket(name))
+        whole.acked += one.acked
+        whole.rejected += one.rejected
+        whole.indeterminate += one.indeterminate
         whole.rpo_s = max(whole.rpo_s, one.rpo_s)
     whole.acked_before_fault = all(one.acked_before_fault for one in ledgers)
     whole.settled = all(one.settled for one in ledgers)
@@ -150,159 +155,152 @@ def together(ledgers: Sequence[Ledger]) -> Ledger:
     return whole
 
 
-def ledger_of(
-    slots: Iterable[Probe], reads: Sequence[LedgerRead], injections: Sequence[Injection], clocks: Sequence[Span] = ()
-) -> Ledger:
+def ledger_of(writes: Writes, reads: Sequence[Reading], injections: Sequence[Injection], clocks: Sequence[Span] = ()) -> Ledger:
     """Sort the writes of one journey into buckets. `reads`: all of this journey, final and not, in any order.
 
     `clocks`: when an RTO clock of its service ran.
     """
-    writes = Writes(slots)
+    tried, ids = Attempted(writes), writes.ids
     reads = sorted((read for read in reads if read.ok or read.final), key=lambda read: (read.begin_ns, read.end_ns))
     answered = [read for read in reads if read.ok]
-    shown = _first_shown(answered, writes)
-    copies = _copies(answered)
-    held = {id_ for copy in copies.values() for id_ in copy.hashes}
-    missing = (writes.acked | (writes.indeterminate & shown.keys())) - held
-    unverified = missing - _covered(missing, copies)
+    shown = _first_shown(answered, tried)
+    copies = _copies(answered, ids)
+    held = {key for copy in copies.values() for key in copy.hashes}
+    missing = (tried.acked | shown.keys()) - held
+    unverified = missing - _covered(missing, copies, ids)
+    lost = missing - unverified
+    found = {
+        "lost": lost,
+        "recovered": tried.indeterminate & held,
+        "resurrected": tried.rejected & held,
+        "unexpected": held - tried.places.keys(),
+        "duplicated": _duplicated(copies, tried),
+        "corrupt": _corrupt(copies, tried),
+        "divergent": _divergent(copies, ids),
+        "stale": _stale(answered, tried, held),
+        "unverified": unverified,
+    }
     ledger = Ledger(
-        acked=writes.acked,
-        rejected=writes.rejected,
-        indeterminate=writes.indeterminate,
-        lost=missing - unverified,
-        recovered=writes.indeterminate & held,
-        resurrected=writes.rejected & held,
-        unexpected=held - writes.by_id.keys(),
-        duplicated=_duplicated(copies, writes),
-        corrupt=_corrupt(copies, writes),
-        divergent=_divergent(copies),
-        stale=_stale(answered, writes, held),
-        unverified=unverified,
+        acked=len(tried.acked),
+        rejected=len(tried.rejected),
+        indeterminate=len(tried.indeterminate),
         unread=_unread(reads),
+        **{name: {*map(ids.text, keys)} for name, keys in found.items()},  # type: ignore[arg-type]
     )
-    _date_losses(ledger, writes, shown, injections)
-    acks_ns = [writes.by_id[id_].end_ns for id_ in writes.acked]
+    _date_losses(ledger, {ids.text(key): tried.end_ns(key) if key in tried.acked else shown[key] for key in lost}, injections)
+    acks_ns = [tried.end_ns(key) for key in tried.acked]
     ledger.acked_before_fault, ledger.silent_faults = acknowledged_before(acks_ns, injections, clocks)
     _tell_whether_settled(ledger, [read for read in reads if read.final])
     return ledger
-
-
-def sequence_of(id_: str) -> int:
-    """The sequence in an id "<writer>-<seq>"; -1 where it has none."""
-    tail = id_.rpartition("-")[2]
-    return int(tail) if tail.isdecimal() else -1
-
-
-def _writer_of(id_: str) -> str:
-    return id_.rpartition("-")[0]
 
 
 def _first(ids: set[str]) -> list[str]:
     return sorted(ids, key=lambda one: (sequence_of(one), one))[:EXAMPLES_MAX]
 
 
-def _copies(reads: Sequence[LedgerRead]) -> Copies:
+def _copies(reads: Sequence[Reading], ids: Ids) -> Copies:
     copies: dict[tuple[str, str], Copy] = {}
     for read in reads:
         if read.final:
-            copies.setdefault((read.site or ENTRY, read.writer), Copy(read.after_seq)).take(read)
+            copies.setdefault((read.site or ENTRY, read.writer), Copy(ids, read.after_seq)).take(read)
     return copies
 
 
-def _unread(reads: Sequence[LedgerRead]) -> set[str]:
+def _unread(reads: Sequence[Reading]) -> set[str]:
     asked = {(read.site or ENTRY, read.writer) for read in reads if read.final}
     answered = {(read.site or ENTRY, read.writer) for read in reads if read.final and read.ok}
     return {site for site, _ in asked - answered}
 
 
-def _covered(ids: set[str], copies: Copies) -> set[str]:
+def _covered(keys: set[int], copies: Copies, ids: Ids) -> set[int]:
     """Those that some site's final read would have shown."""
     from_seq: dict[str, int] = {}
     for (_, writer), copy in copies.items():
         from_seq[writer] = min(from_seq.get(writer, copy.after_seq), copy.after_seq)
-    return {id_ for id_ in ids if (writer := _writer_of(id_)) in from_seq and sequence_of(id_) > from_seq[writer]}
+    return {key for key in keys if (writer := ids.writer(key)) in from_seq and ids.sequence(key) > from_seq[writer]}
 
 
-def _first_shown(reads: Sequence[LedgerRead], writes: Writes) -> dict[str, int]:
+def _first_shown(reads: Sequence[Reading], tried: Attempted) -> dict[int, int]:
     """When a read first showed a write of unknown outcome: from then on somebody relies on it."""
-    shown: dict[str, int] = {}
+    shown: dict[int, int] = {}
     for read in reads:
-        for id_, _ in read.items:
-            if id_ in writes.indeterminate:
-                shown[id_] = min(shown.get(id_, read.end_ns), read.end_ns)
+        for key in tried.indeterminate.intersection(read.keys):
+            shown[key] = min(shown.get(key, read.end_ns), read.end_ns)
     return shown
 
 
-def _duplicated(copies: Copies, writes: Writes) -> set[str]:
+def _duplicated(copies: Copies, tried: Attempted) -> set[int]:
     """Writes of which some site holds more copies than were attempted."""
-    more = ((id_, 1 + len(hashes)) for copy in copies.values() for id_, hashes in copy.more.items())
-    return {id_ for id_, count in more if id_ in writes.by_id and count > writes.attempts(id_)}
+    more = ((key, 1 + len(hashes)) for copy in copies.values() for key, hashes in copy.more.items())
+    return {key for key, count in more if key in tried.places and count > tried.attempts(key)}
 
 
-def _corrupt(copies: Copies, writes: Writes) -> set[str]:
+def _corrupt(copies: Copies, tried: Attempted) -> set[int]:
     """Writes with another hash than what was sent."""
-    corrupt: set[str] = set()
+    hashes = tried.writes.hashes
+    sent = {key: hashes[place] for key, place in tried.places.items() if hashes[place] != NO_HASH}
+    corrupt: set[int] = set()
     for copy in copies.values():
-        pairs = chain(copy.hashes.items(), ((id_, hash_) for id_, more in copy.more.items() for hash_ in more))
-        for id_, hash_ in pairs:
-            slot = writes.by_id.get(id_)
-            if slot is not None and slot.hash is not None and slot.hash != hash_:
-                corrupt.add(id_)
+        corrupt.update(key for key, hash_ in copy.hashes.items() if sent.get(key, hash_) != hash_)
+        corrupt.update(key for key, more in copy.more.items() if any(sent.get(key, hash_) != hash_ for hash_ in more))
     return corrupt
 
 
-def _divergent(copies: Copies) -> set[str]:
-    """Ids that two sites hold differently, above what the final reads of all of them cover."""
+def _divergent(copies: Copies, ids: Ids) -> set[int]:
+    """Writes that two sites hold differently, above what the final reads of all of them cover."""
     by_writer: dict[str, list[Copy]] = defaultdict(list)
     for (_, writer), copy in copies.items():
         by_writer[writer].append(copy)
-    return {id_ for own in by_writer.values() for id_ in _differing(own)}
+    return {key for own in by_writer.values() for key in _differing(own, ids)}
 
 
-def _differing(copies: Sequence[Copy]) -> set[str]:
+def _differing(copies: Sequence[Copy], ids: Ids) -> set[int]:
     first, *others = copies
     after = max(copy.after_seq for copy in copies)
-    differing: set[str] = set()
+    differing: set[int] = set()
     for other in others:
         if (first.hashes, first.more) != (other.hashes, other.more):
-            ids = first.hashes.keys() | other.hashes.keys()
-            differing |= {id_ for id_ in ids if first.all_hashes(id_) != other.all_hashes(id_)}
-    return {id_ for id_ in differing if after < 0 or sequence_of(id_) > after}
+            keys = first.hashes.keys() | other.hashes.keys()
+            differing |= {key for key in keys if first.all_hashes(key) != other.all_hashes(key)}
+    return {key for key in differing if after < 0 or ids.sequence(key) > after}
 
 
-def _stale(reads: Sequence[LedgerRead], writes: Writes, held: set[str]) -> set[str]:
+def _stale(reads: Sequence[Reading], tried: Attempted, held: set[int]) -> set[int]:
     """Writes missing from a read begun after their acknowledgement, and present in the end.
 
     Only what users read counts, through the entry: a site's own copy may lag until it has settled.
     """
-    by_writer: dict[str, list[str]] = defaultdict(list)
-    for id_ in writes.acked & held:
-        by_writer[_writer_of(id_)].append(id_)
-    for own in by_writer.values():
-        own.sort(key=sequence_of)
-    seqs = {writer: [sequence_of(id_) for id_ in own] for writer, own in by_writer.items()}
-    stale: set[str] = set()
+    ids = tried.writes.ids
+    kept = {writer: _Kept.of(own, tried) for writer, own in ids.by_writer(tried.acked & held).items()}
+    stale: set[int] = set()
     for read in reads:
-        if read.site is None and not read.final and read.writer in by_writer:
-            first = bisect_right(seqs[read.writer], read.after_seq)
-            stale |= _missing_from(read, by_writer[read.writer], first, writes)
+        if read.site is None and not read.final and read.writer in kept:
+            missing = kept[read.writer].in_reach(read) - {*read.keys}
+            stale.update(key for key in missing if tried.end_ns(key) < read.begin_ns)
     return stale
 
 
-def _missing_from(read: LedgerRead, ordered: Sequence[str], first: int, writes: Writes) -> set[str]:
-    items = {id_ for id_, _ in read.items}
-    missing: set[str] = set()
-    for number in range(first, len(ordered)):  # no slice: with a read a second, copying would be most of the work
-        id_ = ordered[number]
-        slot = writes.by_id[id_]
-        if slot.due_ns > read.begin_ns:  # sequences are sent in order: nothing later was acknowledged by then
-            break
-        if slot.end_ns < read.begin_ns and id_ not in items:
-            missing.add(id_)
-    return missing
+@dataclass(frozen=True)
+class _Kept:
+    """Acknowledged writes of one writer by their sequence, and when each was due."""
+
+    ids: Ids
+    keys: Sequence[int]
+    due: Sequence[int]
+
+    @classmethod
+    def of(cls, keys: Sequence[int], tried: Attempted) -> _Kept:
+        due, places = tried.writes.due, tried.places
+        return cls(tried.writes.ids, keys, [due[places[key]] for key in keys])
+
+    def in_reach(self, read: Reading) -> set[int]:
+        """Those that a read covers. Sequences are sent in order: what follows one sent after it began was not acknowledged."""
+        first = bisect_right(self.keys, read.after_seq, key=self.ids.sequence)
+        later = (place for place in range(first, len(self.due)) if self.due[place] > read.begin_ns)
+        return {*self.keys[first : next(later, len(self.due))]}
 
 
-def _tell_whether_settled(ledger: Ledger, finals: Sequence[LedgerRead]) -> None:
+def _tell_whether_settled(ledger: Ledger, finals: Sequence[Reading]) -> None:
     """`finals` in order of time: the last of each place counts."""
     last = {(read.site or ENTRY, read.writer): read for read in finals}.values()
     ledger.settled = all(read.settled for read in last)
@@ -314,9 +312,10 @@ def _tell_whether_settled(ledger: Ledger, finals: Sequence[LedgerRead]) -> None:
         ledger.alike_ns = max(read.end_ns for read in last)
 
 
-def _date_losses(ledger: Ledger, writes: Writes, shown: Mapping[str, int], injections: Sequence[Injection]) -> None:
-    for id_ in ledger.lost:
-        age_s = loss_age_s(writes.by_id[id_].end_ns if id_ in writes.acked else shown[id_], injections)
+def _date_losses(ledger: Ledger, known_ns: Mapping[str, int], injections: Sequence[Injection]) -> None:
+    """`known_ns`: of each write that is lost, from when on somebody relied on it."""
+    for id_, instant_ns in known_ns.items():
+        age_s = loss_age_s(instant_ns, injections)
         if age_s is None:
             ledger.lost_after_fault.add(id_)
         else:
@@ -326,8 +325,8 @@ def _date_losses(ledger: Ledger, writes: Writes, shown: Mapping[str, int], injec
 def loss_text(ledger: Ledger) -> str:
     """What was lost, in words."""
     if not ledger.lost:
-        return f"0 of {len(ledger.acked)} lost"
+        return f"0 of {ledger.acked} lost"
     dated = len(ledger.lost) - len(ledger.lost_after_fault)
     reach = f", the oldest {ledger.rpo_s:.2f} s before the fault" if dated else ""
     after = f", {len(ledger.lost_after_fault)} acknowledged after the last fault or under a healed partition"
-    return f"{len(ledger.lost)} of {len(ledger.acked)} lost{reach}{after if ledger.lost_after_fault else ''}"
+    return f"{len(ledger.lost)} of {ledger.acked} lost{reach}{after if ledger.lost_after_fault else ''}"

@@ -10,7 +10,6 @@ from itertools import chain
 from chaoslab.buckets import Ledger, ledger_of, together
 from chaoslab.clock import NS_PER_S
 from chaoslab.clocks import AFTER_HEAL_S, Clock, Look, Notice, Script, base_id, flaps, notices, run_clocks, settled
-from chaoslab.events import LedgerRead
 from chaoslab.losses import Span
 from chaoslab.measure import outages, skewed
 from chaoslab.premises import shares_late
@@ -20,6 +19,7 @@ from chaoslab.schedule import schedule
 from chaoslab.slots import Slots
 from chaoslab.spec.model import Experiment, ExperimentObjectives, Good, Journey, StackSpec
 from chaoslab.starvation import Starved, starved_spans
+from chaoslab.writes import Writes
 
 _UNKNOWN_WITHIN_S = Good().within
 _LEAD_NS = 3 * NS_PER_S  # looked at before the fault, for the last good slot before an outage
@@ -94,16 +94,13 @@ class JourneyCase:
         """The writes in buckets; None for a journey that keeps no ledger. `outages`: when an RTO clock of its service ran."""
         if self.spec is None or self.spec.ledger is None:
             return None
-        probed = self.record.probes.get(self.name)
-        return ledger_of(probed.writes if probed else [], self._reads, self.record.injections, outages)
+        record = self.record
+        writes = record.probes[self.name].writes if self.name in record.probes else Writes(record.ids)
+        return ledger_of(writes, record.reads.get(self.name, ()), record.injections, outages)
 
     @property
     def linearizable(self) -> bool:
         return self.spec is not None and self.spec.ledger is not None and self.spec.ledger.linearizable
-
-    @property
-    def _reads(self) -> list[LedgerRead]:
-        return [read for read in self.record.reads if read.journey == self.name]
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def check_ledger(service: str, ledger: Ledger, *, linearizable: bool, rpo_judged
     return objective(
         f"{service}.ledger",
         worst(said),
-        f"{len(ledger.acked) + len(ledger.rejected) + len(ledger.indeterminate)} writes",
+        f"{ledger.acked + ledger.rejected + ledger.indeterminate} writes",
         "intact",
     )
 

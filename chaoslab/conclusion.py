@@ -47,10 +47,10 @@ def draft(folder: RunFolder) -> Drafted:
     Where judging or drawing crashes, the reports say so, and the verdict is at least error.
     """
     experiment, stack = load_resolved(folder.experiment)
-    rows = folder.read_rows()
-    result = judge_rows(experiment, stack, rows, partial(_log, folder))
+    result, record = judge_rows(experiment, stack, folder.read_rows(), partial(_log, folder))
     try:
-        return Drafted(result, html.render_html(result, experiment, stack, rows, {}), render_junit(result))
+        page = html.render_html(result, experiment, stack, record) if record else plain.page(result)
+        return Drafted(result, page, render_junit(result))
     except Exception as bug:
         _log(folder, bug)
         result = _undrawn(result, bug)

@@ -67,7 +67,7 @@ def _clock_result(case: Case, service: ServiceCase, clock: Clock) -> ClockResult
 
 def journey_result(case: Case, journey: JourneyCase) -> JourneyResult:
     owed = case.services[journey.service].objectives
-    latencies = latencies_ms(journey.since_fault)
+    latencies = sorted(latencies_ms(journey.since_fault))
     return JourneyResult(
         service=journey.service,
         op=journey.spec.op if journey.spec else case.record.probes[journey.name].op,

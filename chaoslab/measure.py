@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import compress
+from operator import sub
 
 from chaoslab.clock import NS_PER_S
 from chaoslab.result import Outage
@@ -90,12 +92,12 @@ def _outage(bad: Sequence[int], seen: Slots, origin_ns: int) -> Outage:
 
 def skewed(seen: Slots) -> int:
     """Slots sent more than one period late: the harness itself stalled."""
-    return sum(sent_ns - due_ns > seen.period_ns for due_ns, sent_ns in zip(seen.due, seen.sent, strict=True))
+    return sum(map(seen.period_ns.__lt__, map(sub, seen.sent, seen.due)))
 
 
 def longest_gap_ns(seen: Slots) -> int:
     """The longest stretch between two slots; 0 with fewer than two."""
-    return max(map(int.__sub__, seen.due[1:], seen.due), default=0)
+    return max(map(sub, seen.due[1:], seen.due), default=0)
 
 
 def good_share(seen: Slots) -> float:
@@ -110,7 +112,7 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 def latencies_ms(seen: Slots) -> list[float]:
     """Latencies of the good slots, from their due time."""
-    return [(end_ns - due_ns) / 1e6 for due_ns, end_ns, good in zip(seen.due, seen.end, seen.good, strict=True) if good]
+    return [taken_ns / 1e6 for taken_ns in compress(map(sub, seen.end, seen.due), seen.good)]
 
 
 def seconds(nanoseconds: int) -> float:

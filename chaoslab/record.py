@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal
 
 from chaoslab.events import (
@@ -24,6 +25,11 @@ from chaoslab.events import (
     Step,
 )
 from chaoslab.slots import Slots
+from chaoslab.writes import Ids, Reading, Writes
+
+_TOGETHER = 1024  # slots that are taken together: columns are filled faster by the thousand
+_ERROR_CHARACTERS_MAX = 160
+_by_time = attrgetter("t_ns")
 
 
 @dataclass(frozen=True)
@@ -67,33 +73,46 @@ class StepTaken:
     end_ns: int | None
 
 
-@dataclass
 class Probed:
-    """What the prober wrote of one journey. `slots` are in the order of their rows; `writes` those that carry an id."""
+    """What the prober wrote of one journey: its slots by due time, its writes, and what users were told in bad slots."""
 
-    service: str
-    op: Literal["read", "write"]
-    slots: Slots = field(default_factory=Slots)
-    writes: list[Probe] = field(default_factory=list)
-    errors: Counter[str] = field(default_factory=Counter)
+    def __init__(self, service: str, op: Literal["read", "write"], ids: Ids) -> None:
+        self.service, self.op = service, op
+        self.slots, self.writes = Slots(), Writes(ids)
+        self._errors: Counter[str] = Counter()
+        self._first_ns: dict[str, int] = {}  # of each error
 
-    def add(self, row: Probe) -> None:
-        """Take one row."""
-        self.slots.add(row.due_ns, row.sent_ns, row.end_ns, row.good)
-        if row.id is not None and row.op == "write":
-            self.writes.append(row)
-        if row.error is not None:
-            self.errors[row.error] += 1
+    def add(self, rows: Sequence[Probe]) -> None:
+        """Take some rows, in any order."""
+        self.slots.add_rows(rows)
+        self.writes.add(rows)
+        for row in [row for row in rows if not row.good]:
+            text = _error_of(row)
+            self._errors[text] += 1
+            self._first_ns[text] = min(row.t_ns, self._first_ns.get(text, row.t_ns))
+
+    def errors(self) -> list[tuple[str, int]]:
+        """What users were told, or not told, in bad slots, and how often: the most frequent first, then the earliest."""
+        return sorted(self._errors.items(), key=lambda one: (-one[1], self._first_ns[one[0]]))
+
+
+def _error_of(row: Probe) -> str:
+    text = row.error or (f"status {row.status}" if row.status else "no answer")
+    return text if len(text) <= _ERROR_CHARACTERS_MAX else f"{text[:_ERROR_CHARACTERS_MAX]}…"
 
 
 @dataclass(frozen=True)
 class Record:
-    """All rows of a run by kind, each kind in time order, whatever the order they came in."""
+    """A run as its rows tell it, each kind in time order, whatever the order they came in.
 
+    `told`: all rows but the slots and the reads of ledgers, of which only columns are kept.
+    """
+
+    told: Sequence[AnyRow]
     anchor: Anchor | None
     phases: Mapping[tuple[Phase, str], int]
     probes: Mapping[str, Probed]  # by journey
-    reads: list[LedgerRead]
+    reads: Mapping[str, list[Reading]]  # by journey
     injections: list[Injection]
     refused: Mapping[str, Mapping[str, Any]]  # by fault: what was said of one that was never injected
     steps: list[StepTaken]
@@ -102,33 +121,25 @@ class Record:
     load: list[Load]
     aborts: list[Abort]
     notes: list[Note]
+    ids: Ids
     first_ns: int
     last_ns: int
 
     @classmethod
     def of(cls, rows: Iterable[AnyRow]) -> Record:
-        """Sort the rows out in one pass. Of the slots, by far the most, only the columns are kept."""
+        """Sort the rows out in one pass; none of those that come by the thousand is kept."""
+        sorter = _Sorter()
+        sorter.take(rows)
+        told = sorted(sorter.told, key=_by_time)
         kinds: dict[type, list[Any]] = defaultdict(list)
-        probes: dict[str, Probed] = {}
-        first_ns = last_ns = None
-        for row in rows:
-            t_ns = row.t_ns
-            first_ns = t_ns if first_ns is None or t_ns < first_ns else first_ns
-            last_ns = t_ns if last_ns is None or t_ns > last_ns else last_ns
-            if isinstance(row, Probe):
-                own = probes.get(row.journey)
-                if own is None:
-                    own = probes[row.journey] = Probed(row.service, row.op)
-                own.add(row)
-            else:
-                kinds[type(row)].append(row)
-        for some in kinds.values():
-            some.sort(key=_by_time)
+        for row in told:
+            kinds[type(row)].append(row)
         return cls(
+            told=told,
             anchor=next(iter(kinds[Anchor]), None),
             phases=_phases(kinds[PhaseRow]),
-            probes=probes,
-            reads=kinds[LedgerRead],
+            probes=sorter.probes,
+            reads=sorter.reads,
             injections=_injections(kinds[Fault]),
             refused=_refused(kinds[Fault]),
             steps=_steps(kinds[Step]),
@@ -137,8 +148,9 @@ class Record:
             load=kinds[Load],
             aborts=kinds[Abort],
             notes=kinds[Note],
-            first_ns=first_ns or 0,
-            last_ns=last_ns or 0,
+            ids=sorter.ids,
+            first_ns=sorter.first_ns or 0,
+            last_ns=sorter.last_ns or 0,
         )
 
     @property
@@ -174,8 +186,49 @@ class Record:
         return _first(self.phases.get(("steady", "begin")), self.first_ns)
 
 
-def _by_time(row: AnyRow) -> int:
-    return row.t_ns
+class _Sorter:
+    """Takes rows one after the other and keeps of each what is asked for."""
+
+    def __init__(self) -> None:
+        self.ids = Ids()
+        self.told: list[AnyRow] = []
+        self.probes: dict[str, Probed] = {}
+        self.reads: defaultdict[str, list[Reading]] = defaultdict(list)
+        self.first_ns: int | None = None
+        self.last_ns: int | None = None
+
+    def take(self, rows: Iterable[AnyRow]) -> None:
+        slots: list[Probe] = []
+        for row in rows:
+            if isinstance(row, Probe):
+                slots.append(row)
+                if len(slots) == _TOGETHER:
+                    self._take_slots(slots)
+                    slots.clear()
+            else:
+                self._see([row.t_ns])
+                if isinstance(row, LedgerRead):
+                    self.reads[row.journey].append(Reading.of(row, self.ids))
+                else:
+                    self.told.append(row)
+        self._take_slots(slots)
+        for probed in self.probes.values():
+            probed.slots.sort()
+
+    def _take_slots(self, rows: Sequence[Probe]) -> None:
+        by_journey: defaultdict[str, list[Probe]] = defaultdict(list)
+        for row in rows:
+            by_journey[row.journey].append(row)
+        for journey, own in by_journey.items():
+            if journey not in self.probes:
+                self.probes[journey] = Probed(own[0].service, own[0].op, self.ids)
+            self.probes[journey].add(own)
+            self._see([*map(_by_time, own)])
+
+    def _see(self, times_ns: Sequence[int]) -> None:
+        first_ns, last_ns = min(times_ns), max(times_ns)
+        self.first_ns = first_ns if self.first_ns is None else min(self.first_ns, first_ns)
+        self.last_ns = last_ns if self.last_ns is None else max(self.last_ns, last_ns)
 
 
 def _first(*instants: int | None) -> int:

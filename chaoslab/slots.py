@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import gt
 from typing import NamedTuple
 
 from chaoslab.clock import NS_PER_S
+from chaoslab.events import Probe
 
 
 class Slot(NamedTuple):
@@ -20,7 +23,7 @@ class Slot(NamedTuple):
 
 
 class Slots:
-    """Slots of one journey. `within_ns`: its latency objective. Columns are read from outside and changed by `add` alone."""
+    """Slots of one journey. `within_ns`: its latency objective. Columns are read from outside and changed in here alone."""
 
     __slots__ = ("due", "end", "good", "period_ns", "sent", "within_ns")
 
@@ -43,6 +46,13 @@ class Slots:
         self.end.append(end_ns)
         self.good.append(good)
 
+    def add_rows(self, rows: Sequence[Probe]) -> None:
+        """As `add`, for many."""
+        self.due.fromlist([row.due_ns for row in rows])
+        self.sent.fromlist([row.sent_ns for row in rows])
+        self.end.fromlist([row.end_ns for row in rows])
+        self.good += bytes([row.good for row in rows])
+
     def extend(self, other: Slots, begin: int, end: int) -> None:
         """Take the slots of another at the places begin..end."""
         for name in ("due", "sent", "end", "good"):
@@ -54,17 +64,21 @@ class Slots:
         for column, value in zip((self.due, self.sent, self.end, self.good), slot, strict=True):
             column.insert(place, value)
 
+    def sort(self) -> None:
+        """Put them in order of their due time."""
+        if not any(map(gt, self.due, islice(self.due, 1, None))):
+            return
+        order = sorted(range(len(self.due)), key=self.due.__getitem__)
+        self.due, self.sent, self.end = (
+            array("q", map(column.__getitem__, order)) for column in (self.due, self.sent, self.end)
+        )
+        self.good = bytearray(map(self.good.__getitem__, order))
+
     def ordered(self, *, period_ns: int, within_ns: int) -> Slots:
-        """The same slots by due time, with what the spec says of their journey."""
-        order: Iterable[int] = range(len(self.due))
-        if any(map(int.__gt__, self.due, self.due[1:])):
-            order = sorted(order, key=self.due.__getitem__)
+        """The same slots by due time, with what the spec says of their journey; the columns are shared."""
+        self.sort()
         found = Slots(period_ns=period_ns, within_ns=within_ns)
-        order = [*order]
-        for name in ("due", "sent", "end"):
-            column = getattr(self, name)
-            setattr(found, name, array("q", map(column.__getitem__, order)))
-        found.good = bytearray(map(self.good.__getitem__, order))
+        found.due, found.sent, found.end, found.good = self.due, self.sent, self.end, self.good
         return found
 
     def due_in(self, begin_ns: int, end_ns: int) -> Slots:

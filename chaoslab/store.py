@@ -13,7 +13,7 @@ import difflib
 import errno
 import os
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -93,12 +93,12 @@ class RunFolder:
         """Write `result.json`, whole or not at all. Raises EnvironmentFault."""
         write_whole(self.result, result_json(result))
 
-    def read_rows(self) -> list[AnyRow]:
-        """The stored history in order of time. Raises ChaoslabError when it is missing or broken."""
-        try:
-            return sorted(read_history(self.history), key=lambda row: row.t_ns)
-        except FileNotFoundError:
-            raise ChaoslabError(f"{self.path}: the run left no history.jsonl; it ended before it began") from None
+    def read_rows(self) -> Iterable[AnyRow]:
+        """The stored history in file order, read anew each time that it is gone through.
+
+        Which raises ChaoslabError when it is missing or broken.
+        """
+        return _Rows(self.history)
 
     def read_result(self) -> Result:
         """The stored result. Raises ChaoslabError when it is missing, broken or of another schema."""
@@ -114,6 +114,17 @@ class RunFolder:
         if result.schema != SCHEMA:
             raise ChaoslabError(f"{self.result}: schema {result.schema!r}; this chaoslab reads {SCHEMA!r}")
         return result
+
+
+@dataclass(frozen=True)
+class _Rows:
+    history: Path
+
+    def __iter__(self) -> Iterator[AnyRow]:
+        try:
+            yield from read_history(self.history)
+        except FileNotFoundError:
+            raise ChaoslabError(f"{self.history.parent}: the run left no history.jsonl; it ended before it began") from None
 
 
 class HistoryWriter:

@@ -5,6 +5,7 @@ Each objective is checked by itself and the worst is the verdict. Whether it was
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
@@ -20,6 +21,7 @@ from chaoslab.checks import (
     promises_rto,
 )
 from chaoslab.clocks import Event
+from chaoslab.errors import ChaoslabError
 from chaoslab.events import NOT_HIDDEN, Anchor, AnyRow
 from chaoslab.figures import clock_results, fault_result, journey_result, load_result, overhead_s, phase_s, service_result
 from chaoslab.measure import seconds
@@ -51,7 +53,12 @@ def judge(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> R
 
     A check that crashes makes its own objective, and so the verdict, an error; it does not raise.
     """
-    case = Case(experiment, stack, Record.of(rows), objectives_for(experiment, stack))
+    return judge_record(experiment, stack, Record.of(rows))
+
+
+def judge_record(experiment: Experiment, stack: StackSpec, record: Record) -> Result:
+    """As `judge`, for rows that were sorted out already."""
+    case = Case(experiment, stack, record, objectives_for(experiment, stack))
     objectives = [_unless_cut(case, safely(id_, check)) for id_, check in _checks(case)]
     objectives += [] if any(_is_promise(one) for one in objectives) else [_nothing_promised()]
     return _result(case, objectives)
@@ -59,17 +66,21 @@ def judge(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> R
 
 def judge_safely(
     experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow], on_crash: Callable[[Exception], object]
-) -> Result:
+) -> tuple[Result, Record | None]:
     """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass.
 
-    `on_crash` is given the error, for whoever keeps its traceback.
+    `on_crash` is given the error, for whoever keeps its traceback. With the result come the rows as they were sorted out; None
+    where that broke. `rows` are gone through again then. Raises ChaoslabError when the history itself is broken.
     """
-    rows = list(rows)
+    record: Record | None = None
     try:
-        return judge(experiment, stack, rows)
+        record = Record.of(rows)
+        return judge_record(experiment, stack, record), record
     except Exception as bug:
+        if record is None and isinstance(bug, ChaoslabError):
+            raise
         on_crash(bug)
-        return _unjudged(experiment, rows, crashed(bug)[1])
+        return _unjudged(experiment, rows, crashed(bug)[1]), record
 
 
 def as_expected(result: Result, experiment: Experiment) -> tuple[bool, str]:
@@ -222,10 +233,10 @@ def _result(case: Case, objectives: list[ObjectiveResult]) -> Result:
     )
 
 
-def _unjudged(experiment: Experiment, rows: list[AnyRow], why: str) -> Result:
+def _unjudged(experiment: Experiment, rows: Iterable[AnyRow], why: str) -> Result:
     """Asks as little as possible of rows that could not be judged."""
     anchor = next((row for row in rows if isinstance(row, Anchor)), None)
-    times = [row.t_ns for row in rows] or [0]
+    times = array("q", (row.t_ns for row in rows)) or [0]
     return Result(
         experiment=experiment.name,
         verdict="error",

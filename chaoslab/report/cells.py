@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import BY_LOAD, HARNESS, KERNEL, OTHERS, OUTSIDE, STOLEN, Machine, Probe
+from chaoslab.events import BY_LOAD, HARNESS, KERNEL, OTHERS, OUTSIDE, STOLEN, Machine
+from chaoslab.measure import latencies_ms
+from chaoslab.record import Probed
+from chaoslab.slots import Slots
 
 _CELLS_MAX = 700  # of one lane; about one a pixel
 _WIDTH_MIN_S = 0.1
@@ -84,61 +87,72 @@ def _seconds(at_ns: int, start_ns: int) -> float:
     return (at_ns - start_ns) / NS_PER_S
 
 
-def in_order(probes: Sequence[Probe], journeys: Sequence[str]) -> list[Probe]:
-    """The slots journey by journey, as a person listed them; strangers come last, by name."""
-    places = {name: place for place, name in enumerate(journeys)}
-    return sorted(probes, key=lambda probe: (places.get(probe.journey, len(places)), probe.journey))
+def in_order(probes: Mapping[str, Probed], journeys: Sequence[str]) -> dict[str, Probed]:
+    """The journeys as a person listed them; strangers come last, by name."""
+    listed = [name for name in journeys if name in probes]
+    return {name: probes[name] for name in [*listed, *sorted(probes.keys() - {*listed})]}
 
 
-def lanes(probes: Sequence[Probe], start_ns: int) -> list[Lane]:
+def lanes(probes: Mapping[str, Probed], start_ns: int) -> list[Lane]:
     """A lane for each journey, services together, in the order in which they first appear."""
     if not probes:
         return []
     begin_ns, end_ns = _span(probes)
     width_ns = max(round(_WIDTH_MIN_S * NS_PER_S), -(-(end_ns - begin_ns) // _CELLS_MAX))
-    count = (end_ns - begin_ns) // width_ns + 1
-    counts: defaultdict[tuple[str, str], tuple[list[int], list[int]]] = defaultdict(lambda: ([0] * count, [0] * count))
-    for probe in probes:
-        total, bad = counts[probe.service, probe.journey]
-        cell = (probe.due_ns - begin_ns) // width_ns
-        total[cell] += 1
-        bad[cell] += not probe.good
+    edges = _edges(begin_ns, end_ns, width_ns)
     begin_s, width_s = (begin_ns - start_ns) / NS_PER_S, width_ns / NS_PER_S
     return [
-        Lane(journey, service, begin_s, (end_ns - start_ns) / NS_PER_S, width_s, _shares(total, bad))
-        for wanted in dict.fromkeys(service for service, _ in counts)
-        for (service, journey), (total, bad) in counts.items()
-        if service == wanted
+        Lane(journey, service, begin_s, (end_ns - start_ns) / NS_PER_S, width_s, _shares(probed.slots, edges))
+        for service, own in _by_service(probes).items()
+        for journey, probed in own.items()
     ]
 
 
-def latencies(probes: Sequence[Probe], start_ns: int) -> list[Latencies]:
+def latencies(probes: Mapping[str, Probed], start_ns: int) -> list[Latencies]:
     """p50 and p95 of each service, in cells of half a second or more."""
     if not probes:
         return []
     begin_ns, end_ns = _span(probes)
     width_ns = max(NS_PER_S // 2, -(-(end_ns - begin_ns) // (_CELLS_MAX // 2)))
-    count = (end_ns - begin_ns) // width_ns + 1
-    services: defaultdict[str, list[list[float]]] = defaultdict(lambda: [[] for _ in range(count)])
-    for probe in probes:
-        cells = services[probe.service]
-        if probe.good:
-            cells[(probe.due_ns - begin_ns) // width_ns].append((probe.end_ns - probe.due_ns) / 1e6)
-    at_s = [(begin_ns - start_ns + (number + 0.5) * width_ns) / NS_PER_S for number in range(count)]
-    return [
-        Latencies(service, at_s, [_quantile(cell, 0.5) for cell in cells], [_quantile(cell, 0.95) for cell in cells])
-        for service, cells in services.items()
-    ]
+    edges = _edges(begin_ns, end_ns, width_ns)
+    at_s = [(begin_ns - start_ns + (number + 0.5) * width_ns) / NS_PER_S for number in range(len(edges) - 1)]
+    found = []
+    for service, own in _by_service(probes).items():
+        cells = [_latencies_ms([probed.slots for probed in own.values()], cell) for cell in pairwise(edges)]
+        found.append(
+            Latencies(service, at_s, [_quantile(cell, 0.5) for cell in cells], [_quantile(cell, 0.95) for cell in cells])
+        )
+    return found
 
 
-def _span(probes: Iterable[Probe]) -> tuple[int, int]:
-    dues = [probe.due_ns for probe in probes]
-    return min(dues), max(dues)
+def _by_service(probes: Mapping[str, Probed]) -> dict[str, dict[str, Probed]]:
+    found: dict[str, dict[str, Probed]] = {}
+    for journey, probed in probes.items():
+        found.setdefault(probed.service, {})[journey] = probed
+    return found
 
 
-def _shares(total: list[int], bad: list[int]) -> list[float | None]:
-    return [bad_count / count if count else None for count, bad_count in zip(total, bad, strict=True)]
+def _span(probes: Mapping[str, Probed]) -> tuple[int, int]:
+    """When the first slot was due, and the last."""
+    return min(probed.slots.due[0] for probed in probes.values()), max(probed.slots.due[-1] for probed in probes.values())
 
 
-def _quantile(values: list[float], share: float) -> float | None:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else None
+def _edges(begin_ns: int, end_ns: int, width_ns: int) -> list[int]:
+    """Of the cells, one more than there are."""
+    return [begin_ns + number * width_ns for number in range((end_ns - begin_ns) // width_ns + 2)]
+
+
+def _shares(slots: Slots, edges: Sequence[int]) -> list[float | None]:
+    """The share of bad slots in each cell."""
+    numbers = [slots.numbers(*cell) for cell in pairwise(edges)]
+    return [slots.good.count(0, own.start, own.stop) / len(own) if own else None for own in numbers]
+
+
+def _latencies_ms(journeys: Sequence[Slots], cell: tuple[int, int]) -> list[float]:
+    """Of the good slots in a cell, from the shortest."""
+    return sorted(latency_ms for slots in journeys for latency_ms in latencies_ms(slots.due_in(*cell)))
+
+
+def _quantile(values: Sequence[float], share: float) -> float | None:
+    """Of sorted values."""
+    return values[min(len(values) - 1, int(len(values) * share))] if values else None

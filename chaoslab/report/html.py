@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +19,8 @@ import jinja2
 
 from chaoslab import __version__
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Anchor, AnyRow, Condition, Load, Machine, PhaseRow, Probe
+from chaoslab.events import AnyRow, Machine, PhaseRow
+from chaoslab.record import Probed, Record
 from chaoslab.report import cells, charts
 from chaoslab.report.words import (
     BUCKETS,
@@ -42,7 +42,6 @@ from chaoslab.starvation import in_words
 from chaoslab.units import format_s
 
 _EVENTS_MAX = 500
-_ERROR_CHARACTERS_MAX = 160
 _ERRORS_MAX = 3
 _STARVED_MAX = 8
 
@@ -83,19 +82,19 @@ def render_html(
     result: Result,
     experiment: Experiment,
     stack: StackSpec,
-    rows: Sequence[AnyRow],
+    record: Record,
     facts: Mapping[str, Any] | None = None,
 ) -> str:
     """The page. `facts` are those of the host and the run; `command`, if among them, is how to run this again.
 
     Without the `report` extra the page has every table and, in place of the pictures, how to get them.
     """
-    anchor = next((row for row in rows if isinstance(row, Anchor)), None)
-    start_ns = anchor.t_ns if anchor else min((row.t_ns for row in rows), default=0)
+    anchor = record.anchor
+    start_ns = anchor.t_ns if anchor else record.first_ns
     known = (anchor.facts if anchor else {}) | dict(facts or {})
     known.pop("versions", None)  # these have a table of their own
     command = known.pop("command", None) or ["chaoslab", "run", experiment.name, "--runtime", result.runtime]
-    probes = cells.in_order([row for row in rows if isinstance(row, Probe)], list(stack.journeys))
+    probes = cells.in_order(record.probes, list(stack.journeys))
     return _template().render(
         result=result,
         experiment=experiment,
@@ -107,14 +106,14 @@ def render_html(
         tone=VERDICT_TONES[result.verdict],
         exit_code=int(exit_code_of(result)),
         objectives=_by_service(result),
-        pictures=_pictures(result, rows, probes, start_ns),
+        pictures=_pictures(result, record, probes, start_ns),
         ends=CLOCK_ENDS,
         buckets=BUCKETS,
         counted=COUNTED,
-        starved=_starved(rows, start_ns),
-        errors=_errors(probes),
-        events=_events(rows, result, start_ns),
-        conditions=[(row, _seconds(row, start_ns)) for row in rows if isinstance(row, Condition)],
+        starved=_starved(record.machine, start_ns),
+        errors={name: told[:_ERRORS_MAX] for name, probed in sorted(probes.items()) if (told := probed.errors())},
+        events=_events(record.told, result, start_ns),
+        conditions=[(row, _seconds(row, start_ns)) for row in record.conditions],
         limits=[*(text for runtime, text in _LIMITS_OF.items() if runtime == result.runtime), *LIMITS],
         facts=_flat(known),
         command=command if isinstance(command, str) else shlex.join(str(part) for part in command),
@@ -145,27 +144,26 @@ def _by_service(result: Result) -> list[tuple[str, list[tuple[str, ObjectiveResu
     ]
 
 
-def _pictures(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], start_ns: int) -> dict[str, str] | None:
+def _pictures(result: Result, record: Record, probes: Mapping[str, Probed], start_ns: int) -> dict[str, str] | None:
     """The drawings by name; empty when nothing was probed, None when they cannot be drawn here."""
     if not probes:
         return {}
     with contextlib.suppress(ImportError):
-        return _drawn(result, rows, probes, start_ns)
+        return _drawn(result, record, probes, start_ns)
     return None
 
 
-def _drawn(result: Result, rows: Sequence[AnyRow], probes: Sequence[Probe], start_ns: int) -> dict[str, str]:
+def _drawn(result: Result, record: Record, probes: Mapping[str, Probed], start_ns: int) -> dict[str, str]:
     lanes = cells.lanes(probes, start_ns)
-    loads = [row for row in rows if isinstance(row, Load)]
     load = charts.Loads(
-        [_seconds(row, start_ns) for row in loads],
-        [float(row.requests) for row in loads],
-        [float(row.failures) for row in loads],
+        [_seconds(row, start_ns) for row in record.load],
+        [float(row.requests) for row in record.load],
+        [float(row.failures) for row in record.load],
     )
     latencies = cells.latencies(probes, start_ns)
-    use = cells.use_of([row for row in rows if isinstance(row, Machine)], start_ns)
+    use = cells.use_of(record.machine, start_ns)
     return {
-        "timeline": charts.timeline(lanes, _bands(rows, start_ns), result.faults, _marks(result)),
+        "timeline": charts.timeline(lanes, _bands(record.told, start_ns), result.faults, _marks(result)),
         "machine": charts.machine(use, lanes, result.faults) if use else "",
         "load": charts.load_and_latency(load, latencies, lanes, result.faults),
     }
@@ -222,25 +220,11 @@ def _events(rows: Sequence[AnyRow], result: Result, start_ns: int) -> list[_Even
     return events
 
 
-def _starved(rows: Sequence[AnyRow], start_ns: int) -> list[str]:
+def _starved(rows: Sequence[Machine], start_ns: int) -> list[str]:
     """Each starved second in words, up to a few."""
-    found = [row for row in rows if isinstance(row, Machine) and row.starved]
+    found = [row for row in rows if row.starved]
     told = [f"at {format_s(_seconds(row, start_ns))}: {in_words(row)}" for row in found[:_STARVED_MAX]]
     return [*told, f"{len(found) - len(told)} more in history.jsonl"] if len(found) > len(told) else told
-
-
-def _errors(probes: Sequence[Probe]) -> dict[str, list[tuple[str, int]]]:
-    """The most frequent things that users of a journey were told, or not told."""
-    seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for probe in probes:
-        if not probe.good:
-            seen[probe.journey][_error_of(probe)] += 1
-    return {journey: counter.most_common(_ERRORS_MAX) for journey, counter in sorted(seen.items())}
-
-
-def _error_of(probe: Probe) -> str:
-    text = probe.error or (f"status {probe.status}" if probe.status else "no answer")
-    return text if len(text) <= _ERROR_CHARACTERS_MAX else f"{text[:_ERROR_CHARACTERS_MAX]}…"
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -13,8 +13,8 @@ MAP = (ROOT / "README.md").read_text()
 ROWS = tree.read_map(MAP)
 
 JUDGE = {
-    *("slots", "outages", "record", "measure", "buckets", "starvation", "said", "clocks", "premises", "checks", "case"),
-    *("figures", "verdict"),
+    *("slots", "writes", "outages", "record", "measure", "buckets", "starvation", "said", "clocks", "premises", "checks"),
+    *("case", "figures", "verdict"),
     *("result", "schedule", "events", "units", "spec.model", "spec.objectives"),
 }
 EFFECTS = {

@@ -1,22 +1,26 @@
-"""How long judging a million rows takes, decoding included. `python tests/bench/bench_judge.py [rows]` prints one JSON object.
+"""How long a stored run of a million rows takes to judge, and to judge with its reports; and the memory that takes.
 
-Ten journeys at 50 slots a second, five of them with a ledger, an outage in the middle, a ledger read a second and final
-reads from two sites: a drill of half an hour.
+`python tests/bench/bench_judge.py [rows]` prints one JSON object. Each is done by a process of its own, as `chaoslab analyze`
+and the end of a run do it. Ten journeys at 50 slots a second, five of them with a ledger, an outage in the middle, a ledger
+read a second and final reads from two sites: a drill of half an hour.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chaoslab.events import Anchor, AnyRow, Fault, LedgerRead, PhaseRow, Probe, encode, read_history
+from chaoslab.events import Anchor, AnyRow, Fault, LedgerRead, PhaseRow, Probe, encode
+from chaoslab.result import Result
 from chaoslab.spec.model import Experiment, StackSpec
-from chaoslab.verdict import judge
+from chaoslab.spec.resolved import resolved_yaml
+from chaoslab.store import RunFolder
 
 RATE, JOURNEYS, LEDGERS = 50, 10, 5
 PERIOD_NS = 1_000_000_000 // RATE
@@ -27,7 +31,8 @@ def spec() -> tuple[Experiment, StackSpec]:
     journeys = {f"s{n}.j": _journey(n) for n in range(JOURNEYS)}
     stack = {"sites": ["a", "b"], "entry": "entry:80", "journeys": journeys}
     raw = {
-        "name": "bench", "hypothesis": "fast", "title": "bench", "stack": ["/nowhere"], "steady_state": {"hold": "8s"},
+        "name": "bench", "hypothesis": "fast", "title": "bench", "stack": ["/nowhere"],
+        "probe": {"rate": RATE}, "steady_state": {"hold": "8s"},
         "timeline": [{"id": "f", "at": "0s", "fault": "site.power-loss", "site": "a", "heal_after": "60s"}],
         "objectives": {f"s{n}": {"rto": "< 45s", "rpo": 0} if n < LEDGERS else {"rto": "< 45s"} for n in range(JOURNEYS)},
     }  # fmt: skip
@@ -90,32 +95,66 @@ def _read(journey: int, after: int, upto: int, at_ns: int, site: str | None = No
     )  # fmt: skip
 
 
-def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "history.jsonl"
-        with path.open("wb") as out:
-            out.writelines(encode(row) for row in history(rows))
-        began, cpu = time.perf_counter(), time.process_time()
-        decoded = list(read_history(path))
-        read = time.perf_counter()
-        result = judge(*spec(), decoded)
-        ended, cpu_s = time.perf_counter(), time.process_time() - cpu
-    figures = {
-        "rows": len(decoded),
-        "decode_s": round(read - began, 2),
-        "judge_s": round(ended - read, 2),
-        "total_s": round(ended - began, 2),
+def _crashed(bug: Exception) -> None:
+    raise bug
+
+
+def _judged() -> Callable[[RunFolder], Result]:
+    from chaoslab.judging import judge_stored
+
+    return lambda folder: judge_stored(folder, _crashed)
+
+
+def _reported() -> Callable[[RunFolder], Result]:
+    from chaoslab.conclusion import draft, warm_up
+
+    warm_up()
+    return lambda folder: draft(folder).result
+
+
+WAYS = {"judge": _judged, "judge_and_report": _reported}
+
+
+def _peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def measure(way: str, folder: Path) -> dict[str, object]:
+    """In a process that has done nothing yet: `imports_mb` is what it holds before the first row."""
+    judged = WAYS[way]()
+    imports_mb, began, cpu = _peak_mb(), time.perf_counter(), time.process_time()
+    result = judged(RunFolder(folder))
+    taken_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    rto_s = result.services["s0"].rto_s
+    return {
+        "s": round(taken_s, 2),
         "cpu_s": round(cpu_s, 2),
-        "limit_s": 10.0,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "rto_s": [result.services["s0"].rto_s.low, result.services["s0"].rto_s.high] if result.services["s0"].rto_s else None,
+        "peak_mb": _peak_mb(),
+        "imports_mb": imports_mb,
+        "rto_s": [rto_s.low, rto_s.high] if rto_s else None,
         "acked": sum(one.acked for one in result.ledger.values()),
         "verdict": result.verdict,
         "reasons": result.reasons[:3],
     }
-    print(json.dumps(figures))
+
+
+def main() -> None:
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        run.experiment.write_text(resolved_yaml(*spec()))
+        with run.history.open("wb") as out:
+            out.writelines(encode(row) for row in history(rows))
+        figures = {way: json.loads(_output(__file__, "--one", way, folder)) for way in WAYS}
+    print(json.dumps({"rows": rows, "limit_s": 5.0, "limit_mb": 300, **figures}))
+
+
+def _output(*command: str) -> bytes:
+    return subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE).stdout
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(measure(sys.argv[2], Path(sys.argv[3]))))
+    else:
+        main()

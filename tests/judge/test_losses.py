@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,12 +14,23 @@ from msgspec.structs import replace
 from chaoslab.buckets import Ledger, ledger_of, together
 from chaoslab.checks import alike_in_time
 from chaoslab.events import AnyRow, Fault, LedgerRead, Probe
-from chaoslab.record import Record
+from chaoslab.losses import Span
+from chaoslab.record import Injection, Record
 from chaoslab.result import Result
 from chaoslab.verdict import judge
+from chaoslab.writes import Writes
 
 RUN = Run(bad=outage(0.1, 3.0))
 DEGRADE = FaultScript("slow", -5.0, -4.95, 15.0, 15.1, name="link.degrade")
+
+
+def ledger_from(
+    slots: list[Probe], reads: list[LedgerRead], injections: list[Injection], clocks: Sequence[Span] = ()
+) -> Ledger:
+    """From rows alone."""
+    record = Record.of([*slots, *reads])
+    probed = record.probes.get("talk.send")
+    return ledger_of(probed.writes if probed else Writes(record.ids), record.reads.get("talk.send", []), injections, clocks)
 
 
 def w(seconds: float) -> str:
@@ -180,7 +191,7 @@ def test_losses_are_dated_as_a_naive_reading_of_the_contract_dates_them(scripts,
     rows = [row for script in scripts for row in script.rows()]
     slots = [slot(seq, ns(third / 3)) for seq, third in enumerate(sorted(thirds))]
     reads = [ledger_read([], site="pangyo", at=40.0)]
-    found = ledger_of(slots, reads, Record.of(rows).injections)
+    found = ledger_from(slots, reads, Record.of(rows).injections)
     ages = {one.id: naive_age_s(rows, one.end_ns) for one in slots}
     assert found.lost == ages.keys()
     assert found.lost_after_fault == {id_ for id_, age in ages.items() if age is None}
@@ -222,7 +233,7 @@ def replace_at(script: FaultScript, inject: float) -> FaultScript:
 def silent_faults(*scripts: FaultScript, acks: list[float], clocks: list[tuple[float, float]]) -> tuple[bool, set[str]]:
     slots = [slot(seq, ns(at)) for seq, at in enumerate(acks)]
     injections = Record.of([row for script in scripts for row in script.rows()]).injections
-    found = ledger_of(slots, [], injections, [(ns(begin), ns(end)) for begin, end in clocks])
+    found = ledger_from(slots, [], injections, [(ns(begin), ns(end)) for begin, end in clocks])
     return found.acked_before_fault, found.silent_faults
 
 
@@ -250,7 +261,7 @@ def test_each_fault_that_can_destroy_data_is_asked_unless_a_clock_runs(acks, clo
 
 def test_a_run_whose_faults_all_came_into_outages_is_inconclusive():
     """No fault at all could have cost a write."""
-    ledger = ledger_of([slot(1, ns(-9))], [], Record.of(FaultScript().rows()).injections, [(ns(-5), ns(5))])
+    ledger = ledger_from([slot(1, ns(-9))], [], Record.of(FaultScript().rows()).injections, [(ns(-5), ns(5))])
     assert (ledger.acked_before_fault, ledger.silent_faults) == (False, set())
     assert together([ledger, Ledger(acked_before_fault=True)]).acked_before_fault is False
 
@@ -338,7 +349,7 @@ def read_at(site: str, at: float, *ids: str, **more: Any) -> LedgerRead:
 
 
 def seen(*reads: LedgerRead) -> tuple[int | None, int | None]:
-    found = ledger_of([slot(1, ns(1)), slot(2, ns(1.5))], list(reads), [])
+    found = ledger_from([slot(1, ns(1)), slot(2, ns(1.5))], list(reads), [])
     return found.differed_ns, found.alike_ns
 
 

@@ -133,7 +133,7 @@ def test_a_judge_that_breaks_altogether_is_an_error(monkeypatch):
     """Not an exception, and not a pass."""
     monkeypatch.setattr(verdict.Record, "of", broken)
     crashes: list[Exception] = []
-    result = judge_safely(experiment(), stack_spec(), GOOD.rows(), crashes.append)
+    result, _ = judge_safely(experiment(), stack_spec(), GOOD.rows(), crashes.append)
     assert (result.verdict, result.runtime) == ("error", "embedded")
     assert "ZeroDivisionError: oh (in test_verdict.broken, line" in result.reasons[0]
     assert [str(crash) for crash in crashes] == ["oh"]
@@ -157,7 +157,7 @@ def test_the_versions_are_those_that_the_run_noted():
         msgspec.structs.replace(row, facts={"versions": {"etcd": "3.5.1"}, "seed": 7}) if isinstance(row, Anchor) else row
         for row in GOOD.rows()
     ]
-    result = judge_rows(experiment(), stack_spec(), rows, print)
+    result, _ = judge_rows(experiment(), stack_spec(), rows, print)
     assert (result.versions, result.seed) == ({"etcd": "3.5.1"}, 7)
 
 

@@ -13,6 +13,7 @@ import synthetic_runs
 from synthetic_runs import JOURNEYS, Run, Script, aborted, failing, history, inconclusive, passing
 
 from chaoslab.events import Load, Machine, Note, Probe
+from chaoslab.record import Record
 from chaoslab.report import html
 from chaoslab.report.html import render_html
 from chaoslab.result import ClockResult, Outage
@@ -53,7 +54,7 @@ class Page(HTMLParser):
 
 
 def render(run: Run) -> str:
-    return render_html(run.result, run.experiment, run.stack, run.rows, run.facts)
+    return render_html(run.result, run.experiment, run.stack, Record.of(run.rows), run.facts)
 
 
 @pytest.fixture(scope="module", params=[passing, failing, inconclusive, aborted], ids=lambda make: make.__name__)
@@ -131,7 +132,7 @@ def test_a_history_without_slots_still_makes_a_page() -> None:
     """A run that died while booting has neither slots nor objectives nor an anchor."""
     run = aborted()
     result = msgspec.structs.replace(run.result, services={}, journeys={}, objectives=[], faults=[], verdict="error")
-    text = Page(render_html(result, run.experiment, run.stack, [])).text
+    text = Page(render_html(result, run.experiment, run.stack, Record.of([]))).text
     assert "Nothing was probed in this run." in text
     assert "No objective was judged" in text
 
@@ -185,7 +186,7 @@ def test_an_outage_that_did_not_end_is_not_given_an_end() -> None:
     run = failing()
     journey = msgspec.structs.replace(run.result.journeys["pay.balance"], outages=[Outage(20.0, 50.0, 50.0, 2500, ended=False)])
     result = msgspec.structs.replace(run.result, journeys={"pay.balance": journey})
-    assert "at 20.0: not over after 50.0 s" in Page(render_html(result, run.experiment, run.stack, run.rows)).text
+    assert "at 20.0: not over after 50.0 s" in Page(render_html(result, run.experiment, run.stack, Record.of(run.rows))).text
 
 
 def test_each_clock_is_shown_with_what_it_counts_from_and_what_was_masked() -> None:
@@ -196,7 +197,7 @@ def test_each_clock_is_shown_with_what_it_counts_from_and_what_was_masked() -> N
         last_bad_s=59.98, back_s=60.03, low=9.5, high=10.03, end="recovered", masked=["slow"], objective=45.0, verdict="pass",
     )  # fmt: skip
     result = msgspec.structs.replace(run.result, clocks=[*run.result.clocks, clock])
-    text = Page(render_html(result, run.experiment, run.stack, run.rows)).text
+    text = Page(render_html(result, run.experiment, run.stack, Record.of(run.rows))).text
     assert "heal again; masked: slow 50.00 s 50.50 s 59.98 s 60.03 s recovery 9.5 to 10.0 s RTO 45.0 s" in text
     assert "RTO 9.5 to 10.0 s" in text
     assert "RTO 22.7 to 22.8 s" in text
@@ -227,7 +228,7 @@ def test_a_hundred_thousand_slots_make_a_small_page() -> None:
     assert sum(isinstance(row, Probe) for row in rows) > 120_000
     html.warm_up()
     begin = time.perf_counter()
-    source = render_html(run.result, run.experiment, run.stack, rows)
+    source = render_html(run.result, run.experiment, run.stack, Record.of(rows))
     took_s = time.perf_counter() - begin
     assert len(source.encode()) < 1_500_000
     assert took_s < 10, "an order of magnitude above what it should take: something became quadratic"
@@ -239,7 +240,7 @@ def test_a_long_run_has_no_more_cells_than_pixels() -> None:
     rows = history(Script({"auth.check": [(20.0, 3500.0, 0.5)]}, until_s=3600.0, rate=4, journeys=journeys))
     rows += machine_rows(until_s=3600)
     run = passing()
-    assert len(render_html(run.result, run.experiment, run.stack, rows).encode()) < 1_500_000
+    assert len(render_html(run.result, run.experiment, run.stack, Record.of(rows)).encode()) < 1_500_000
 
 
 def machine_rows(*, starved_s: range = range(0), until_s: int = 90) -> list[Machine]:
@@ -262,7 +263,7 @@ def machine_rows(*, starved_s: range = range(0), until_s: int = 90) -> list[Mach
 def test_starved_seconds_and_who_had_the_machine_are_drawn_and_told() -> None:
     """A strip for each owner, the starved seconds across all, and in words what was late and who had it."""
     run = passing()
-    source = render_html(run.result, run.experiment, run.stack, [*run.rows, *machine_rows(starved_s=range(30, 34))])
+    source = render_html(run.result, run.experiment, run.stack, Record.of([*run.rows, *machine_rows(starved_s=range(30, 34))]))
     page = Page(source)
     assert not page.wrong
     assert_fetches_nothing(page)
@@ -281,14 +282,16 @@ def test_a_run_without_rows_of_the_machine_has_no_such_strip() -> None:
 def test_many_starved_seconds_are_told_in_short() -> None:
     """A page is no log."""
     run = passing()
-    page = Page(render_html(run.result, run.experiment, run.stack, [*run.rows, *machine_rows(starved_s=range(20, 80))]))
+    page = Page(
+        render_html(run.result, run.experiment, run.stack, Record.of([*run.rows, *machine_rows(starved_s=range(20, 80))]))
+    )
     assert "52 more in history.jsonl" in page.text
 
 
 def _bad_heights_px(rows: list[Any]) -> list[float]:
     """How high the marks of bad slots rise, lane by lane, in the picture of these rows."""
     run = passing()
-    source = render_html(run.result, run.experiment, run.stack, rows)
+    source = render_html(run.result, run.experiment, run.stack, Record.of(rows))
     paths = re.findall(r'<path d="([^"]+)"[^>]*style="fill: var\(--bad\)', source)
     points = [[float(y) for _, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)] for path in paths]
     return [max(heights) - min(heights) for heights in points]

@@ -60,7 +60,7 @@ def _append_many(path: Path, first: int, count: int) -> None:
 
 
 def test_rows_of_several_threads_and_processes_stay_whole(tmp_path: Path) -> None:
-    """Two processes and three threads append to one file; every row comes back, in order of time."""
+    """Two processes and three threads append to one file; every row comes back."""
     run = RunFolder(tmp_path)
     processes = [multiprocessing.Process(target=_append_many, args=(run.history, n * 1000, 400)) for n in (1, 2)]
     for process in processes:
@@ -73,7 +73,7 @@ def test_rows_of_several_threads_and_processes_stay_whole(tmp_path: Path) -> Non
             thread.start()
         for worker in (*threads, *processes):
             worker.join()
-    times = [row.t_ns for row in run.read_rows()]
+    times = sorted(row.t_ns for row in run.read_rows())
     assert times == [n * 1000 + i for n in (1, 2, 3, 4, 5) for i in range(400)]
 
 
@@ -181,3 +181,28 @@ def test_a_result_of_another_schema_is_refused(tmp_path: Path) -> None:
     run.result.unlink()
     with pytest.raises(ChaoslabError, match="no result"):
         run.read_result()
+
+
+@pytest.mark.parametrize("broken_at", [1, 2, 5000])
+def test_a_broken_line_is_named_by_its_number(tmp_path: Path, broken_at: int) -> None:
+    """Wherever it is in the file."""
+    run = RunFolder(tmp_path)
+    lines = [encode(note(number)) for number in range(6000)]
+    lines[broken_at - 1] = b"{}\n"
+    run.history.write_bytes(b"".join(lines))
+    with pytest.raises(ChaoslabError, match=rf"history\.jsonl:{broken_at}: not a row of history"):
+        list(run.read_rows())
+
+
+@pytest.mark.parametrize("rest", [b"", encode(note(2))[:-1], b'{"kind"'])
+def test_a_last_line_that_was_cut_short_is_left_out_and_rows_can_be_read_again(tmp_path: Path, rest: bytes) -> None:
+    """As after a crash; each time the same rows come."""
+    run = RunFolder(tmp_path)
+    run.history.write_bytes(encode(note(1)) + rest)
+    rows = run.read_rows()
+    assert [*rows] == [*rows] == [note(1)]
+
+
+def test_a_run_without_a_history_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ChaoslabError, match="left no history"):
+        list(RunFolder(tmp_path).read_rows())

@@ -56,7 +56,7 @@ def test_a_bundle_says_where_it_comes_from(run: RunFolder, tmp_path: Path, monke
         assert manifest.git == {"commit": "abc", "dirty": True}
         assert (manifest.versions, manifest.host["cpus"], manifest.run) == ({"etcd": "3.5"}, 2, run.name)
         assert manifest.spec_sha256 == manifest.files["experiment.yaml"]
-        assert copy.read_rows() == run.read_rows()
+        assert [*copy.read_rows()] == [*run.read_rows()]
         assert "planted" not in (copy.logs / "app.log").read_text()
 
 
@@ -80,7 +80,7 @@ def test_whoever_unpacks_it_by_hand_gets_one_folder(run: RunFolder, tmp_path: Pa
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             flat.add(file, str(file.relative_to(folder)))
     with unpacked(tmp_path / "flat.tar.gz") as copy:
-        assert copy.read_rows() == run.read_rows()
+        assert [*copy.read_rows()] == [*run.read_rows()]
 
 
 def test_a_run_that_was_not_judged_is_not_packed(run: RunFolder, tmp_path: Path) -> None:
