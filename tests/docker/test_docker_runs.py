@@ -137,8 +137,8 @@ def test_a_build_that_fails(tmp_path: Path) -> None:
 def test_a_service_that_never_gets_healthy(tmp_path: Path) -> None:
     """Its state, what its check said, its last lines. The patience is cut short here."""
     cold = {"command": ["sh", "-c", "echo the oven is cold; exec python app.py"], "healthcheck": {"test": ["CMD", "false"]}}
-    ran = run(tmp_path, tweak="import chaoslab.engine; chaoslab.engine.BOOT_TIMEOUT_S = 9.0", app_west=cold)
-    told(ran, 5, "not healthy after waiting up to 9 s: app-west", "its health check: false", "| the oven is cold", "cure: ")
+    ran = run(tmp_path, tweak="import chaoslab.engine; chaoslab.engine.BOOT_TIMEOUT_S = 20.0", app_west=cold)
+    told(ran, 5, "not healthy after waiting up to 20 s: app-west", "its health check: false", "| the oven is cold", "cure: ")
     assert ran.result["verdict"] == "error"
 
 

@@ -38,7 +38,7 @@ def test_a_good_stack_survives_the_fire(tmp_path: Path, runtime: str, request: p
     ran = told(tmp_path, "idc-fire", runtime)
     assert (ran.code, ran.result["verdict"], ran.result["runtime"]) == (0, "pass", runtime), ran.out[-6000:]
     assert ran.result["faults"][0]["verified"] is True
-    assert all(ledger["lost"] == 0 and ledger["acked"] > 1000 for ledger in ran.result["ledger"].values())
+    assert all(ledger["lost"] == 0 and ledger["acked"] > 500 for ledger in ran.result["ledger"].values())
     assert 1 < ran.result["services"]["pay"]["rto_s"]["low"] < 45, "a failover takes time; none at all was not measured"
 
 
