@@ -115,6 +115,7 @@ class Engine:
         journeys = job.loaded.compose.spec.journeys
         self._steady = SteadyWindow(self._experiment.steady_state, self._experiment.probe, journeys)
         self._hurting = False
+        self._loaded = False  # a second with requests was seen
         self._last_bad_ns = 0  # when the last bad slot was due
         self._conditions = Conditions(job.stack, self._experiment.steady_state.conditions, clock)
         self._objectives = list(objectives_for(self._experiment, job.loaded.compose.spec).values())
@@ -196,7 +197,7 @@ class Engine:
 
     def _wait_until_steady(self, deadline: Deadline) -> Steps[None]:
         look = Deadline.after(_LOOK_EVERY_S, self._clock)
-        while (trouble := self._steady.trouble(self._clock.now_ns())) is not None:
+        while (trouble := self._steady.trouble(self._clock.now_ns()) or self._idle()) is not None:
             if deadline.passed:
                 within_s = self._experiment.steady_state.within
                 self._note("warning", f"no steady state within {within_s:.0f} s: {trouble}")
@@ -205,6 +206,10 @@ class Engine:
             if look.passed:
                 yield from self._look_at_conditions()
                 look = Deadline.after(_LOOK_EVERY_S, self._clock)
+
+    def _idle(self) -> str | None:
+        """Why there is no load yet; the judge asks for it, too."""
+        return "Locust has sent nothing yet" if self._load is not None and not self._loaded else None
 
     def _look_at_conditions(self) -> Steps[None]:
         rows = yield from self._await(lambda: self._conditions.look("fault"), "the answers to conditions", _LOOK_TIMEOUT_S)
@@ -392,6 +397,7 @@ class Engine:
         if self._load is not None and not self._ending:
             for load_row in self._load.rows():
                 self._write(load_row)
+                self._loaded = self._loaded or load_row.requests > 0
             for level, text in self._load.news():
                 self._note(level, text)
         for row in self._tail.poll():
