@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from chaoslab.errors import EnvironmentFault
-from chaoslab.process import end_group, run, spawn
+from chaoslab.process import GIVES_WAY, end_group, run, spawn
 
 CACHE = Path.home() / ".cache" / "chaoslab-bench"
 CHAOS, K6 = CACHE / "chaostoolkit" / "bin" / "chaos", CACHE / "bin" / "k6"
@@ -36,29 +36,28 @@ K6_MODULE = "go.k6.io/k6@v0.49.0"
 BUILD_S = 900.0
 EVERY_S, POLL_TIMEOUT_S = 1.0, 1.0
 USERS, PAUSE_S = 2, 0.2
-LOAD_END_S = 10.0  # for Locust and k6 to write their summaries
-LOWEST = 19
+READY_S = 25.0  # until all of them ask every lane; they start slowly
+END_S = 10.0  # for their summaries
+LOWEST = 19  # for what is only being installed
+AGENTS = {"Chaos Toolkit": "python-requests", "Locust": "python", "k6": "k6"}  # how their requests begin to name themselves
 
 LOCUSTFILE = """
 import json
 from pathlib import Path
 
-from locust import FastHttpUser, constant, task
+from locust import FastHttpUser, constant
 
 
-def user(name, url):
-    class User(FastHttpUser):
-        host, fixed_count, wait_time = url, {users}, constant({pause_s})
+def user(number, name, url):
+    def get(self):
+        self.client.get("/", name=name)
 
-        @task
-        def get(self):
-            self.client.get("/", name=name)
-
-    return User
+    how = {{"host": url, "fixed_count": {users}, "wait_time": constant({pause_s}), "tasks": [get]}}
+    return type(f"User{{number}}", (FastHttpUser,), how)
 
 
 for number, (lane, url) in enumerate(json.loads(Path("urls.json").read_text()).items()):
-    globals()[f"User{{number}}"] = user(lane, url)
+    globals()[f"User{{number}}"] = user(number, lane, url)
 """
 
 K6_SCRIPT = """
@@ -127,7 +126,7 @@ def _quietly(command: Sequence[str]) -> str:
 
 
 class Peers:
-    """All instruments on these lanes for `for_s` seconds, in `folder`; `missing` ones are left out."""
+    """All instruments on these lanes for `for_s` seconds each, in `folder`; `missing` ones are left out."""
 
     def __init__(self, urls: Mapping[str, str], for_s: float, folder: Path, missing: Mapping[str, str]) -> None:
         self._urls, self._for_s, self._folder = urls, for_s, folder
@@ -149,9 +148,13 @@ class Peers:
         for thread in self._threads:
             thread.start()
 
+    def agents(self) -> set[tuple[str, str]]:
+        """The lanes, and who will ask them."""
+        return {(lane, agent) for name, agent in AGENTS.items() if name not in self._missing for lane in self._urls}
+
     def end(self) -> Told:
         """Wait for them to end by themselves, and read what they say."""
-        deadline = time.monotonic() + LOAD_END_S
+        deadline = time.monotonic() + self._for_s + END_S
         for child in self._children:
             try:
                 child.wait(max(0.1, deadline - time.monotonic()))
@@ -163,12 +166,14 @@ class Peers:
         polls: dict[str, Mapping[str, Sequence[Poll]]] = {"blackbox": self._polls}
         if "Chaos Toolkit" not in self._missing:
             polls["Chaos Toolkit"] = {lane: self._read(lambda lane=lane: self._journal(lane), []) for lane in self._urls}
-        shares = {"Locust": self._read(self._locust_shares, {}), "k6": self._read(self._k6_shares, {})}
+        shares = {"Locust": self._read(self._locust_shares, {})}
+        if "k6" not in self._missing:
+            shares["k6"] = self._read(self._k6_shares, {})
         return Told(polls, shares, self._for_s)
 
     def _spawn(self, command: Sequence[str], name: str) -> None:
         log = self._folder / f"{name}.log"
-        self._children.append(spawn(["nice", "-n", str(LOWEST), *command], log=log, cwd=self._folder, session_niceness=LOWEST))
+        self._children.append(spawn(command, log=log, cwd=self._folder, niceness=GIVES_WAY))
 
     def _start_locust(self) -> None:
         (self._folder / "locustfile.py").write_text(LOCUSTFILE.format(users=USERS, pause_s=PAUSE_S))
@@ -229,7 +234,7 @@ class Peers:
         try:
             return look()
         except (OSError, ValueError, KeyError) as broken:
-            print(f"nothing from a peer: {broken!r}", file=sys.stderr)
+            print(f"nothing from a peer: {broken}", file=sys.stderr)
             return otherwise
 
 

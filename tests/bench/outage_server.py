@@ -2,10 +2,11 @@
 
     {"seed": 1, "truths": "FILE", "lanes": {"silent": {"kind": "silent", "windows": [[1.5, 0.8], [5.1, 1.2]]}}}
 
-Each lane has a port. It prints {lane: port} when all listen; a line on its standard input begins the script: a window is
-[when it begins, how long it lasts] in seconds. It prints "played" after the last; one more line, and it writes `truths`: every
-window of each lane with the monotonic instants at which it began and ended, what became of each request that carried ?seq=N,
-and when its own loop stood still. Between two turns nothing else is served, so that an instant is exact.
+Each lane has a port. It prints {lane: port} when all listen, and {"lane", "agent"} for each kind of client that asks a lane for
+the first time. A line on its standard input begins the script: a window is [when it begins, how long it lasts] in seconds. It
+prints "played" after the last; one more line, and it writes `truths` and prints "told": every window of each lane with the
+monotonic instants at which it began and ended, what became of each request that carried ?seq=N, and when its own loop stood
+still. Between two turns nothing else is served, so that an instant is exact.
 
 Kinds: silent (no answer ever), refused (nobody listens, all connections go), reset (each request gets an RST), 503, stall
 (held, and all answered at the end), late (each answered 0.7 s late), one-way (requests arrive, nothing comes back: no answer,
@@ -36,14 +37,16 @@ RST = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 class Lane:
     """One port: how it answers now, and what it did."""
 
-    def __init__(self, script: dict, seed: str) -> None:
+    def __init__(self, name: str, script: dict, seed: int) -> None:
+        self.name = name
         self.kind, self.script = script["kind"], script["windows"]
         self.mode = "ok"
         self.windows: list[tuple[int, int]] = []
         self.fates: dict[int, tuple[int, bool]] = {}  # by seq: when it was answered, and whether well
         self.connections: set[Connection] = set()
         self.held: list[Request] = []
-        self.luck = random.Random(seed)  # noqa: S311
+        self.agents: set[str] = set()
+        self.luck = random.Random(f"{seed} {name}")  # noqa: S311
         self.filler: socket.socket | None = None
         self.socket = _taken(0)
         self.port: int = self.socket.getsockname()[1]
@@ -118,6 +121,9 @@ class Lane:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def serve(self, request: Request) -> None:
+        if request.agent not in self.agents:
+            self.agents.add(request.agent)
+            print(json.dumps({"lane": self.name, "agent": request.agent}), flush=True)
         mode = self.mode
         if mode in SHARES:
             mode = AS_ALL[mode] if self.luck.random() < SHARES[mode] else "ok"
@@ -138,8 +144,10 @@ class Request:
 
     def __init__(self, connection: Connection, head: str) -> None:
         target = head.split(" ", 2)[1]
+        headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:])
         self.connection = connection
-        self.close = "\r\nconnection: close" in head.lower()
+        self.agent = headers.get("user-agent", "").partition("/")[0]
+        self.close = headers.get("connection") == "close"
         self.seq = int(parse_qs(urlsplit(target).query).get("seq", ["-1"])[0])
 
     def reply(self, status: int) -> None:
@@ -200,7 +208,7 @@ async def watch_lag(lags: list[tuple[int, int]]) -> None:
 
 
 async def run(script: dict) -> None:
-    lanes = {name: Lane(own, f"{script['seed']} {name}") for name, own in script["lanes"].items()}
+    lanes = {name: Lane(name, own, script["seed"]) for name, own in script["lanes"].items()}
     for lane in lanes.values():
         lane.listen()
     print(json.dumps({name: lane.port for name, lane in lanes.items()}), flush=True)
