@@ -54,7 +54,8 @@ STEADY_S, GAP_S = 1.5, 3.0
 EDGE_NS = 100_000_000  # so near to an edge of an outage, a machine that stands still moves it
 NEAR_NS = 5_000_000  # an answer so near its limit may be on either side of it for who reads it
 SERVER = Path(__file__).with_name("outage_server.py")
-PEERS = ("Chaos Toolkit", "blackbox", "Locust", "k6")
+OF_ALL = ("Locust", "k6")  # they tell of a whole run, not of each outage
+PEERS = ("Chaos Toolkit", "blackbox", *OF_ALL)
 
 
 @dataclass(frozen=True)
@@ -161,21 +162,24 @@ def play(lanes: Sequence[Lane], missing: Mapping[str, str] | None) -> list[Found
     """These lanes at once. `missing`: peers that could not be installed; None leaves all of them out."""
     for_s = READY_S + max(lane.end_s for lane in lanes) + GAP_S
     told: Told | None = None
-    with tempfile.TemporaryDirectory(prefix="chaoslab-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="chaoslab-bench-") as name, ExitStack() as ends:
         folder = Path(name)
-        with served(lanes, folder) as server:
-            urls = {lane: f"http://127.0.0.1:{port}" for lane, port in (server.line() or {}).items()}
-            peers = None if missing is None else Peers(urls, for_s, folder, missing)
-            if peers is not None:
-                peers.start()
-                await_peers(peers.agents(), server)
-            with probed(urls, folder):
-                server.go()
-                server.await_word("played")
-                time.sleep(GAP_S)
-            told = peers.end() if peers is not None else None
+        server = Server(lanes, folder)
+        ends.callback(server.end)
+        urls = {lane: f"http://127.0.0.1:{port}" for lane, port in (server.line() or {}).items()}
+        peers = None if missing is None else Peers(urls, for_s, folder, missing)
+        if peers is not None:
+            ends.callback(peers.stop)
+            peers.start()
+            await_peers(peers.agents(), server)
+        with probed(urls, folder):
             server.go()
-            server.await_word("told")
+            server.await_word("played")
+            time.sleep(GAP_S)
+        if peers is not None:
+            told = peers.end()
+        server.go()
+        server.await_word("told")
         truths = json.loads((folder / "truths.json").read_text())
         return [found for lane in lanes for found in judge_lane(lane, truths, read_slots(folder, lane.name), told)]
 
@@ -225,15 +229,6 @@ def await_peers(wanted: set[tuple[str, str]], server: Server) -> None:
         wanted.discard((said["lane"], said["agent"]))
     if wanted:
         print(f"not asking after {READY_S:.0f} s: {sorted(wanted)}", file=sys.stderr)
-
-
-@contextmanager
-def served(lanes: Sequence[Lane], folder: Path) -> Iterator[Server]:
-    server = Server(lanes, folder)
-    try:
-        yield server
-    finally:
-        server.end()
 
 
 @contextmanager
@@ -380,18 +375,20 @@ class Row:
         return [self.shape.name, truth, *mine, *(self.peer(name) for name in peers)]
 
     def peer(self, name: str) -> str:
-        """What it said, and how many of the outages it saw at all where it tells them apart."""
-        told = [one.told[name] for one in self.found if one.told and name in one.told]
+        """What it said on average; where it tells outages apart, how far off it was and how many it saw at all."""
+        told = [(one.told[name], one.truth_s) for one in self.found if one.told and name in one.told]
         if not told:
             return "-"
-        if name in ("Locust", "k6"):
-            return f"{statistics.mean(told):.2f}"
-        return f"{spread(told)} ({sum(value > 0 for value in told)} of {len(told)} seen)"
+        mean = f"{statistics.mean(said_s for said_s, _ in told):.2f}"
+        if name in OF_ALL:
+            return mean
+        off_s = max(abs(said_s - truth_s) for said_s, truth_s in told)
+        return f"{mean}, off by up to {off_s:.2f}; saw {sum(said_s > 0 for said_s, _ in told)} of {len(told)}"
 
 
 def spread(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
-    return f"{low:.2f}" if high - low < 0.005 else f"{low:.2f}–{high:.2f}"
+    return f"{low:.2f}" if high - low < 0.005 else f"{statistics.mean(values):.2f} ({low:.2f}–{high:.2f})"
 
 
 def table(rows: Sequence[Row], peers: Sequence[str]) -> str:

@@ -20,12 +20,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault
 from chaoslab.process import GIVES_WAY, end_group, run, spawn
 
@@ -133,6 +135,7 @@ class Peers:
         self._missing = missing
         self._children: list[subprocess.Popen[bytes]] = []
         self._polls: dict[str, list[Poll]] = {lane: [] for lane in urls}
+        self._threads = [threading.Thread(target=self._poll, args=(lane,), daemon=True) for lane in urls]
         self._over = threading.Event()
         self._wall_ns = time.time_ns() - time.monotonic_ns()
 
@@ -144,7 +147,6 @@ class Peers:
         if "Chaos Toolkit" not in self._missing:
             for lane in self._urls:
                 self._start_chaos(lane)
-        self._threads = [threading.Thread(target=self._poll, args=(lane,), daemon=True) for lane in self._urls]
         for thread in self._threads:
             thread.start()
 
@@ -154,15 +156,11 @@ class Peers:
 
     def end(self) -> Told:
         """Wait for them to end by themselves, and read what they say."""
-        deadline = time.monotonic() + self._for_s + END_S
+        deadline = Deadline.after(self._for_s + END_S)
         for child in self._children:
-            try:
-                child.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                end_group(child)
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.1, deadline.left_s))
+        self.stop()
         polls: dict[str, Mapping[str, Sequence[Poll]]] = {"blackbox": self._polls}
         if "Chaos Toolkit" not in self._missing:
             polls["Chaos Toolkit"] = {lane: self._read(lambda lane=lane: self._journal(lane), []) for lane in self._urls}
@@ -170,6 +168,15 @@ class Peers:
         if "k6" not in self._missing:
             shares["k6"] = self._read(self._k6_shares, {})
         return Told(polls, shares, self._for_s)
+
+    def stop(self) -> None:
+        """End whatever still runs. Idempotent."""
+        for child in self._children:
+            end_group(child)
+        self._over.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def _spawn(self, command: Sequence[str], name: str) -> None:
         log = self._folder / f"{name}.log"

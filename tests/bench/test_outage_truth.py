@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import outage_peers
 import pytest
 from bench_outages import (
     PERIOD_NS,
@@ -116,7 +117,17 @@ def test_what_peers_say_is_read_as_time():
     told = Told({"blackbox": {lane.name: polls}}, {"Locust": {lane.name: 0.25}}, for_s=8.0)
     first, second = judge_lane(lane, truths, seconds((1.0, 2.0), (4.0, 5.0)), told)
     assert (first.told, second.told) == ({"blackbox": 1.0, "Locust": 1.0}, {"blackbox": 2.0, "Locust": 1.0})
-    assert "1.00–2.00 (2 of 2 seen)" in table([Row(FULL, [first, second])], ["blackbox", "Locust"])
+    row = table([Row(FULL, [first, second])], ["blackbox", "Locust"]).splitlines()[-1]
+    assert row.endswith("| 1.50, off by up to 1.00; saw 2 of 2 | 1.00 |")
+
+
+def test_a_peer_that_cannot_be_installed_is_named_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(outage_peers, "CACHE", tmp_path)
+    monkeypatch.setattr(outage_peers, "K6", tmp_path / "k6")
+    monkeypatch.setattr(outage_peers, "CHAOS", tmp_path / "there")
+    (tmp_path / "there").touch()
+    monkeypatch.setattr(outage_peers.shutil, "which", lambda _: None)
+    assert outage_peers.install() == {"k6": "there is no Go to build it with"}
 
 
 def test_there_are_a_dozen_shapes_and_each_plays_every_round():
