@@ -16,6 +16,7 @@ from bench_outages import (
     disturbed,
     judge_lane,
     lanes_of,
+    simulated,
     summary,
     table,
     wrong_slots,
@@ -105,6 +106,13 @@ def test_an_outage_is_judged_by_the_clock_that_began_with_it(kind, truth_s):
     assert one.truth_s == pytest.approx(truth_s)
     assert one.held
     assert one.error_s <= PERIOD_NS / NS_PER_S
+
+
+def test_shares_by_chance_alone_are_held_as_often_as_promised():
+    chances = [one for shape in SHAPES if shape.share and shape.kind != "flap" for one in simulated(shape, 100, seed=1)]
+    assert len(chances) == 300
+    assert sum(one.held for one in chances) >= 0.98 * len(chances)
+    assert any(one.widening_s > 0 for one in chances)
 
 
 def test_what_peers_say_is_read_as_time():
