@@ -123,10 +123,11 @@ class Found:
 
     @property
     def error_s(self) -> float:
-        """How far the further end is from the truth, beyond the time that an answer takes."""
+        """How far the further end is from the truth, beyond the time that an answer (below: a request) is under way."""
         if self.low_s is None or self.high_s is None:
             return self.truth_s
-        return max(self.truth_s - self.low_s, self.high_s - self.truth_s) - self.answer_s
+        under_way_s = min(self.answer_s, NEAR_NS / NS_PER_S)
+        return max(self.truth_s - self.low_s - under_way_s, self.high_s - self.truth_s - self.answer_s)
 
     @property
     def excess_s(self) -> float:
@@ -159,13 +160,13 @@ def _windows(shape: Shape, count: int, luck: random.Random) -> list[tuple[float,
     return windows
 
 
-def play(lanes: Sequence[Lane], missing: Mapping[str, str] | None) -> list[Found]:
+def play(lanes: Sequence[Lane], seed: int, missing: Mapping[str, str] | None) -> list[Found]:
     """These lanes at once. `missing`: peers that could not be installed; None leaves all of them out."""
     for_s = READY_S + max(lane.end_s for lane in lanes) + GAP_S
     told: Told | None = None
     with tempfile.TemporaryDirectory(prefix="chaoslab-bench-") as name, ExitStack() as ends:
         folder = Path(name)
-        server = Server(lanes, folder)
+        server = Server(lanes, seed, folder)
         ends.callback(server.end)
         urls = {lane: f"http://127.0.0.1:{port}" for lane, port in (server.line() or {}).items()}
         peers = None if missing is None else Peers(urls, for_s, folder, missing)
@@ -188,9 +189,9 @@ def play(lanes: Sequence[Lane], missing: Mapping[str, str] | None) -> list[Found
 class Server:
     """tests/bench/outage_server.py, running; it has the processor first, like the prober: its instants are the truth."""
 
-    def __init__(self, lanes: Sequence[Lane], folder: Path) -> None:
+    def __init__(self, lanes: Sequence[Lane], seed: int, folder: Path) -> None:
         script = {lane.name: {"kind": lane.shape.kind, "windows": lane.windows} for lane in lanes}
-        told = {"seed": 1, "truths": str(folder / "truths.json"), "lanes": script}
+        told = {"seed": seed, "truths": str(folder / "truths.json"), "lanes": script}
         (folder / "script.json").write_text(json.dumps(told))
         self._said = folder / "server.jsonl"
         command = [sys.executable, str(SERVER), str(folder / "script.json")]
@@ -275,21 +276,22 @@ def judge_lane(lane: Lane, truths: Mapping[str, Any], slots: Slots, told: Told |
         look = look_at(begin_ns, until_ns)
         clocks = run_clocks("read", settled(seen, look), look)
         away_ns = end_ns - begin_ns - (round(WITHIN_S * NS_PER_S) if lane.shape.kind == "stall" else 0)
-        seconds_told = {
-            name: polled_s(by_lane[lane.name], since_ns, until_ns) for name, by_lane in (told.polls if told else {}).items()
-        }
-        if told:
-            of_lane = {name: shares[lane.name] for name, shares in told.shares.items() if lane.name in shares}
-            seconds_told |= {name: share * told.for_s / len(lane.windows) for name, share in of_lane.items()}
         yield Found(
             shape=lane.shape.name,
             truth_s=away_ns / NS_PER_S,
             disturbed=disturbed(seen, truths["lags"], begin_ns, end_ns),
             slots=len(seen),
             wrong_slots=wrong_slots(slots, slots.numbers(since_ns, until_ns), fates),
-            told=seconds_told,
+            told=peers_said(told, lane, since_ns, until_ns) if told else None,
             **said(clocks, seen),
         )
+
+
+def peers_said(told: Told, lane: Lane, since_ns: int, until_ns: int) -> dict[str, float]:
+    """How long the outage between these instants was, by each peer; by those that tell of a whole run, each one of it."""
+    polled = {name: polled_s(by_lane[lane.name], since_ns, until_ns) for name, by_lane in told.polls.items()}
+    shares = {name: by_lane[lane.name] for name, by_lane in told.shares.items() if lane.name in by_lane}
+    return polled | {name: share * told.for_s / len(lane.windows) for name, share in shares.items()}
 
 
 def look_at(begin_ns: int, until_ns: int) -> Look:
@@ -454,7 +456,7 @@ def main() -> None:
     groups = [lanes[first : first + asked.lanes] for first in range(0, len(lanes), asked.lanes)]
     for number, group in enumerate(groups, 1):
         print(f"group {number} of {len(groups)}: {', '.join(lane.name for lane in group)}", file=sys.stderr, flush=True)
-        found += play(group, missing)
+        found += play(group, asked.seed, missing)
     rows = [Row(shape, [one for one in found if one.shape == shape.name]) for shape in shapes]
     peers = [] if missing is None else [name for name in PEERS if name not in missing]
     print(f"{table(rows, peers)}\n\n{summary(rows)}")

@@ -53,6 +53,8 @@ def seconds(*bad: tuple[float, float], until_s: float = 6.0, sent_late_ns: int =
         ({"high_s": 0.995}, False),  # the truth is above
         ({"high_s": 1.03}, False),  # it is held, and more than a slot away
         ({"low_s": 0.97}, False),
+        ({"low_s": 0.97, "high_s": 1.2, "answer_s": 0.199}, False),  # a slow answer excuses the upper end alone
+        ({"high_s": 1.2, "answer_s": 0.199}, True),
         ({"low_s": None}, False),  # nobody noticed
     ],
 )
