@@ -8,6 +8,7 @@ Figures, not a test. Asked for: 98 % of each journey, on a machine that does not
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -92,8 +93,10 @@ def run(runtime: str) -> None:
             print(f"{runtime}: there was no run")
 
 
-def main(words: Sequence[str]) -> None:
-    for word in words or RUNTIMES:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=RUNTIMES, help="runtimes to run idc-fire on, or folders of stored runs")
+    for word in parser.parse_args().what:
         if word in RUNTIMES:
             run(word)
         else:
@@ -101,4 +104,4 @@ def main(words: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
