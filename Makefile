@@ -9,17 +9,23 @@ ARGS ?=
 VENV := .venv
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
-LONG_BENCHES := tests/bench/bench_theory.py tests/bench/bench_truths.py
+LONG_BENCHES := tests/bench/bench_theory.py tests/bench/bench_truths.py tests/bench/bench_restore.py
+# Most tests wait, so three workers keep two cores busy; tests/steps.py says which tests run alone.
+PYTEST := $(VENV)/bin/pytest -n 3 --dist loadfile --durations=20 --durations-min=0.5
+NIGHTLY := nightly-tests mutations selftest kill-test gameday-kills green-test fuzz theory truths
+STEPS ?= $(NIGHTLY)
 export NAME RUNTIME
 NAMES = $(sort $(basename $(notdir $(wildcard experiments/*.yaml))))
 
-.PHONY: help setup experiment test selftest green-test kill-test fuzz lint bench theory truths images clean
+.PHONY: help setup setup-dev experiment test test-all nightly $(NIGHTLY) lint bench images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "  experiments: $(NAMES)"
 
 setup: $(READY) ## the virtual environment, with everything that an experiment needs
+
+setup-dev: $(READY_DEV) ## the same, with the tools for tests and style
 
 experiment: $(if $(NAME),$(READY)) ## run one: NAME=idc-fire [RUNTIME=auto|embedded|compose] [ARGS="--set k=v"]
 	@if [ -z "$(NAME)" ]; then \
@@ -29,17 +35,33 @@ experiment: $(if $(NAME),$(READY)) ## run one: NAME=idc-fire [RUNTIME=auto|embed
 	    5) means="error";; 6) means="clean-up is incomplete";; 130) means="interrupted";; *) means="ended by a signal";; esac; \
 	  echo "$$NAME: $$means (exit code $$code)" >&2; exit $$code; }
 
-test: $(READY_DEV) ## the tests [ARGS="-m 'not e2e'"]
-	@$(VENV)/bin/pytest $(ARGS)
+test: $(READY_DEV) ## the quick tests, without a Docker engine, and one run of idc-fire; 8 minutes [ARGS="tests/spec -x"]
+	@$(PYTEST) -m "not browser and not docker and not toxiproxy and not slow and not nightly" $(ARGS)
 
-selftest: $(READY) ## run every known-bad stack: each must fail, and as stated [RUNTIME=…] [ARGS="--only NAME"]
+test-all: $(READY_DEV) ## all tests except the nightly ones, with Docker and Chromium; CHAOSLAB_REQUIRE_DOCKER=1 allows no skips [ARGS=…]
+	@$(PYTEST) -m "not nightly" $(ARGS)
+
+nightly: $(READY_DEV) ## the tests that take hours, one step after the other [STEPS="selftest fuzz"] [ARGS=… for all of them]
+	@failed=; for step in $(STEPS); do echo "== $$step"; $(MAKE) $$step || failed="$$failed $$step"; done; \
+	  if [ -n "$$failed" ]; then echo "nightly: failed:$$failed" >&2; exit 1; fi
+
+nightly-tests: $(READY_DEV)
+	@$(PYTEST) -m nightly $(ARGS)
+
+mutations: $(READY_DEV) ## break the main function of each room: its tests must fail [ARGS="--only judge"]
+	@$(VENV)/bin/python tests/mutations.py $(ARGS)
+
+selftest: $(READY) ## run every known-bad stack: each must fail as stated [RUNTIME=…] [ARGS="--only NAME"]
 	@$(VENV)/bin/chaoslab selftest --runtime "$$RUNTIME" $(ARGS)
 
-green-test: $(READY_DEV) ## a good stack, again and again: every run must pass [RUNTIME=…] [ARGS="--runs 20"]
+green-test: $(READY_DEV) ## repeat a good stack: every run must pass [RUNTIME=…] [ARGS="--runs 20"]
 	@$(VENV)/bin/python tests/e2e/green_runs.py $(ARGS)
 
-kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and look for what is left [RUNTIME=compose] [ARGS="--kills 9"]
+kill-test: $(READY_DEV) ## kill the harness at 50 moments of a run and check that nothing is left behind [RUNTIME=compose] [ARGS="--kills 9"]
 	@$(VENV)/bin/python tests/kill/kill_harness.py --runtime $(if $(filter auto,$(RUNTIME)),embedded,$(RUNTIME)) $(ARGS)
+
+gameday-kills: $(READY_DEV) ## kill 10 game days 50 times, and check that their pages stay the same [ARGS="--kills 9 --nights 3"]
+	@$(VENV)/bin/python tests/kill/gameday_kills.py $(ARGS)
 
 fuzz: $(READY_DEV) ## broken and hostile files and overrides through the loader [ARGS="--for 60s --seed 1"]
 	@$(VENV)/bin/python tests/spec/fuzz_loader.py $(ARGS)
@@ -49,19 +71,19 @@ lint: $(READY_DEV) ## style, format and types
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
-bench: $(READY_DEV) ## figures and ratios, nothing that passes or fails
+bench: $(READY_DEV) ## benchmarks: figures and ratios, without pass or fail
 	@set -e; for bench in $(filter-out $(LONG_BENCHES),$(wildcard tests/bench/bench_*.py)); do echo "== $$bench"; $(VENV)/bin/python $$bench; done
 
-theory: $(READY_DEV) ## real fires beside what the stack's own time-outs add up to [ARGS="--fires 12 --runtime compose"]
+theory: $(READY_DEV) ## measured failovers compared with the sum of the stack's time-outs [ARGS="--fires 12 --runtime compose"]
 	@$(VENV)/bin/python tests/bench/bench_theory.py $(ARGS)
 
-truths: $(READY_DEV) ## what a run says on a machine that is hurt in a known way [ARGS="--only busy --times 2 --runtime compose"]
+truths: $(READY_DEV) ## verdicts of runs on a machine that is disturbed in a known way [ARGS="--only busy --times 2 --runtime compose"]
 	@$(VENV)/bin/python tests/bench/bench_truths.py $(ARGS)
 
 images: $(READY) ## the container images for RUNTIME=compose
 	@$(VENV)/bin/python compose/images/build.py
 
-clean: ## remove what can be made again; runs/ stays
+clean: ## remove what can be rebuilt; runs/ is kept
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,5 +1,5 @@
 """`python -m chaoslab` is the `chaoslab` program."""
 
-from chaoslab.cli import main
+from chaoslab.cli.program import main
 
 main()

@@ -1,4 +1,4 @@
-"""Work in a thread of its own, of which somebody else looks after the end."""
+"""Work in a daemon thread, with its outcome as a Future."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T], name: str) -> Future[T]:
-    """Do it in a thread that is there for this alone.
+    """Run `work` in a daemon thread of its own, and not in a pool.
 
-    So nothing waits for a worker that hangs in something else, and none that hangs keeps the program from ending.
+    So it never queues behind work that hangs, and work that hangs does not keep the program from ending.
     """
     outcome: Future[T] = Future()
 

@@ -1,7 +1,7 @@
-"""The only module that touches time.
+"""The only module that reads time or sleeps.
 
-All instants are monotonic nanoseconds, comparable between processes of one machine. Tests hand a FakeClock
-to whatever waits; nothing in the suite sleeps for real unless it drives a real server.
+All instants are monotonic nanoseconds, comparable between processes of one machine. Tests pass a FakeClock
+to everything that waits; a test sleeps for real only when it uses a real server.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from chaoslab.errors import NotReady
 
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 T = TypeVar("T")
 
 
@@ -37,7 +38,7 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock that only moves when told to, or when somebody sleeps."""
+    """A clock that moves only by `sleep`."""
 
     def __init__(self, now_ns: int = 0) -> None:
         self._now_ns = now_ns
@@ -92,7 +93,7 @@ def wait_until(
     poll_s: float = 0.1,
     explain: Callable[[], str] | None = None,
 ) -> T:
-    """Poll `observe` until it says yes; its second value is the last observation, which the error shows.
+    """Poll `observe` until its first value is true; its second is the last observation, which the error shows.
 
     Raises NotReady with what was awaited, how long, the last observation and `explain()` (say, the last log lines).
     """

@@ -1,4 +1,4 @@
-"""Every error that chaoslab raises on purpose.
+"""Verdicts, their order, exit codes, and every error that chaoslab raises on purpose.
 
     ChaoslabError
     ├── SpecError            the command line or a file is wrong; nothing was started   exit 2
@@ -15,11 +15,15 @@ Each message says what happened, where, and what to do about it; `cure` holds th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from typing import Literal, Protocol
+
+Verdict = Literal["pass", "fail", "error", "aborted", "inconclusive"]
 
 
 class ExitCode(IntEnum):
-    """What the process exits with; the table of `measurement.md`, section 4."""
+    """What the process exits with: judge/README.md, Verdicts."""
 
     PASS = 0
     FAIL = 1  # an objective was missed
@@ -29,6 +33,41 @@ class ExitCode(IntEnum):
     ERROR = 5  # the harness or the environment broke
     UNCLEAN = 6  # the verdict stands, but cleaning up is incomplete
     INTERRUPTED = 130  # interrupted, healed and cleaned
+
+
+VERDICT_EXITS: Mapping[Verdict, ExitCode] = {  # the worst first
+    "fail": ExitCode.FAIL,
+    "error": ExitCode.ERROR,
+    "aborted": ExitCode.ABORTED,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "pass": ExitCode.PASS,
+}
+WORST_FIRST: tuple[Verdict, ...] = tuple(VERDICT_EXITS)
+
+
+class RunEnd(Protocol):
+    """What the exit code of a run depends on; a `Result` has it."""
+
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def interrupted(self) -> bool: ...
+    @property
+    def cleanup(self) -> str: ...
+    @property
+    def left_behind(self) -> list[str]: ...
+
+
+def worst_verdict(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst wins: fail, error, aborted, inconclusive, pass. Without any, pass."""
+    return min(verdicts, key=WORST_FIRST.index, default="pass")
+
+
+def exit_code_of(run: RunEnd) -> ExitCode:
+    """What a process that ran this should exit with."""
+    if run.cleanup == "incomplete" or run.left_behind:
+        return ExitCode.UNCLEAN
+    return ExitCode.INTERRUPTED if run.interrupted else VERDICT_EXITS[run.verdict]
 
 
 class ChaoslabError(Exception):

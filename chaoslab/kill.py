@@ -1,4 +1,4 @@
-"""SIGKILL to many processes at once, and when each of them died."""
+"""SIGKILL to many processes at once, and when each of them ended."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import psutil
 from chaoslab.clock import NS_PER_S, Deadline
 from chaoslab.process import alive, in_real_time, send
 
-_NAMELESS = "/dev/zero (deleted)"  # how /proc calls it
+_ANONYMOUS = "/dev/zero (deleted)"  # how /proc names anonymous shared memory
 
 
 @dataclass(frozen=True)
 class Killed:
-    """How a kill went, in monotonic ns. `deaths_ns`: when each was seen dead, by its pid; `survivors` were not.
+    """How a kill went, in monotonic ns. `deaths_ns`: when each process was seen dead, by pid; `survivors` were not.
 
     `signalled_ns`: before the first signal and after the last. A process with a SIGKILL pending runs no instruction of its own
     any more; it is dead (a zombie counts) when its memory has been released.
@@ -38,7 +38,7 @@ class Killed:
         return (max(self.deaths_ns.values(), default=0) - min(self.deaths_ns.values(), default=0)) / NS_PER_S * 1000
 
     def and_then(self, again: Killed) -> Killed:
-        """Both as one."""
+        """This kill and a later one, as one."""
         return Killed((self.signalled_ns[0], again.signalled_ns[1]), {**self.deaths_ns, **again.deaths_ns}, again.survivors)
 
     @property
@@ -47,26 +47,36 @@ class Killed:
 
 
 def kill(pids: Iterable[int], deadline: Deadline, then: Callable[[], object] | None = None) -> Killed:
-    """SIGKILL to all of these and watch them die; those that are gone already are left out.
+    """Send SIGKILL to all of these processes and wait until they are dead; those that have ended already are left out.
 
-    Whoever has most memory to release goes first, so that the last deaths are short ones.
-    `then` is called, beside the watching, once all are signalled: to thaw who cannot die while frozen. Its errors are raised.
+    The process with most memory to release goes first, so that the last deaths are quick.
+    `then` is called, beside the waiting, once all are signalled: to thaw what cannot die while frozen. Its errors are raised.
     """
+    pidfds, processes = dict[int, int](), dict[int, psutil.Process]()
     with contextlib.ExitStack() as handles:
-        heaviest_first = sorted(pids, key=_resident_bytes, reverse=True)
-        there = {pid: found for pid in heaviest_first if (found := _watch(pid, handles)) is not None}
-        _hold_shared_memory(there, handles)
-        handles.enter_context(_before_all_others(there))
+        for pid in sorted(pids, key=_resident_bytes, reverse=True):
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if sys.platform == "linux":
+                    pidfds[pid] = os.pidfd_open(pid)
+                    handles.callback(os.close, pidfds[pid])
+                else:
+                    processes[pid] = psutil.Process(pid)
+        targets = [*pidfds, *processes]
+        for pid in targets:  # anonymous memory that only these share would have to be released by the last of them to die
+            with contextlib.suppress(OSError):  # gone, or not ours to look into (Linux, root)
+                maps = [line for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if line.endswith(_ANONYMOUS)]
+                for mapped in maps:
+                    opened = os.open(f"/proc/{pid}/map_files/{mapped.split()[0]}", os.O_RDONLY | os.O_CLOEXEC)
+                    handles.callback(os.close, opened)
+        handles.enter_context(_before_all_others(targets))
         began_ns = deadline.clock.now_ns()
-        send(there, signal.SIGKILL)
+        send(targets, signal.SIGKILL)
         signalled_ns = began_ns, deadline.clock.now_ns()
         thawing = handles.enter_context(ThreadPoolExecutor(1)).submit(then) if then else None
-        watched = {pid: handle for pid, handle in there.items() if isinstance(handle, int)}
-        asked = {pid: process for pid, process in there.items() if isinstance(process, psutil.Process)}
-        deaths_ns = _deaths_ns(watched, deadline) | _deaths_asked_ns(asked, deadline)
+        deaths_ns = _deaths_by_pidfd(pidfds, deadline) | _deaths_by_polling(processes, deadline)
         if thawing is not None:
             thawing.result()
-        return Killed(signalled_ns, deaths_ns, frozenset(there) - deaths_ns.keys())
+        return Killed(signalled_ns, deaths_ns, frozenset(targets) - deaths_ns.keys())
 
 
 def _resident_bytes(pid: int) -> int:
@@ -76,30 +86,22 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _hold_shared_memory(pids: Iterable[int], handles: contextlib.ExitStack) -> None:
-    """Memory without a name that only these share would have to be released by the last of them, before it is dead."""
-    for pid in pids:
-        with contextlib.suppress(OSError):  # gone, or not ours to look into (Linux, root)
-            for mapped in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                if mapped.endswith(_NAMELESS):
-                    opened = os.open(f"/proc/{pid}/map_files/{mapped.split()[0]}", os.O_RDONLY | os.O_CLOEXEC)
-                    handles.callback(os.close, opened)
-
-
 @contextlib.contextmanager
 def _before_all_others(pids: Iterable[int]) -> Iterator[None]:
-    """Let this thread, and after it these processes, have the processors before all that is busy, where we may (Linux, root).
+    """Give this thread, and after it these processes, the processors before everything else, where allowed (Linux, root).
 
-    A killed process still needs one to release its memory, and dozens of them would die long after each other in its queue.
+    A killed process still needs a processor to release its memory; dozens that queue for one would die long after each other.
     """
     if sys.platform != "linux":
         yield
         return
     before = os.sched_getscheduler(0), os.sched_getparam(0)
-    with contextlib.suppress(OSError):  # not to be reset on a fork: who may not clear that mark could not go back
+    with contextlib.suppress(OSError):  # without SCHED_RESET_ON_FORK, which an ordinary user could not clear afterwards
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
-    for thread in [thread for pid in pids for thread in _threads(pid)]:  # the last of a process releases its memory
-        in_real_time(thread, 1)
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            for task in Path(f"/proc/{pid}/task").iterdir():  # the last thread of a process releases its memory
+                in_real_time(int(task.name), 1)
     try:
         yield
     finally:
@@ -107,41 +109,23 @@ def _before_all_others(pids: Iterable[int]) -> Iterator[None]:
             os.sched_setscheduler(0, *before)
 
 
-def _threads(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
-    return []
+def _deaths_by_pidfd(pidfds: Mapping[int, int], deadline: Deadline) -> dict[int, int]:
+    """When each process was seen dead, by pid. Waits without polling: the dying processes need the processor themselves."""
+    poll, seen, pids = select.poll(), dict[int, int](), {pidfd: pid for pid, pidfd in pidfds.items()}
+    for pidfd in pids:
+        poll.register(pidfd, select.POLLIN)
+    while len(seen) < len(pids) and (dead := poll.poll(deadline.left_s * 1000)):
+        for pidfd, _ in dead:
+            seen[pids[pidfd]] = deadline.clock.now_ns()
+            poll.unregister(pidfd)
+    return seen
 
 
-def _watch(pid: int, handles: contextlib.ExitStack) -> int | psutil.Process | None:
-    """A handle that is readable once the process is dead, on Linux; None for one that is gone."""
-    try:
-        if sys.platform != "linux":
-            return psutil.Process(pid)
-        handle = os.pidfd_open(pid)
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return None
-    handles.callback(os.close, handle)
-    return handle
-
-
-def _deaths_asked_ns(asked: Mapping[int, psutil.Process], deadline: Deadline) -> dict[int, int]:
-    """For systems without such handles."""
-    waiting, seen = dict(asked), dict[int, int]()
+def _deaths_by_polling(processes: Mapping[int, psutil.Process], deadline: Deadline) -> dict[int, int]:
+    """The same, for systems without pidfds."""
+    waiting, seen = dict(processes), dict[int, int]()
     while waiting and not deadline.passed:
         now_ns = deadline.clock.now_ns()
         seen |= {pid: now_ns for pid, process in waiting.items() if not alive(process)}
         waiting = {pid: process for pid, process in waiting.items() if pid not in seen}
-    return seen
-
-
-def _deaths_ns(watched: Mapping[int, int], deadline: Deadline) -> dict[int, int]:
-    """Waits without asking again and again: the dying need the processor themselves."""
-    poll, seen, pids = select.poll(), dict[int, int](), {handle: pid for pid, handle in watched.items()}
-    for handle in pids:
-        poll.register(handle, select.POLLIN)
-    while len(seen) < len(pids) and (dead := poll.poll(deadline.left_s * 1000)):
-        for handle, _ in dead:
-            seen[pids[handle]] = deadline.clock.now_ns()
-            poll.unregister(handle)
     return seen

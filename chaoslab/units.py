@@ -1,6 +1,6 @@
 """Quantities as people write them: "30s", "250ms", "1m30s", "99.9%", "< 45s".
 
-Pure; everything raises ValueError with a sentence that says what would have been right.
+Pure; everything raises ValueError with a sentence that says what would be right.
 """
 
 from __future__ import annotations
@@ -76,15 +76,12 @@ def parse_threshold(raw: str | float, *, unit: Unit, default: Operator) -> Thres
     if match is None:
         raise ValueError("empty; write a comparison such as '< 45s'")
     operator: Operator = match.group(1) or default  # type: ignore[assignment]
-    return Threshold(operator, _parse_quantity(match.group(2), unit), unit, f"{operator} {match.group(2)}")
-
-
-def _parse_quantity(text: str, unit: Unit) -> float:
-    if unit == "s":
-        return parse_duration_s(text)
-    if unit == "ratio":
-        return parse_ratio(text)
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
+    text = match.group(2)
+    if unit == "count":
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a number") from None
+    else:
+        value = parse_duration_s(text) if unit == "s" else parse_ratio(text)
+    return Threshold(operator, value, unit, f"{operator} {text}")

@@ -9,10 +9,11 @@ from typing import Literal
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import LinkError, NotHealthy, StackError
-from chaoslab.spec.model import OUTSIDE
-from chaoslab.stack.protocol import BarMode, Degradation, KillReport, State, StopReport, Tell
-from chaoslab.stack.topology import Address, Flow, Topology
-from chaoslab.stack.wiring import require_replica
+from chaoslab.spec.stackfile.model import OUTSIDE
+from chaoslab.spec.stackfile.topology import Address, Flow, Topology
+from chaoslab.stack.holds import Holds
+from chaoslab.stack.protocol import BlockMode, CutReport, Degradation, Ended, KillReport, Life, OnProgress, State, StopReport
+from chaoslab.stack.reach import require_replica
 
 Outcome = Literal["answered", "silent", "refused", "ended"]
 _FIRST_PORT = 20_000
@@ -46,15 +47,17 @@ class FakeLinks:
 
     stack: FakeStack
     held: set[Flow] = field(default_factory=set)
+    holds: Holds = field(default_factory=Holds)
     refused: set[Flow] = field(default_factory=set)
     resetting: set[Flow] = field(default_factory=set)
     slow: dict[Flow, Degradation] = field(default_factory=dict)
 
-    def fence(self, flows: Sequence[Flow]) -> None:
+    def fence(self, flows: Sequence[Flow], holder: str = "") -> None:
+        self.holds.take(flows, holder)
         self.held |= set(flows)
 
-    def lift(self, flows: Sequence[Flow]) -> Mapping[str, int]:
-        self.held -= set(flows)
+    def lift(self, flows: Sequence[Flow], holder: str = "") -> Mapping[str, int]:
+        self.held -= self.holds.release(flows, holder)
         self.stack.settle()
         return {}
 
@@ -77,6 +80,11 @@ class FakeLinks:
         for flow in flows:
             self.slow.pop(flow, None)
 
+    def disturbances(self) -> list[str]:
+        closed = [*(f"the link {flow} is cut" for flow in self.held), *(f"the link {flow} is closed" for flow in self.refused)]
+        toxic = [f"the link {flow} has a toxic" for flow in (*self.resetting, *self.slow)]
+        return [*closed, *toxic, *(f"{name} is blocked" for name in self.stack.bars)]
+
     def epoch(self) -> str:
         if self.stack.trouble():
             raise LinkError("the relay does not answer")
@@ -91,19 +99,22 @@ class FakeStack:
         self.links = FakeLinks(self)
         self.lives = dict.fromkeys((replica.name for replica in topology.replicas), 0)
         self.disks: dict[str, set[str]] = {name: set() for name in self.lives}
+        self.files: dict[str, dict[str, str]] = {name: {} for name in self.lives}  # as they are read
+        self.synced: dict[str, dict[str, str]] = {name: {} for name in self.lives}  # as they are on the disk
+        self.cuttable: frozenset[str] = frozenset()
         self.relay_life = 0
         self.relay_runs = True
         self._deaf = frozenset(deaf)
         self._states: dict[str, State] = dict.fromkeys(self.lives, "absent")
         self._shares: dict[str, float] = {}
-        self._bars: dict[str, tuple[BarMode, frozenset[Flow]]] = {}
+        self.bars: dict[str, tuple[BlockMode, frozenset[Flow]]] = {}
         self._addresses: dict[tuple[str, int, str], Address] = {}
         self._lines: list[FakeLine] = []
         self._lock = threading.Lock()
 
     # --- what the contract asks
 
-    def up(self, deadline: Deadline, tell: Tell) -> None:
+    def up(self, deadline: Deadline, on_progress: OnProgress) -> None:
         self.start(list(self.lives), deadline)
 
     def down(self) -> list[str]:
@@ -126,6 +137,13 @@ class FakeStack:
 
     def states(self) -> Mapping[str, State]:
         return dict(self._states)
+
+    def testimony(self, replicas: Sequence[str]) -> Mapping[str, Life]:
+        alive = ("running", "paused")
+        return {
+            name: Life(self._states[name], self._states[name], str(self.lives[name]) if self._states[name] in alive else None)
+            for name in replicas
+        }
 
     def trouble(self) -> str | None:
         return None if self.relay_runs else "the relay ended by itself"
@@ -160,6 +178,12 @@ class FakeStack:
         self._set(alive, "dead")
         return StopReport(len(alive), grace_s * 1000 if deaf else 0.0, deaf)
 
+    def execute(self, replica: str, command: Sequence[str], timeout_s: float) -> Ended:
+        """It knows two programs."""
+        if self.states()[require_replica(self.topology, replica).name] != "running":
+            raise StackError(f"{replica} is not running")
+        return Ended(0, " ".join(command[1:]) + "\n") if command[0] == "echo" else Ended(1, "", "it failed")
+
     def throttle(self, replicas: Sequence[str], share: float) -> None:
         self._shares |= dict.fromkeys(self._named(replicas), share)
 
@@ -170,19 +194,40 @@ class FakeStack:
     def observed_share(self, replica: str) -> float:
         return self._shares.get(replica, 1.0)
 
-    def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
-        self._bars |= dict.fromkeys(self._named(replicas), (mode, frozenset(spare)))
+    def block(self, replicas: Sequence[str], mode: BlockMode, *, except_flows: Collection[Flow] = ()) -> None:
+        self.bars |= dict.fromkeys(self._named(replicas), (mode, frozenset(except_flows)))
         self.settle()
 
-    def unbar(self, replicas: Sequence[str]) -> None:
+    def unblock(self, replicas: Sequence[str]) -> None:
         for name in self._named(replicas):
-            self._bars.pop(name, None)
+            self.bars.pop(name, None)
 
     def destroy_disks(self, replicas: Sequence[str]) -> None:
         if alive := [name for name in self._named(replicas) if self._states[name] in ("running", "paused")]:
             raise StackError(f"the disks of {', '.join(alive)} cannot be destroyed while they run")
         for name in replicas:
             self.disks[name].clear()
+
+    @classmethod
+    def why_no_cut(cls) -> str | None:
+        return None
+
+    def ready_to_cut(self, replicas: Collection[str]) -> None:
+        """All of its disks can be cut, whatever was requested."""
+        self.cuttable = frozenset(replicas)
+
+    def cut_disks(self, replicas: Sequence[str]) -> CutReport:
+        if alive := [name for name in self._named(replicas) if self._states[name] in ("running", "paused")]:
+            raise StackError(f"the power of the disks of {', '.join(alive)} cannot be cut while they run")
+        for name in replicas:
+            self.files[name] = dict(self.synced[name])
+        return CutReport(tuple(replicas), 0.0)
+
+    def write(self, replica: str, file: str, text: str, synced: bool) -> None:
+        """Append to a file of a replica."""
+        self.files[replica][file] = self.files[replica].get(file, "") + text
+        if synced:
+            self.synced[replica][file] = self.files[replica][file]
 
     # --- what happens to connections
 
@@ -199,7 +244,7 @@ class FakeStack:
     def outcome(self, place: str, replica: str) -> Outcome:
         """What somebody in that place gets who speaks to a replica now."""
         there, back = self._ways(place, replica)
-        mode, spared = self._bars.get(replica, (None, frozenset()))
+        mode, spared = self.bars.get(replica, (None, frozenset()))
         barred = mode if there not in spared and there != back else None
         if {there, back} & self.links.held or barred == "silent":
             return "silent"

@@ -20,8 +20,10 @@ import yaml
 
 from chaoslab.clock import Deadline
 from chaoslab.process import marked
-from chaoslab.spec.compose import load_stack
-from chaoslab.stack.embedded import RUN, EmbeddedStack
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.stack.embedded.stack import EmbeddedStack
+from chaoslab.stack.loop_disk import attached
+from chaoslab.stack.reach import RUN_VARIABLE
 
 MINI = Path(__file__).parent / "mini"
 PROGRAM = (sys.executable, "-m", "chaoslab")
@@ -29,24 +31,38 @@ IMAGE = "chaoslab/two-site:latest"  # has a Python, and every machine that tests
 
 
 @contextlib.contextmanager
-def embedded_stack(*files: Path, relayed: Collection[str] = (), within_s: float = 30) -> Iterator[EmbeddedStack]:
-    """A stack that is up; afterwards nothing of it is left, which is checked. `relayed`: see CanBarNeighbours."""
+def embedded_stack(
+    *files: Path,
+    relayed: Collection[str] = (),
+    cut: Collection[str] = (),
+    watch_asks: bool = False,
+    within_s: float = 30,
+) -> Iterator[EmbeddedStack]:
+    """A stack that is up; afterwards nothing of it is left, which is checked.
+
+    `relayed`: see CanBlockWithinSite; `cut`: see CanCutDisks, where the machine allows that; `watch_asks`: see CanTellAsks.
+    """
     run_id, folder = token_hex(4), Path(tempfile.mkdtemp(prefix="chaoslab-test-"))
     stack = EmbeddedStack(load_stack(files), run_id, folder / "data", folder / "logs")
-    stack.relay_neighbours(relayed)
+    stack.relay_within_site(relayed)
+    if watch_asks:
+        stack.watch_asks()
+    if stack.why_no_cut() is None:
+        stack.ready_to_cut(cut)
     try:
         stack.up(Deadline.after(within_s), lambda _: None)
         yield stack
     finally:
         assert stack.down() == []
         shutil.rmtree(folder)
-    assert marked(RUN, run_id) == []
+    assert marked(RUN_VARIABLE, run_id) == []
+    assert attached(str(folder)) == []
 
 
 @contextlib.contextmanager
-def mini_stack(*overlays: Path, relayed: Collection[str] = ()) -> Iterator[EmbeddedStack]:
+def mini_stack(*overlays: Path, relayed: Collection[str] = (), cut: Collection[str] = ()) -> Iterator[EmbeddedStack]:
     """The mini stack, up."""
-    with embedded_stack(MINI / "compose.yaml", *overlays, relayed=relayed) as stack:
+    with embedded_stack(MINI / "compose.yaml", *overlays, relayed=relayed, cut=cut) as stack:
         yield stack
 
 
@@ -124,7 +140,7 @@ def assert_nothing_left(folder: Path) -> None:
     """No process, port or folder of a stored run exists any more."""
     anchor = json.loads((folder / "history.jsonl").read_text().splitlines()[0])
     run_id = anchor["facts"]["run_id"]
-    assert [found.cmdline() for found in marked(RUN, run_id)] == []
+    assert [found.cmdline() for found in marked(RUN_VARIABLE, run_id)] == []
     assert not (Path(tempfile.gettempdir()) / f"chaoslab-{run_id}").exists()
     assert [p.cmdline() for p in psutil.process_iter() if speaks_of(p, str(folder))] == []
 

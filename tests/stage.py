@@ -12,14 +12,18 @@ import pytest
 from fake_stack import FakeStack
 from mini_stack import write_experiment
 
-from chaoslab import engine as engine_module
+from chaoslab.cleanup.journal import UndoJournal
 from chaoslab.clock import NS_PER_S
-from chaoslab.engine import Engine, Event, Job
-from chaoslab.events import AnyRow, Fault, Note, PhaseRow, Probe, read_history
+from chaoslab.engine import trial as trial_module
+from chaoslab.engine.engine import Engine
+from chaoslab.engine.events import Event
+from chaoslab.engine.stack_session import StackSession
+from chaoslab.engine.trial import Trial, TrialPlan
+from chaoslab.history.folder import RunFolder
+from chaoslab.history.rows import AnyRow, Fault, Note, PhaseRow, Probe, read_history
+from chaoslab.history.writer import HistoryWriter
 from chaoslab.probe.plan import ProbePlan
 from chaoslab.spec.load import load_experiment
-from chaoslab.store import HistoryWriter, RunFolder
-from chaoslab.undo import UndoJournal
 
 _PATIENCE_S = 20.0  # of this process's own time; nothing here takes any
 
@@ -27,7 +31,7 @@ _PATIENCE_S = 20.0  # of this process's own time; nothing here takes any
 class StageClock:
     """Time passes while the thread that made the clock sleeps, and only once each thread begun since then waits for something.
 
-    Waiting is sleeping on this clock, or standing at a Gate. Whoever's waiting is over counts as busy from that very moment.
+    Waiting is sleeping on this clock, or standing at a Gate. A thread whose waiting is over counts as busy at once.
     """
 
     def __init__(self) -> None:
@@ -66,7 +70,7 @@ class StageClock:
             self._wakes_ns.pop(me, None)
 
     def change(self, what: Callable[[], None]) -> None:
-        """Do something that somebody may wait for."""
+        """Do something that a thread may wait for."""
         with self._moved:
             what()
             self._moved.notify_all()
@@ -107,7 +111,7 @@ class Gate:
 
 
 class Prober:
-    """Writes good slots of every journey as time passes."""
+    """Writes slots of every journey as time passes, good ones unless the stage is bad."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -118,18 +122,23 @@ class Prober:
 
     def begin(self, plan: ProbePlan) -> None:
         self._next_ns, self._plan = self._stage.clock.now_ns(), plan
+        self._history = HistoryWriter(Path(plan.history))
+        self._stage.plans.append(plan)
 
     def poll(self) -> str | None:
         while self._plan is not None and self._next_ns < self._stage.clock.now_ns():
             due_ns, self._next_ns = self._next_ns, self._next_ns + round(NS_PER_S / self._plan.rate)
             for one in self._plan.targets:
                 ends = {"due_ns": due_ns, "sent_ns": due_ns, "end_ns": due_ns + 1_000_000}
-                outcome: Any = "acked" if one.op == "write" else "ok"
-                row = Probe(t_ns=due_ns, journey=one.name, service=one.service, op=one.op, good=True, outcome=outcome, **ends)
-                self._stage.history.append(row)
+                good = not self._stage.is_bad or one.name in self._stage.spared
+                outcome: Any = ("acked" if one.op == "write" else "ok") if good else "bad"
+                row = Probe(t_ns=due_ns, journey=one.name, service=one.service, op=one.op, good=good, outcome=outcome, **ends)
+                self._history.append(row)
         return None
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        if self._plan is not None:
+            self._history.close()
 
 
 class Watch:
@@ -146,31 +155,38 @@ class Watch:
 
 
 class Stage:
-    """One engine on the fake stack. What is to happen is said with `when`, and `play` gives the rows of the run."""
+    """One session on the fake stack. What is to happen is set with `when`, and `play` gives the rows of a run or a trial.
+
+    `is_bad`: whether users get bad answers now; `spared`: journeys that get good ones nevertheless.
+    """
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, *timeline: dict[str, Any], keep: bool = False, **more: Any):
         steady = {"hold": "1s", "within": "20s"}
         failback = {"within": "20s", "hold": "1s"}
         changes = {"steady_state": steady, "failback": failback, "probe": {"rate": 10}, "timeline": [*timeline], **more}
-        loaded = load_experiment(write_experiment(folder, **changes))
+        self.loaded = load_experiment(write_experiment(folder, **changes))
         self._patch = patch
-        self.folder = RunFolder.create(folder / "runs", "mini")
+        self._root = folder / "runs"
+        self.folder = RunFolder.create(self._root, "mini")
         self.journal = UndoJournal(folder / "undo.jsonl")
         self.clock = StageClock()
-        self.stack = FakeStack(loaded.compose.topology())
-        self.history = HistoryWriter(self.folder.history)
+        self.stack = FakeStack(self.loaded.compose.topology())
+        self.plans: list[ProbePlan] = []
+        self.is_bad = False
+        self.spared: frozenset[str] = frozenset()
         self._cues: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
         self._gates: list[Gate] = []
         self._seen: list[Event] = []
-        patch.setattr(engine_module, "ProberProcess", lambda *_: Prober(self))
-        patch.setattr(engine_module, "MachineWatch", lambda *_: Watch())
-        patch.setattr(engine_module, "abort_reason", lambda *_: None)
-        patch.setattr(Engine, "_read_ledgers", lambda _: [])
-        self.engine = Engine(Job(loaded, self.stack, self.folder, self.journal, "embedded", keep), self.clock)
+        patch.setattr(trial_module, "ProberProcess", lambda *_: Prober(self))
+        patch.setattr(trial_module, "MachineWatch", lambda *_: Watch())
+        patch.setattr(trial_module, "abort_reason", lambda *_: None)
+        patch.setattr(trial_module, "read_ledgers", lambda *_: [])
+        self.session = StackSession(self.stack, self.journal, self.clock, keep=keep)
+        self.engine = Engine(self.session, TrialPlan(self.loaded, self.folder, "embedded"))
         self.rows: list[AnyRow] = []
 
     def gate(self, owner: Any, verb: str, about: Callable[..., bool] = lambda *_, **__: True) -> Gate:
-        """Calls of this verb stand at a gate first, those that `about` says yes to."""
+        """Calls of this verb stand at a gate first, those for which `about` is true."""
         gate, real = Gate(self.clock), getattr(owner, verb)
 
         def call(*args: Any, **more: Any) -> Any:
@@ -183,7 +199,7 @@ class Stage:
         return gate
 
     def when(self, cue: Callable[[], Any], then: Callable[[], Any]) -> None:
-        """Once, as soon as `cue` says yes."""
+        """Once, as soon as `cue` is true."""
         self._cues.append((cue, then))
 
     def after(self, seconds: float, then: Callable[[], Any]) -> None:
@@ -191,9 +207,17 @@ class Stage:
         at_ns = self.clock.now_ns() + round(seconds * NS_PER_S)
         self.when(lambda: self.clock.now_ns() >= at_ns, then)
 
-    def play(self) -> list[AnyRow]:
+    def trial(self, **more: Any) -> tuple[Trial, RunFolder]:
+        """A trial of its own folder on this session; `more` of its plan."""
+        folder = RunFolder.create(self._root, "mini")
+        return Trial(self.session, TrialPlan(self.loaded, folder, "embedded", **more)), folder
+
+    def play(self, trial: tuple[Trial, RunFolder] | None = None) -> list[AnyRow]:
+        """One whole run, or one trial."""
+        performed, self.folder = trial or (self.engine, self.folder)
+        self._seen.clear()
         try:
-            for event in self.engine.events():
+            for event in performed.events():
                 self._seen.append(event)
                 for cue in [cue for cue in self._cues if cue[0]()]:
                     self._cues.remove(cue)
@@ -203,7 +227,6 @@ class Stage:
             for gate in self._gates:
                 gate.open()
             self.clock.settle()
-        self.history.close()
         self.rows = sorted(read_history(self.folder.history), key=lambda row: row.t_ns)
         return self.rows
 
@@ -221,7 +244,7 @@ class Stage:
         """The rows of faults, of these events or of all."""
         return [row for row in self.rows if isinstance(row, Fault) and (not events or row.event in events)]
 
-    def told(self) -> list[tuple[str, str]]:
+    def events_of_faults(self) -> list[tuple[str, str]]:
         return [(row.id, row.event) for row in self.faults()]
 
     def seconds(self, id_: str, event: str) -> float:

@@ -1,48 +1,30 @@
-"""What a fault needs of a runtime, asked before anything starts."""
+"""What the faults of a timeline need of a runtime, asked before anything starts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from chaoslab.errors import SpecError
-from chaoslab.spec import model
-from chaoslab.stack.protocol import CanBar, CanBarNeighbours, CanDestroyDisks, CanStop, CanThrottle
-from chaoslab.stack.topology import Topology
+from chaoslab.spec.fault import FaultBase
+from chaoslab.spec.stackfile.topology import Topology
 
 
-def refuse_impossible(timeline: Sequence[model.FaultBase], topology: Topology, runtime: type, name: str) -> None:
+def refuse_impossible(timeline: Sequence[FaultBase], topology: Topology, runtime: type, name: str) -> None:
     """Raises SpecError for faults that a runtime, known by its class, cannot do."""
     cannot = [
-        f"the {name} runtime cannot do {fault.fault} ({fault.id}): {why}"
+        f"the {name} runtime cannot inject {fault.fault} ({fault.id}): {why}"
         for fault in timeline
-        for why in _lacking(fault, topology, runtime)
+        for why in fault.lacking(topology, runtime)
     ]
     if cannot:
         raise SpecError("\n".join(cannot))
 
 
-def _lacking(fault: model.FaultBase, topology: Topology, runtime: type) -> Iterator[str]:
-    match fault:
-        case model.SitePowerLoss(disks="destroy") if not issubclass(runtime, CanDestroyDisks):
-            yield "it cannot lose volumes; say disks: keep"
-        case model.ServiceStop() | model.ServiceRestart() if not issubclass(runtime, CanStop):
-            yield "it cannot ask a replica to end; use service.kill"
-        case model.ServiceThrottle() if not issubclass(runtime, CanThrottle):
-            yield "it cannot limit the processor"
-        case model.DependencyDown() if not issubclass(runtime, CanBar):
-            yield "it cannot bar the way to one service"
-        case model.DependencyDown(callers="all") if not issubclass(runtime, CanBarNeighbours):
-            near = _neighbours(fault.service, topology)
-            if near:
-                yield f"{', '.join(near)} reach it inside their own place; say callers: elsewhere, or --runtime embedded"
-
-
-def _neighbours(service: str, topology: Topology) -> list[str]:
-    """Replicas of other services that stand where this one does."""
-    sites = {replica.site for replica in topology.of_service(service)}
-    return [replica.name for replica in topology.replicas if replica.site in sites and replica.service != service]
-
-
-def relayed_services(timeline: Sequence[model.FaultBase]) -> frozenset[str]:
+def relayed_services(timeline: Sequence[FaultBase]) -> frozenset[str]:
     """The services that even their neighbours have to reach through the relay."""
-    return frozenset(one.service for one in timeline if isinstance(one, model.DependencyDown) and one.callers == "all")
+    return frozenset().union(*(fault.relayed_services() for fault in timeline))
+
+
+def cut_replicas(timeline: Sequence[FaultBase], topology: Topology) -> frozenset[str]:
+    """The replicas whose volumes have to be such that their power can be cut."""
+    return frozenset().union(*(fault.cuts_disks_of(topology) for fault in timeline))

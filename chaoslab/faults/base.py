@@ -1,4 +1,4 @@
-"""What every fault can do, and the evidence it brings."""
+"""The interface of every fault, and the proof of its effect."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from chaoslab.cleanup.journal import AnyStep
 from chaoslab.clock import Deadline
-from chaoslab.undo import AnyStep
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Proof, seen from outside, that a fault bites or is healed. `since_ns`: no later than this it was so (monotonic)."""
+class Proof:
+    """What shows, from outside, that a fault is in effect or healed. `since_ns`: no later than this it was so (monotonic)."""
 
     since_ns: int
     detail: dict[str, Any] = field(default_factory=dict)
@@ -33,30 +33,44 @@ class Fault(Protocol):
     def inject(self) -> dict[str, Any]:
         """Do it; returns what is worth reporting, such as the skew of a kill."""
 
-    def verify(self) -> Evidence:
+    def verify(self) -> Proof:
         """Raises FaultNotEffective when the effect is not seen."""
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         """Undo it. Raises NotReady or StackError when that fails."""
 
-    def verify_heal(self, deadline: Deadline) -> Evidence:
+    def verify_heal(self, deadline: Deadline) -> Proof:
         """Raises NotReady when what worked before does not work again by the deadline."""
 
 
 CycleEvent = Literal["inject", "effective", "heal", "healed"]
-TellCycle = Callable[[int, CycleEvent], None]  # the number of the cycle, from 1
+OnCycle = Callable[[int, CycleEvent], None]  # the number of the cycle, from 1
 
 
 @runtime_checkable
 class ActsInCycles(Protocol):
-    """A fault that begins and ends again and again. After `inject` it tells of everything but the begin of the first cycle."""
+    """A fault that begins and ends again and again. After `inject` it reports everything but the begin of the first cycle."""
 
-    def tell_cycles(self, tell: TellCycle) -> None:
-        """Whom to tell: inject and heal before each is called, effective and healed once it was read back."""
+    def on_cycle(self, report: OnCycle) -> None:
+        """What to call: with inject and heal before each is called, with effective and healed once it was read back."""
+
+
+OnReconnected = Callable[[], None]
+
+
+@runtime_checkable
+class Reconnects(Protocol):
+    """A fault whose heal starts replicas: it reports when they were started and nothing cuts them off any more.
+
+    Whether they get healthy is shown later.
+    """
+
+    def on_reconnected(self, report: OnReconnected) -> None:
+        """What to call during `heal`."""
 
 
 @runtime_checkable
 class EndsByItself(Protocol):
-    """A fault that is over, and undone by itself, once `inject` returns. Where that raised, it has to be healed."""
+    """A fault that is over, and undone, once `inject` returns. Where that raised, it has to be healed."""
 
     ends_by_itself: Literal[True]

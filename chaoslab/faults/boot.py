@@ -1,4 +1,4 @@
-"""The boot of what comes back, as the heals of faults do it."""
+"""Starting replicas again when a fault is healed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def held_back(stack: Stack, replicas: Sequence[str], deadline: Deadline) -> Iter
     """What starts of these in the block has a small share of the processors until the block ends, however it ends.
 
     On a busy machine such a boot might never end: after HELD_MAX_S, or half of what is left until the deadline, it gets all
-    that it wants. What is given says in the end what was used, for the fault's row.
+    that it wants. The dictionary has in the end what was used, for the fault's row.
     """
     detail: dict[str, Any] = {}
     if not isinstance(stack, CanHoldBack):

@@ -7,17 +7,26 @@ import threading
 from collections import Counter
 from concurrent.futures import Future
 from statistics import median
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
 
 from chaoslab.background import in_thread
+from chaoslab.cleanup.journal import AnyStep
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective, NotReady
-from chaoslab.faults.base import Evidence, TellCycle
-from chaoslab.faults.witness import Witness, not_hidden, prove_return, prove_silence, witnesses
-from chaoslab.spec.model import LinkCut, LinkDegrade, LinkFlap
+from chaoslab.faults.base import OnCycle, Proof
+from chaoslab.faults.proof import Endpoint, not_hidden, prove_return, prove_silence, reachable
+from chaoslab.faults.site import SiteIsolate, SitePowerLoss
+from chaoslab.faults.targets import UNKNOWN, UNUSABLE
+from chaoslab.spec.fault import FaultBase, Pair, Touched
+from chaoslab.spec.fault_types import FaultType
+from chaoslab.spec.stackfile.topology import Flow, Topology
+from chaoslab.spec.yaml.model import Whole
+from chaoslab.spec.yaml.problems import suggest
+from chaoslab.spec.yaml.quantities import Ratio, Seconds
+from chaoslab.spec.yaml.report import Report
 from chaoslab.stack.protocol import Degradation, Stack
-from chaoslab.stack.topology import Flow
-from chaoslab.undo import AnyStep
 
 # How much of the promised latency has to be seen, and how often it is measured: half leaves room for jitter.
 _SEEN_SHARE = 0.5
@@ -27,16 +36,106 @@ _POLL_S = 0.02
 _MISS_CHANCE = 0.01  # of a lossy link looking whole in the sample
 
 
-def flows_of(spec: LinkCut | LinkDegrade | LinkFlap) -> tuple[Flow, ...]:
-    """The ways that a link fault is about."""
-    there, back = Flow(spec.source, spec.to), Flow(spec.to, spec.source)
-    return {"both": (there, back), "from-to": (there,), "to-from": (back,)}[spec.direction]
+class LinkFault(FaultBase):
+    """Of the link between two places."""
+
+    source: str = Field(alias="from")
+    to: str
+    direction: Literal["both", "from-to", "to-from"] = "both"
+    target_fields: ClassVar[tuple[str, ...]] = ("source", "to")
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """The ways that it is about."""
+        there, back = self.ways
+        return {"both": (there, back), "from-to": (there,), "to-from": (back,)}[self.direction]
+
+    @property
+    def ways(self) -> tuple[Flow, Flow]:
+        """There and back."""
+        return Flow(self.source, self.to), Flow(self.to, self.source)
+
+    @property
+    def link(self) -> Pair:
+        return Pair((self.source, self.to))
+
+    def check(self, topology: Topology, report: Report) -> None:
+        for key, place in (("from", self.source), ("to", self.to)):
+            if place not in topology.places:
+                report((key,), f"unknown place {place!r}{suggest(place, topology.places)}", UNKNOWN)
+        if self.source == self.to:
+            message = f"a link connects two different places, not {self.to!r} to itself"
+            report(("to",), message, UNUSABLE)
 
 
-def _callers(stack: Stack, flows: tuple[Flow, ...]) -> tuple[Witness, ...]:
+class LinkCut(LinkFault):
+    """silent: packets vanish. refuse: connections are refused and closed. reset: established ones are reset."""
+
+    fault: Literal["link.cut"]
+    in_words: ClassVar[str] = "no connection: {}"
+    mode: Literal["silent", "refuse", "reset"] = "silent"
+
+    def touches(self, topology: Topology) -> Touched:
+        link = frozenset({self.link})
+        return Touched(fences=link) if self.mode == "silent" else Touched(proxies=link)
+
+
+class LinkDegrade(LinkFault):
+    """Latency and jitter one way, bandwidth in kilobytes a second, loss as the share of connections that wait to resend."""
+
+    fault: Literal["link.degrade"]
+    in_words: ClassVar[str] = "a poor connection: {}"
+    latency: Seconds = 0.0
+    jitter: Seconds = 0.0
+    bandwidth_kbps: Annotated[Whole, Field(ge=1)] | None = None
+    loss: Ratio = 0.0
+
+    def check(self, topology: Topology, report: Report) -> None:
+        super().check(topology, report)
+        if not (self.latency or self.jitter or self.bandwidth_kbps or self.loss):
+            message = "this link.degrade changes nothing; give it latency, jitter, bandwidth_kbps or loss"
+            report(("fault",), message, "timeline.no-effect")
+
+    def touches(self, topology: Topology) -> Touched:
+        return Touched(proxies=frozenset({self.link}))
+
+
+class LinkFlap(LinkFault):
+    """The link is cut silently and let go again, `count` times; of each `period` it is cut for the first half.
+
+    The first cut may last longer, until it is proven. When all cycles are over, the link stays whole.
+    """
+
+    fault: Literal["link.flap"]
+    in_words: ClassVar[str] = "the connection came and went: {}"
+    period: Annotated[Seconds, Field(ge=1.0, description="One cycle: half of it cut, half of it restored; 1s or more.")]
+    count: Annotated[Whole, Field(ge=1, le=1000, description="How many cycles.")]
+
+    def check_times(self, report: Report) -> None:
+        if self.heals_at_recovery:
+            message = (
+                f"{self.fault} restores the link in each cycle, which is no recovery; give heal_after a duration, such as 30s"
+            )
+            report(("heal_after",), message, "timeline.cycles-recovered")
+        elif isinstance(self.heal_after, float) and self.period * self.count > self.heal_after:
+            message = f"{self.count} cycles of {self.period:g}s do not fit into {self.heal_after:g}s; raise heal_after"
+            report(("count",), message, "timeline.cycles-too-long")
+
+    def conflicts_with(self, other: FaultBase) -> bool:
+        """It lets the link go again and again, whatever else holds it."""
+        if isinstance(other, SiteIsolate | SitePowerLoss):
+            return other.site in self.link
+        return isinstance(other, LinkCut | LinkFlap) and other.link == self.link
+
+    def touches(self, topology: Topology) -> Touched:
+        return Touched(fences=frozenset({self.link}))
+
+
+def _reachable_across(stack: Stack, flows: tuple[Flow, ...]) -> tuple[Endpoint, ...]:
     """Ports that answer callers across the link; the ways of the flows are those in which connections are opened."""
     return tuple(
-        witness for flow in flows for witness in witnesses(stack, stack.topology.in_site(flow.to), seen_from=flow.source)
+        endpoint for flow in flows for endpoint in reachable(stack, stack.topology.in_site(flow.to), seen_from=flow.source)
     )
 
 
@@ -44,35 +143,39 @@ class CutFault:
     """silent: packets of these ways vanish. refuse and reset: connections opened these ways are turned away."""
 
     def __init__(self, spec: LinkCut, stack: Stack, clock: Clock = SYSTEM) -> None:
+        self._id = spec.id
         self._mode = spec.mode
         self._stack = stack
         self._clock = clock
-        self._flows = flows_of(spec)
-        self._opened = (Flow(spec.source, spec.to), Flow(spec.to, spec.source)) if spec.mode == "silent" else self._flows
-        self._witnesses: tuple[Witness, ...] = ()
+        self._flows = spec.flows
+        self._opened = spec.ways if spec.mode == "silent" else self._flows
+        self._endpoints: tuple[Endpoint, ...] = ()
 
     def prepare(self) -> None:
-        self._witnesses = _callers(self._stack, self._opened)
+        self._endpoints = _reachable_across(self._stack, self._opened)
 
     def undo_steps(self) -> list[AnyStep]:
         return []
 
     def inject(self) -> dict[str, Any]:
         links = self._stack.links
-        {"silent": links.fence, "refuse": links.refuse, "reset": links.reset}[self._mode](self._flows)
+        if self._mode == "silent":
+            links.fence(self._flows, self._id)
+        else:
+            {"refuse": links.refuse, "reset": links.reset}[self._mode](self._flows)
         return {"mode": self._mode}
 
-    def verify(self) -> Evidence:
-        return prove_silence(self._stack, self._witnesses, self._clock)
+    def verify(self) -> Proof:
+        return prove_silence(self._stack, self._endpoints, self._clock)
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         if self._mode == "silent":
-            return not_hidden(self._stack.links.lift(self._flows))
+            return not_hidden(self._stack.links.lift(self._flows, self._id))
         self._stack.links.restore(self._flows)
         return {}
 
-    def verify_heal(self, deadline: Deadline) -> Evidence:
-        return prove_return(self._stack, self._witnesses, deadline)
+    def verify_heal(self, deadline: Deadline) -> Proof:
+        return prove_return(self._stack, self._endpoints, deadline)
 
 
 class FlapFault:
@@ -82,33 +185,33 @@ class FlapFault:
         self._spec = spec
         self._stack = stack
         self._clock = clock
-        self._flows = flows_of(spec)
-        self._witnesses: tuple[Witness, ...] = ()
+        self._flows = spec.flows
+        self._endpoints: tuple[Endpoint, ...] = ()
         self._looked = threading.Event()  # the first cut waits for it
         self._over = threading.Event()
         self._cuts = 0
         self._is_cut = False  # or about to be
-        self._tell: TellCycle = lambda _number, _event: None
+        self._on_cycle: OnCycle = lambda _number, _event: None
         self._let_in: Counter[str] = Counter()
         self._flapping: Future[None] | None = None
 
-    def tell_cycles(self, tell: TellCycle) -> None:
-        self._tell = tell
+    def on_cycle(self, report: OnCycle) -> None:
+        self._on_cycle = report
 
     def prepare(self) -> None:
-        there_and_back = (Flow(self._spec.source, self._spec.to), Flow(self._spec.to, self._spec.source))
-        self._witnesses = _callers(self._stack, there_and_back)
+        self._endpoints = _reachable_across(self._stack, self._spec.ways)
 
     def undo_steps(self) -> list[AnyStep]:
         return []
 
     def inject(self) -> dict[str, Any]:
         self._cuts, self._is_cut = 1, True
-        self._stack.links.fence(self._flows)
-        self._flapping = in_thread(self._flap, "flap")
+        self._stack.links.fence(self._flows, self._spec.id)
+        self._flapping = in_thread(self._go_on, "flap")
         return {"period_s": self._spec.period, "count": self._spec.count}
 
-    def _flap(self) -> None:
+    def _go_on(self) -> None:
+        """Mend the first cut, and do the later ones, until all are done or the heal ends it."""
         half_s = self._spec.period / 2
         while self._pause(half_s):
             while not (self._looked.is_set() or self._over.is_set()):
@@ -116,7 +219,10 @@ class FlapFault:
             self._mend()
             if self._cuts == self._spec.count or not self._pause(half_s):
                 return
-            self._cut_again()
+            self._cuts, self._is_cut = self._cuts + 1, True
+            self._on_cycle(self._cuts, "inject")
+            self._stack.links.fence(self._flows, self._spec.id)
+            self._on_cycle(self._cuts, "effective")
 
     def _pause(self, seconds: float) -> bool:
         """False when it is over before that time has passed."""
@@ -125,26 +231,20 @@ class FlapFault:
             self._clock.sleep(min(_POLL_S, deadline.left_s))
         return not self._over.is_set()
 
-    def _cut_again(self) -> None:
-        self._cuts, self._is_cut = self._cuts + 1, True
-        self._tell(self._cuts, "inject")
-        self._stack.links.fence(self._flows)
-        self._tell(self._cuts, "effective")
-
     def _mend(self) -> None:
         """Lift the cut. Lifting a link that is whole does nothing, and is no cycle's heal."""
         was_cut = self._is_cut
         if was_cut:
-            self._tell(self._cuts, "heal")
-        self._let_in += Counter(self._stack.links.lift(self._flows))
+            self._on_cycle(self._cuts, "heal")
+        self._let_in += Counter(self._stack.links.lift(self._flows, self._spec.id))
         self._is_cut = False
         if was_cut:
-            self._tell(self._cuts, "healed")
+            self._on_cycle(self._cuts, "healed")
 
-    def verify(self) -> Evidence:
+    def verify(self) -> Proof:
         """Of the first cut, from outside; the links themselves read back each later one."""
         try:
-            return prove_silence(self._stack, self._witnesses, self._clock)
+            return prove_silence(self._stack, self._endpoints, self._clock)
         finally:
             self._looked.set()
 
@@ -160,8 +260,8 @@ class FlapFault:
             self._flapping.result()
         return {"cuts": self._cuts, "wanted": self._spec.count, **not_hidden(self._let_in)}
 
-    def verify_heal(self, deadline: Deadline) -> Evidence:
-        return prove_return(self._stack, self._witnesses, deadline)
+    def verify_heal(self, deadline: Deadline) -> Proof:
+        return prove_return(self._stack, self._endpoints, deadline)
 
 
 class DegradeFault:
@@ -171,12 +271,12 @@ class DegradeFault:
         self._spec = spec
         self._stack = stack
         self._clock = clock
-        self._flows = flows_of(spec)
-        self._witnesses: tuple[Witness, ...] = ()
+        self._flows = spec.flows
+        self._endpoints: tuple[Endpoint, ...] = ()
         self._before_s = 0.0
 
     def prepare(self) -> None:
-        self._witnesses = _callers(self._stack, (Flow(self._spec.source, self._spec.to),))
+        self._endpoints = _reachable_across(self._stack, (Flow(self._spec.source, self._spec.to),))
         self._before_s = self._latency_s()
 
     def undo_steps(self) -> list[AnyStep]:
@@ -192,44 +292,43 @@ class DegradeFault:
         self._stack.links.degrade(self._flows, how)
         return {"latency_before_ms": self._before_s * 1000}
 
-    def verify(self) -> Evidence:
+    def verify(self) -> Proof:
         since_ns = self._clock.now_ns()
         detail: dict[str, Any] = {"evidence": "read back from the proxies"}
         if self._spec.latency:
-            detail = {"latency_ms": self._see_latency() * 1000}
+            now_s, wanted_s = self._latency_s(), self._spec.latency * _SEEN_SHARE
+            if now_s - self._before_s < wanted_s:
+                raise FaultNotEffective(
+                    f"an answer across the link took {self._before_s * 1000:.0f} ms before and {now_s * 1000:.0f} ms now; "
+                    f"at least {wanted_s * 1000:.0f} ms more were expected"
+                )
+            detail = {"latency_ms": now_s * 1000}
         if self._spec.loss:
-            detail["stalled"] = self._see_loss()
-        return Evidence(since_ns, detail)
+            tries = math.ceil(math.log(_MISS_CHANCE) / math.log(1 - self._spec.loss)) if self._spec.loss < 1 else 1
+            usual_s = self._before_s + len(self._flows) * (self._spec.latency + self._spec.jitter)  # now it stalls already
+            stalled = sum(
+                not answered or took_s - usual_s > _STALL_S for answered, took_s in (self._ask() for _ in range(tries))
+            )
+            if not stalled:
+                raise FaultNotEffective(f"none of {tries} requests across the link stalled for {_STALL_S} s")
+            detail["stalled"] = stalled
+        return Proof(since_ns, detail)
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
         self._stack.links.restore(self._flows)
         return {}
 
-    def verify_heal(self, deadline: Deadline) -> Evidence:
-        return prove_return(self._stack, self._witnesses, deadline)
-
-    def _see_latency(self) -> float:
-        now_s, wanted_s = self._latency_s(), self._spec.latency * _SEEN_SHARE
-        if now_s - self._before_s < wanted_s:
-            raise FaultNotEffective(
-                f"an answer across the link took {self._before_s * 1000:.0f} ms before and {now_s * 1000:.0f} ms now; "
-                f"at least {wanted_s * 1000:.0f} ms more were expected"
-            )
-        return now_s
+    def verify_heal(self, deadline: Deadline) -> Proof:
+        return prove_return(self._stack, self._endpoints, deadline)
 
     def _latency_s(self) -> float:
         return median(self._ask()[1] for _ in range(_SAMPLES))
 
-    def _see_loss(self) -> int:
-        tries = math.ceil(math.log(_MISS_CHANCE) / math.log(1 - self._spec.loss)) if self._spec.loss < 1 else 1
-        usual_s = self._before_s + len(self._flows) * (self._spec.latency + self._spec.jitter)  # now it stalls already
-        stalled = sum(not answered or took_s - usual_s > _STALL_S for answered, took_s in (self._ask() for _ in range(tries)))
-        if not stalled:
-            raise FaultNotEffective(f"none of {tries} requests across the link stalled for {_STALL_S} s")
-        return stalled
-
     def _ask(self) -> tuple[bool, float]:
-        witness, began_ns = self._witnesses[0], self._clock.now_ns()
+        endpoint, began_ns = self._endpoints[0], self._clock.now_ns()
         timeout_s = 1.0 + 2 * (self._spec.latency + self._spec.jitter)
-        answered = self._stack.reaches(witness.replica, witness.port, seen_from=witness.seen_from, timeout_s=timeout_s)
+        answered = self._stack.reaches(endpoint.replica, endpoint.port, seen_from=endpoint.seen_from, timeout_s=timeout_s)
         return answered, (self._clock.now_ns() - began_ns) / NS_PER_S
+
+
+FAULT_TYPES = (FaultType(LinkCut, CutFault), FaultType(LinkDegrade, DegradeFault), FaultType(LinkFlap, FlapFault))

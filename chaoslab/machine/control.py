@@ -1,7 +1,7 @@
-"""The control: an idle server that tells how long a machine makes its users wait when the server itself does nothing.
+"""The control: an idle server beside the stack. How long it keeps a caller waiting is due to the machine, not the stack.
 
 `GET /read` is answered from memory, `POST /fsync` after a few bytes have reached the disk. It needs nothing but Python's
-library, since it runs in a container of its own, too: `python3 control.py 0.0.0.0 8080 /volume/control`.
+library, because it also runs in a separate container: `python3 control.py 0.0.0.0 8080 /volume/control`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FILE_MAX = 1 << 20
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Each connection has a thread of its own, so that a disk that is late keeps no read waiting."""
+    """Each connection has its own thread, so that a slow disk keeps no read waiting."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Takes many at once: after a standstill all that waited come together."""
+    """Accepts many connections at once: after a stall, all waiting ones arrive together."""
 
     request_queue_size = 1024
     daemon_threads = True

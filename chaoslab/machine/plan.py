@@ -1,4 +1,4 @@
-"""What the process that watches the machine is told: two lines of JSON on its standard input. Pure."""
+"""The input of the sampler's process: a plan, then the control's address, as lines of JSON on its standard input. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class MachinePlan(msgspec.Struct, frozen=True, kw_only=True):
     """How to sample, from the start on.
 
     `history`: where rows go. `run_id`: the mark of the run's processes. `harness`: the pid of the harness, whose descendants
-    without a mark are its own. `sites`: the stack's. `outside`: names of the replicas in no site. `late_s`: from when on the
-    control is late. `members`: a file with the owner of each container by its id, where there are containers.
+    without a mark are its own. `sites`: the stack's. `outside`: names of the replicas in no site. `late_s`: above this an
+    answer of the control is late. `members`: a file with the owner of each container by its id, or process by `pid@start`.
     """
 
     history: str
@@ -23,11 +23,6 @@ class MachinePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlAt(msgspec.Struct, frozen=True):
-    """Where the control answers, told once it does."""
+    """Where the control answers; sent once it does."""
 
     url: str
-
-
-def encode(said: MachinePlan | ControlAt) -> bytes:
-    """One line."""
-    return msgspec.json.encode(said) + b"\n"

@@ -1,26 +1,32 @@
-"""What Linux says of its processes, processors, disks and memory, read from /proc. Nothing here where there is no /proc.
+"""Processes, CPUs, disks and memory, read from Linux's /proc; other systems have nothing to read.
 
-Once a second, for every process of the machine: the reads are as plain as they can be.
+Every process of the machine is read once a second, so each read is a single system call or two: psutil opens several files for
+the same numbers, and has neither the time that a process waited for a CPU nor pressure (PSI).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from chaoslab.clock import NS_PER_S
+
 PROC = "/proc"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
-_OF_THE_KERNEL = 0x00200000  # PF_KTHREAD among the flags of a process
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD among the flags of a process
 _BUSY = (0, 1, 2, 5, 6)  # user, nice, system, irq, softirq among the columns of /proc/stat
 _STOLEN = 7
-_NS_PER_S = 1e9
 
 
-class Task(NamedTuple):
-    """A process as `/proc/PID/stat` has it. Seconds of processor time: its own, and that of children it has waited for."""
+class Process(NamedTuple):
+    """A process as `/proc/PID/stat` has it. `start`: ticks since the machine started.
+
+    Processor time in seconds: `own_s`, and `children_s` of children that have ended and were waited for.
+    """
 
     pid: int
     name: str
@@ -35,7 +41,10 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class Totals:
-    """Of the whole machine, since it started: processor seconds, waiting seconds by resource, MB written and swapped."""
+    """Of the whole machine, since it started: processor seconds, waiting seconds by resource, MB written and swapped.
+
+    `memory_used`: share of the memory, from 0 to 1, now.
+    """
 
     busy_s: float = 0.0
     stolen_s: float = 0.0
@@ -46,7 +55,7 @@ class Totals:
 
 
 def text(path: str) -> str:
-    """A file of /proc; empty when it is gone, or not ours to read."""
+    """A file of /proc; empty when it is gone, or this user may not read it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -59,27 +68,27 @@ def text(path: str) -> str:
         os.close(descriptor)
 
 
-def there() -> bool:
-    """Whether this machine has what is read here."""
+def available() -> bool:
+    """Whether this machine has a /proc as Linux has it."""
     return bool(text(f"{PROC}/stat"))
 
 
-def tasks() -> dict[int, Task]:
+def processes() -> dict[int, Process]:
     """Every process of the machine, by pid."""
-    found = (task_of(text(f"{PROC}/{name}/stat")) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - hot
-    return {task.pid: task for task in found if task is not None}
+    found = (parse_stat(text(f"{PROC}/{name}/stat")) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - hot
+    return {process.pid: process for process in found if process is not None}
 
 
-def task_of(line: str) -> Task | None:
-    """One line of `/proc/PID/stat`; None of one that has gone. A name may hold anything, brackets and blanks too."""
+def parse_stat(line: str) -> Process | None:
+    """A process from its `/proc/PID/stat`; None when that is empty. The name may hold anything, brackets and blanks too."""
     head, _, rest = line.rpartition(")")
     pid, _, name = head.partition(" (")
     if not rest:
         return None
     values = rest.split()
-    own, children = (sum(int(value) for value in values[at : at + 2]) / TICKS_PER_S for at in (11, 13))
-    kernel = bool(int(values[6]) & _OF_THE_KERNEL)
-    return Task(int(pid), name, values[0], int(values[1]), int(values[19]), own, children, int(values[17]), kernel)
+    own_s, children_s = (sum(int(value) for value in values[at : at + 2]) / TICKS_PER_S for at in (11, 13))
+    kernel = bool(int(values[6]) & _KERNEL_THREAD)
+    return Process(int(pid), name, values[0], int(values[1]), int(values[19]), own_s, children_s, int(values[17]), kernel)
 
 
 def totals() -> Totals:
@@ -87,44 +96,35 @@ def totals() -> Totals:
     cpu = [int(value) / TICKS_PER_S for value in text(f"{PROC}/stat").partition("\n")[0].split()[1:]]
     vm = _numbers(text(f"{PROC}/vmstat").splitlines())
     memory = _numbers(text(f"{PROC}/meminfo").replace(":", "").splitlines())
+    pressure = {name: text(f"{PROC}/pressure/{name}").partition("\n")[0] for name in ("cpu", "io", "memory")}
     return Totals(
         busy_s=sum(cpu[at] for at in _BUSY),
         stolen_s=cpu[_STOLEN],
-        pressure_s={name: _pressure_s(said) for name in ("cpu", "io", "memory") if (said := text(f"{PROC}/pressure/{name}"))},
+        # "some avg10=… total=N": for N microseconds some process waited
+        pressure_s={name: int(line.rpartition("=")[2]) / 1e6 for name, line in pressure.items() if line},
         written_mb=vm["pgpgout"] * 1024 / 1e6 if "pgpgout" in vm else None,
         swapped_mb=(vm["pswpin"] + vm["pswpout"]) * _PAGE_MB if "pswpin" in vm else None,
         memory_used=1 - memory["MemAvailable"] / memory["MemTotal"] if "MemAvailable" in memory else None,
     )
 
 
-def waited_s(task: Task) -> float | None:
-    """How long a process, with all its threads, has been runnable without a processor; None where it is not told."""
-    if task.threads == 1:
-        said = [text(f"{PROC}/{task.pid}/schedstat")]
-    else:
-        folder = f"{PROC}/{task.pid}/task"
-        said = [text(f"{folder}/{thread}/schedstat") for thread in _entries(folder)]
-    waits = [int(one.split()[1]) / _NS_PER_S for one in said if one]
-    return sum(waits) if waits else None
+def waited_s(process: Process) -> float | None:
+    """Seconds that a process, with all its threads, has been runnable without a processor; None where that is not known."""
+    files = [f"{PROC}/{process.pid}/schedstat"]
+    if process.threads > 1:
+        folder = f"{PROC}/{process.pid}/task"
+        files = []
+        with contextlib.suppress(OSError):
+            files = [f"{folder}/{thread}/schedstat" for thread in os.listdir(folder)]  # noqa: PTH208 - hot
+    waits_ns = [int(schedstat.split()[1]) for schedstat in map(text, files) if schedstat]
+    return sum(waits_ns) / NS_PER_S if waits_ns else None
 
 
 def written_mb(pid: int) -> float | None:
-    """What a process has had written to disks; None when that is not ours to read."""
-    said = _numbers(text(f"{PROC}/{pid}/io").replace(":", "").splitlines())
-    return said["write_bytes"] / 1e6 if said else None
-
-
-def _pressure_s(said: str) -> float:
-    """The microseconds in which some task waited, from `some avg10=… total=N`."""
-    return int(said.partition("\n")[0].rpartition("=")[2]) / 1e6
+    """MB that a process has had written to disks; None when this user may not read it."""
+    io = _numbers(text(f"{PROC}/{pid}/io").replace(":", "").splitlines())
+    return io["write_bytes"] / 1e6 if io else None
 
 
 def _numbers(lines: Iterable[str]) -> dict[str, int]:
     return {words[0]: int(words[1]) for line in lines if len(words := line.split()) > 1 and words[1].isdigit()}
-
-
-def _entries(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208 - hot
-    except OSError:
-        return []

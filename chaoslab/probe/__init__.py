@@ -1,4 +1,4 @@
-"""The instrument: an open-loop prober in a process of its own, outside every site.
+"""The prober: open loop, in a separate process, outside every site.
 
-It imports neither the spec's models nor the engine, so that it stays small and nothing of theirs can stall it.
+Its process imports neither the spec's models nor the engine, so that it stays small and they cannot stall it.
 """

@@ -1,4 +1,4 @@
-"""Where a URL leads. Pure."""
+"""Where slots go: the host, port and path of a URL, and how its certificate is checked. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from chaoslab.errors import SpecError
+from chaoslab.probe.plan import EntryTarget
 
 _PORTS: Final = {"http": 80, "https": 443, "tcp": 0}
 
 
 class Endpoint(NamedTuple):
-    """A parsed URL. `prefix` is its path and query."""
+    """A parsed URL. `prefix` is its path and query. `ca`, `server_name`: as in EntryTarget."""
 
     scheme: str
     host: str
     port: int
     prefix: str
+    ca: str | None = None
+    server_name: str | None = None
 
     @property
     def authority(self) -> str:
@@ -39,3 +42,8 @@ class Endpoint(NamedTuple):
         if parts.username is not None:
             raise SpecError(f"{url!r} holds a user name or password, which would end up in reports")
         return cls(parts.scheme, parts.hostname, port, parts.path + (f"?{parts.query}" if parts.query else ""))
+
+    @classmethod
+    def of(cls, entry: EntryTarget) -> Endpoint:
+        """Raises SpecError as `parse` does."""
+        return cls.parse(entry.url)._replace(ca=entry.ca, server_name=entry.server_name)

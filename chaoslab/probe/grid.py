@@ -9,7 +9,10 @@ from chaoslab.clock import NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Slot i is due at `t0_ns + i / rate`, computed from i so that no rounding adds up. `rate`: slots a second, above 0."""
+    """Slot i is due `i / rate` seconds after `t0_ns` (monotonic), computed from i so that no rounding adds up.
+
+    `rate`: slots a second, above 0.
+    """
 
     t0_ns: int
     rate: float
@@ -23,5 +26,8 @@ class Grid:
 
 
 def staggered(t0_ns: int, rate: float, count: int) -> list[Grid]:
-    """`count` grids of the same rate whose slots fall evenly between each other's, so that they never fire in phase."""
+    """`count` grids of the same rate whose slots fall evenly between each other's, so that they are never in phase.
+
+    The first begins at `t0_ns` (monotonic); `rate`: slots a second, above 0.
+    """
     return [Grid(t0_ns + round(index * NS_PER_S / (rate * count)), rate) for index in range(count)]

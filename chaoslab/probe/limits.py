@@ -7,7 +7,10 @@ import resource
 
 
 def raise_file_limit() -> None:
-    """A hung entry holds rate × timeout connections open for each journey: take all the descriptors we may have."""
+    """Raise the limit on open files as far as this process may; never an error.
+
+    An entry that hangs holds rate × timeout connections open for each journey.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS refuses what Linux grants; then the soft limit stays
+    with contextlib.suppress(ValueError, OSError):  # macOS refuses what Linux grants: the soft limit stays
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,18 +1,18 @@
-"""What a write carries, and how a request template becomes one request. Pure and deterministic.
+"""The payload of a write, and how a request template becomes one request. Pure and deterministic.
 
-Templates may hold {id} {writer} {seq} {payload} {hash} {after} inside any string; a string that is a number's
-placeholder and nothing else becomes that number.
+Templates may hold placeholders such as {id} {writer} {seq} {payload} {hash} {after} inside any string; a string that is a
+number's placeholder and nothing else becomes that number.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-_PLACEHOLDER = re.compile(r"\{(id|writer|seq|payload|hash|after)\}")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 Values = Mapping[str, str | int]
 
 
@@ -22,7 +22,7 @@ def write_id(writer: str, seq: int) -> str:
 
 
 def payload_of(id_: str) -> str:
-    """What the write with this id carries: text that only this id has."""
+    """What the write with this id carries: text that no other write has."""
     return f"{id_}:{hashlib.sha256(id_.encode()).hexdigest()}"
 
 
@@ -47,7 +47,7 @@ def is_template(template: Any) -> bool:
 
 
 def fill(template: Any, values: Values) -> Any:
-    """The template with its placeholders replaced, through objects and lists. Unknown ones for these values stay."""
+    """The template with its placeholders replaced, also inside objects and lists. A placeholder without a value stays."""
     if isinstance(template, str):
         return _fill_text(template, values)
     if isinstance(template, Mapping):
@@ -58,6 +58,28 @@ def fill(template: Any, values: Values) -> Any:
 def fill_path(path: str, values: Values) -> str:
     """A path or query with its placeholders replaced, percent-encoded."""
     return _PLACEHOLDER.sub(lambda match: quote(str(values.get(match[1], match[0])), safe=""), path)
+
+
+def fill_texts(texts: Sequence[str], values: Values) -> list[str]:
+    """Each of these with its placeholders replaced, as text."""
+    return [str(_fill_text(text, values)) for text in texts]
+
+
+def parameters(statement: str, values: Values, mark: Callable[[int, str], str]) -> tuple[str, list[str]]:
+    """A statement whose placeholders are marks of parameters, and the names of these in the order of their numbers, from 1.
+
+    `mark`: by its number and its name. Placeholders without a value stay.
+    """
+    names: list[str] = []
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            return match[0]
+        if match[1] not in names:
+            names.append(match[1])
+        return mark(names.index(match[1]) + 1, match[1])
+
+    return _PLACEHOLDER.sub(replaced, statement), names
 
 
 def _fill_text(text: str, values: Values) -> str | int:

@@ -1,1 +1,1 @@
-"""What a person sees of a run: live progress, the verdict, the page, JUnit. Reads rows and results; runs nothing."""
+"""The output of a run for people: live progress, the verdict, the HTML page, JUnit. Reads rows and results; runs nothing."""

@@ -1,19 +1,19 @@
-"""Tens of thousands of slots, gathered into cells of time that an eye and a page can take. Pure."""
+"""Tens of thousands of slots, aggregated into cells of time that fit on a page. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import BY_LOAD, HARNESS, KERNEL, OTHERS, OUTSIDE, STOLEN, Machine
-from chaoslab.measure import latencies_ms
-from chaoslab.record import Probed
-from chaoslab.slots import Slots
+from chaoslab.history.rows import BY_LOAD, HARNESS, KERNEL, OTHERS, OUTSIDE, STOLEN, Machine
+from chaoslab.judge.intervals import latencies_ms, percentile
+from chaoslab.judge.run_record import Probed
+from chaoslab.judge.starvation import JOURNEY
 
 _CELLS_MAX = 700  # of one lane; about one a pixel
 _WIDTH_MIN_S = 0.1
+_JOINED_BELOW_S = 1.0  # of good cells between two stretches of bad ones
 _NOT_SITES = (OUTSIDE, BY_LOAD, HARNESS, OTHERS, KERNEL, STOLEN)
 _SEEN_FROM = 0.02  # of a processor: an owner that never has more has no lane
 
@@ -29,18 +29,29 @@ class Lane:
     width_s: float
     bad_share: list[float | None]
 
-    def steps(self) -> tuple[list[float], list[float]]:
-        """Equal neighbours merged: edges (one more than values) and the share of bad slots between them."""
-        values: list[float] = []
-        edges = [self.begin_s]
+    def stretches(self) -> list[tuple[list[float], list[float]]]:
+        """Where slots were bad: for each stretch its edges (one more than values) and the share of bad slots between them.
+
+        Equal neighbours are one step. Good cells for less than a second do not end a stretch.
+        """
+        found: list[tuple[list[float], list[float]]] = []
         for number, share in enumerate(self.bad_share):
-            value = share or 0.0
-            if values and values[-1] == value:
-                edges.pop()
+            begin_s = self.begin_s + number * self.width_s
+            end_s = min(self.end_s, begin_s + self.width_s)
+            if not share:
+                continue
+            edges, shares = found[-1] if found else ([], [])
+            if not edges or begin_s - edges[-1] >= _JOINED_BELOW_S:
+                found.append(([begin_s, end_s], [share]))
+            elif begin_s - edges[-1] > self.width_s / 2:
+                edges += [begin_s, end_s]
+                shares += [0.0, share]
+            elif shares[-1] == share:
+                edges[-1] = end_s
             else:
-                values.append(value)
-            edges.append(min(self.end_s, self.begin_s + (number + 1) * self.width_s))
-        return edges, values
+                edges.append(end_s)
+                shares.append(share)
+        return found
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Latencies:
 
 @dataclass(frozen=True)
 class Use:
-    """Who had the processors, second by second: `busy` by owner, between `edges` (one more than values).
+    """Processors in use by each owner, second by second: `busy` between `edges` (one more than values).
 
     `starved`: begin and end of seconds in which the control was late or everything stood still. `peak`: all owners together.
     """
@@ -67,9 +78,11 @@ class Use:
 
 
 def use_of(rows: Sequence[Machine], start_ns: int) -> Use | None:
-    """The sites' owners first; None without a single row."""
-    if not rows:
+    """The sites first, then the other owners. None without a row of the sampler."""
+    if all(JOURNEY in row.late for row in rows):
         return None
+    starved = [(_seconds(row.begin_ns, start_ns), _seconds(row.t_ns, start_ns)) for row in rows if row.starved]
+    rows = [row for row in rows if JOURNEY not in row.late]  # those lie between the sampler's, and hold no use
     names = {name for row in rows for name, used in row.busy.items() if used >= _SEEN_FROM}
     ordered = [*sorted(names - {*_NOT_SITES}), *(name for name in _NOT_SITES if name in names)]
     together = -(-len(rows) // (_CELLS_MAX // 2))
@@ -78,7 +91,7 @@ def use_of(rows: Sequence[Machine], start_ns: int) -> Use | None:
     return Use(
         [_seconds(group[0].begin_ns, start_ns) for group in groups] + [_seconds(rows[-1].t_ns, start_ns)],
         busy,
-        [(_seconds(row.begin_ns, start_ns), _seconds(row.t_ns, start_ns)) for row in rows if row.starved],
+        starved,
         max((sum(values) for values in zip(*busy.values(), strict=True)), default=0.0),
     )
 
@@ -88,7 +101,7 @@ def _seconds(at_ns: int, start_ns: int) -> float:
 
 
 def in_order(probes: Mapping[str, Probed], journeys: Sequence[str]) -> dict[str, Probed]:
-    """The journeys as a person listed them; strangers come last, by name."""
+    """The journeys in the stack's order; any that it does not list come last, by name."""
     listed = [name for name in journeys if name in probes]
     return {name: probes[name] for name in [*listed, *sorted(probes.keys() - {*listed})]}
 
@@ -99,13 +112,16 @@ def lanes(probes: Mapping[str, Probed], start_ns: int) -> list[Lane]:
         return []
     begin_ns, end_ns = _span(probes)
     width_ns = max(round(_WIDTH_MIN_S * NS_PER_S), -(-(end_ns - begin_ns) // _CELLS_MAX))
-    edges = _edges(begin_ns, end_ns, width_ns)
-    begin_s, width_s = (begin_ns - start_ns) / NS_PER_S, width_ns / NS_PER_S
-    return [
-        Lane(journey, service, begin_s, (end_ns - start_ns) / NS_PER_S, width_s, _shares(probed.slots, edges))
-        for service, own in _by_service(probes).items()
-        for journey, probed in own.items()
-    ]
+    cells = _cells(begin_ns, end_ns, width_ns)
+    begin_s, end_s = _seconds(begin_ns, start_ns), _seconds(end_ns, start_ns)
+    found = []
+    for service, own in _by_service(probes).items():
+        for journey, probed in own.items():
+            slots = probed.slots
+            inside = [slots.numbers(*cell) for cell in cells]
+            shares = [slots.good.count(0, cell.start, cell.stop) / len(cell) if cell else None for cell in inside]
+            found.append(Lane(journey, service, begin_s, end_s, width_ns / NS_PER_S, shares))
+    return found
 
 
 def latencies(probes: Mapping[str, Probed], start_ns: int) -> list[Latencies]:
@@ -114,14 +130,14 @@ def latencies(probes: Mapping[str, Probed], start_ns: int) -> list[Latencies]:
         return []
     begin_ns, end_ns = _span(probes)
     width_ns = max(NS_PER_S // 2, -(-(end_ns - begin_ns) // (_CELLS_MAX // 2)))
-    edges = _edges(begin_ns, end_ns, width_ns)
-    at_s = [(begin_ns - start_ns + (number + 0.5) * width_ns) / NS_PER_S for number in range(len(edges) - 1)]
+    cells = _cells(begin_ns, end_ns, width_ns)
+    at_s = [_seconds(begin_ns + width_ns // 2, start_ns) for begin_ns, _ in cells]
     found = []
     for service, own in _by_service(probes).items():
-        cells = [_latencies_ms([probed.slots for probed in own.values()], cell) for cell in pairwise(edges)]
-        found.append(
-            Latencies(service, at_s, [_quantile(cell, 0.5) for cell in cells], [_quantile(cell, 0.95) for cell in cells])
-        )
+        slots = [probed.slots for probed in own.values()]
+        cells_ms = [[ms for each in slots for ms in latencies_ms(each.due_in(*cell))] for cell in cells]
+        p50_ms, p95_ms = ([percentile(values, share) for values in cells_ms] for share in (0.5, 0.95))
+        found.append(Latencies(service, at_s, p50_ms, p95_ms))
     return found
 
 
@@ -137,22 +153,7 @@ def _span(probes: Mapping[str, Probed]) -> tuple[int, int]:
     return min(probed.slots.due[0] for probed in probes.values()), max(probed.slots.due[-1] for probed in probes.values())
 
 
-def _edges(begin_ns: int, end_ns: int, width_ns: int) -> list[int]:
-    """Of the cells, one more than there are."""
-    return [begin_ns + number * width_ns for number in range((end_ns - begin_ns) // width_ns + 2)]
-
-
-def _shares(slots: Slots, edges: Sequence[int]) -> list[float | None]:
-    """The share of bad slots in each cell."""
-    numbers = [slots.numbers(*cell) for cell in pairwise(edges)]
-    return [slots.good.count(0, own.start, own.stop) / len(own) if own else None for own in numbers]
-
-
-def _latencies_ms(journeys: Sequence[Slots], cell: tuple[int, int]) -> list[float]:
-    """Of the good slots in a cell, from the shortest."""
-    return sorted(latency_ms for slots in journeys for latency_ms in latencies_ms(slots.due_in(*cell)))
-
-
-def _quantile(values: Sequence[float], share: float) -> float | None:
-    """Of sorted values."""
-    return values[min(len(values) - 1, int(len(values) * share))] if values else None
+def _cells(begin_ns: int, end_ns: int, width_ns: int) -> list[tuple[int, int]]:
+    """Begin and end of each; the last one holds `end_ns`."""
+    count = (end_ns - begin_ns) // width_ns + 1
+    return [(begin_ns + number * width_ns, begin_ns + (number + 1) * width_ns) for number in range(count)]

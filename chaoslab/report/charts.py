@@ -1,50 +1,27 @@
-"""The pictures of a report, drawn by matplotlib as small inline SVG whose colours are the page's own variables.
+"""The charts of a report: from cells, faults and clocks to shapes in pixels. Pure; `charts.svg.j2` writes them as SVG.
 
-matplotlib takes a second to import, so nothing here does so before it is asked; `warm_up` asks early, beside a run.
-Instants are seconds of the run. Pictures share their margins, so that the same instant stands at the same place in each.
+Instants are seconds of the run. All charts share their margins, so that the same instant is at the same place in each.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import math
-import re
-import warnings
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import ClassVar
 
+from chaoslab.history.result import FaultResult, Interval, StepResult
 from chaoslab.report.cells import Lane, Latencies, Use
-from chaoslab.report.words import interval_in_words, one_line
-from chaoslab.result import FaultResult, Interval
+from chaoslab.report.labels import interval_in_words, one_line
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# matplotlib wants real colours and the page wants variables: each of these stands for one and is exchanged in the end.
-_NAMES = ("ink", "quiet", "grid", "good", "bad", "fault", "heal", "line", "paper")
-INK, QUIET, GRID, GOOD, BAD, FAULT, HEAL, LINE, PAPER = (f"#0102{number:02x}" for number in range(len(_NAMES)))
-_DPI = 72  # one unit of the SVG is one pixel of the page
-_WIDTH_PX, _LEFT_PX, _RIGHT_PX = 1000, 124, 24
+WIDTH_PX = 1000
+_LEFT_PX, _RIGHT_PX = 124, 976  # of the time axis
 _LANE_PX, _HEAD_PX, _PANEL_PX, _GAP_PX, _AXIS_PX = 19, 27, 66, 16, 38
-_BAD_HEIGHT_MIN = 0.3  # a single bad slot must not vanish
+_BAD_HEIGHT_MIN = 0.3  # of a lane; a single bad slot must not vanish
 _LETTER_PX = 6.2
-_RC: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "chaoslab",
-    "text.parse_math": False,  # a name may hold a dollar sign
-    "font.size": 11,
-    "axes.edgecolor": GRID,
-    "axes.facecolor": "none",
-    "axes.labelcolor": QUIET,
-    "text.color": INK,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "hatch.linewidth": 1.0,
-}
+_TIME_TICKS_MAX, _LOAD_TICKS_MAX, _LATENCY_TICKS_MAX = 10, 3, 4
 
 
 @dataclass(frozen=True)
@@ -58,16 +35,12 @@ class Band:
 
 @dataclass(frozen=True)
 class Mark:
-    """An interval above a service's lanes: from what it counts (`begin_s`), and how it ended.
-
-    With `drawn` false it stands there in words alone: after several faults a worst interval has no one place.
-    """
+    """A recovery clock above a service's lanes: the instant from which it counts, and the interval in which it ended."""
 
     service: str
     name: str
     begin_s: float
     interval: Interval
-    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,292 +52,364 @@ class Loads:
     failures: list[float]
 
 
-def warm_up() -> None:
-    """Import matplotlib and read its fonts, so that the report after a run need not wait. May run in a thread.
+@dataclass(frozen=True)
+class Box:
+    """A rectangle. `look` is a class of the page's style sheet, `title` the tooltip."""
 
-    Raises ImportError when the `report` extra is not installed, as does all drawing.
+    tag: ClassVar[str] = "rect"
+    look: str
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A path; `d` as in SVG."""
+
+    tag: ClassVar[str] = "path"
+    look: str
+    d: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Text at its baseline."""
+
+    tag: ClassVar[str] = "text"
+    look: str
+    x: float
+    y: float
+    text: str
+    title: str = ""
+
+
+Shape = Box | Curve | Words
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of `WIDTH_PX` by `height` pixels. `description` is its text alternative."""
+
+    name: str
+    title: str
+    description: str
+    height: float
+    shapes: list[Shape]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From a quantity to pixels. What lies outside of `low`..`high` is put at the edge."""
+
+    low: float
+    high: float
+    low_px: float
+    high_px: float
+    logarithmic: bool = False
+
+    def px(self, value: float) -> float:
+        """Where a value stands."""
+        inside = min(max(value, self.low), self.high)
+        if self.logarithmic:
+            share = math.log(inside / self.low) / math.log(self.high / self.low)
+        else:
+            share = (inside - self.low) / (self.high - self.low)
+        return self.low_px + share * (self.high_px - self.low_px)
+
+
+def ticks(low: float, high: float, count_max: int) -> list[float]:
+    """Round numbers from `low` to `high`, at most `count_max` of them: steps of 1, 2 or 5 times a power of ten.
+
+    `low` must be below `high`, and `count_max` at least 2.
     """
-    lane = Lane("warm", "up", 0.0, 1.0, 0.5, [0.0, 1.0])
-    timeline([lane], [], [], [])
-    machine(Use([0.0, 1.0], {"warm": [1.0]}, [], 1.0), [lane], [])
-    load_and_latency(Loads([0.0, 1.0], [1.0, 1.0], [0.0, 1.0]), [Latencies("up", [0.5], [1.0], [2.0])], [lane], [])
+    exponent = math.floor(math.log10((high - low) / count_max))
+    for step in (digit * 10.0**power for power in (exponent, exponent + 1) for digit in (1, 2, 5)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < count_max:
+            return [number * step for number in range(first, last + 1)]
+    raise AssertionError("a step of five times the whole span leaves at most two ticks")
 
 
-def timeline(lanes: Sequence[Lane], bands: Sequence[Band], faults: Sequence[FaultResult], marks: Sequence[Mark]) -> str:
-    """Phases and faults on top; below, for each service, its intervals and one strip of good and bad slots a journey."""
-    services = list(dict.fromkeys(lane.service for lane in lanes))
-    head_px = _HEAD_PX * (bool(bands) + len(faults)) + _GAP_PX // 2
-    body_px = head_px + len(services) * (_HEAD_PX + _GAP_PX // 2) + len(lanes) * _LANE_PX + 4
-    with _style():
-        figure = _figure(body_px + _AXIS_PX)
-        axes = _axes(figure, 0, body_px, _limits(lanes))
-        axes.set_ylim(body_px, 0)  # one unit is one pixel, counted from the top
-        axes.set_yticks([])
-        _shade(axes, faults)
-        _draw_head(axes, bands, faults)
-        y = float(head_px)
-        for service in services:
-            _draw_marks(axes, y, service, [mark for mark in marks if mark.service == service])
-            y += _HEAD_PX
-            for lane in (lane for lane in lanes if lane.service == service):
-                _draw_lane(axes, y, lane)
-                y += _LANE_PX
-            y += _GAP_PX // 2
-        return _svg(figure)
-
-
-def machine(use: Use, lanes: Sequence[Lane], faults: Sequence[FaultResult]) -> str:
-    """Under the journeys: the seconds in which the machine was starved, then a strip for each owner of its processors."""
-    body_px = _HEAD_PX + (1 + len(use.busy)) * _LANE_PX + 4
-    with _style():
-        figure = _figure(body_px + _AXIS_PX)
-        axes = _axes(figure, 0, body_px, _limits(lanes))
-        axes.set_ylim(body_px, 0)
-        axes.set_yticks([])
-        _shade(axes, faults)
-        _label(axes, _HEAD_PX / 2 + 3, "the machine", bold=True)
-        axes.text(
-            axes.get_xlim()[0], _HEAD_PX / 2 + 3, f"full height: {use.peak:.1f} processors", va="center_baseline", fontsize=10.5
-        )
-        _label(axes, _HEAD_PX + _LANE_PX / 2, "control")
-        _draw_starved(axes, use, body_px)
-        for number, (owner, busy) in enumerate(use.busy.items(), 1):
-            _draw_owner(axes, _HEAD_PX + number * _LANE_PX, owner, use, busy)
-        return _svg(figure)
-
-
-def _draw_starved(axes: Axes, use: Use, bottom: float) -> None:
-    """The control was in time, or it was not, which goes through all strips."""
-    top, height = _HEAD_PX + 2, _LANE_PX - 4
-    axes.barh(top + height / 2, use.edges[-1] - use.edges[0], height=height, left=use.edges[0], color=GOOD, zorder=2)
-    for begin_s, end_s in use.starved:
-        axes.barh(top + height / 2, end_s - begin_s, height=height, left=begin_s, color=BAD, linewidth=0, zorder=3)
-        middle = (top + height + bottom) / 2
-        axes.barh(middle, end_s - begin_s, height=bottom - top - height, left=begin_s, color=BAD, alpha=0.16, zorder=1)
-
-
-def _draw_owner(axes: Axes, top: float, owner: str, use: Use, busy: Sequence[float]) -> None:
-    bottom, height = top + _LANE_PX - 2, _LANE_PX - 4
-    _label(axes, top + _LANE_PX / 2, owner)
-    heights = [bottom - height * used / (use.peak or 1.0) for used in busy]
-    axes.stairs(heights, use.edges, baseline=bottom, fill=True, color=LINE, linewidth=0, zorder=3)
-    axes.plot([use.edges[0], use.edges[-1]], [bottom, bottom], color=GRID, linewidth=0.8, zorder=2)
-
-
-def load_and_latency(loads: Loads, latencies: Sequence[Latencies], lanes: Sequence[Lane], faults: Sequence[FaultResult]) -> str:
-    """Requests and failures a second; below, for each service, the band from p50 to p95 of its good slots."""
-    panels = len(latencies) + bool(loads.at_s)
-    with _style():
-        figure = _figure(panels * (_PANEL_PX + _GAP_PX) + _AXIS_PX)
-        tops = iter(range(_GAP_PX, panels * (_PANEL_PX + _GAP_PX), _PANEL_PX + _GAP_PX))
-        drawn = [_axes(figure, top, _PANEL_PX, _limits(lanes)) for top in tops]
-        if loads.at_s:
-            _draw_load(drawn[0], loads)
-        for axes, service in zip(drawn[bool(loads.at_s) :], latencies, strict=True):
-            _draw_latency(axes, service, _decades(latencies))
-        for axes in drawn:
-            _shade(axes, faults)
-        for axes in drawn[:-1]:
-            axes.tick_params(labelbottom=False)
-            axes.set_xlabel("")
-        return _svg(figure)
-
-
-@contextlib.contextmanager
-def _style() -> Iterator[None]:
-    """Our settings while we draw. Names in scripts that matplotlib's own font lacks are no news: the browser has fonts."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its news of font caches would land in the live view
-    import matplotlib as mpl  # noqa: PLC0415 -- heavy, and an extra
-
-    with mpl.rc_context(_RC), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        yield
-
-
-def _figure(height_px: int) -> Figure:
-    from matplotlib.figure import Figure  # noqa: PLC0415 -- heavy, and an extra
-
-    return Figure(figsize=(_WIDTH_PX / _DPI, height_px / _DPI), dpi=_DPI, facecolor="none")
-
-
-def _axes(figure: Figure, top_px: float, height_px: float, limits: tuple[float, float]) -> Axes:
-    total_px = figure.get_figheight() * _DPI
-    width_px = _WIDTH_PX - _LEFT_PX - _RIGHT_PX
-    bottom_px = total_px - top_px - height_px
-    axes = figure.add_axes(
-        (_LEFT_PX / _WIDTH_PX, bottom_px / total_px, width_px / _WIDTH_PX, height_px / total_px)  # shares of the figure
-    )
-    axes.set_xlim(*limits)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=3, width=0.8, labelsize=10.5)
-    axes.set_xlabel("seconds of the run", fontsize=10.5, loc="right")
-    return axes
-
-
-def _limits(lanes: Sequence[Lane]) -> tuple[float, float]:
-    begin_s, end_s = min(lane.begin_s for lane in lanes), max(lane.end_s for lane in lanes)
-    return begin_s, max(end_s, begin_s + 1.0)
-
-
-def _shade(axes: Axes, faults: Sequence[FaultResult]) -> None:
-    """While a fault is in force, and while it is being healed; a line where it began."""
-    for fault in faults:
-        end_s = axes.get_xlim()[1] if fault.heal_s is None else fault.heal_s
-        axes.axvspan(fault.inject_s, end_s, facecolor=FAULT, alpha=0.10, linewidth=0, zorder=0)
-        axes.axvline(fault.inject_s, color=FAULT, linewidth=1.2, zorder=1)
-        if fault.heal_s is not None:
-            axes.axvline(fault.heal_s, color=HEAL, linewidth=1.2, zorder=1)
-            axes.axvspan(end_s, fault.healed_s or axes.get_xlim()[1], facecolor=HEAL, alpha=0.10, linewidth=0, zorder=0)
-
-
-def _draw_head(axes: Axes, bands: Sequence[Band], faults: Sequence[FaultResult]) -> None:
+def timeline(
+    lanes: Sequence[Lane],
+    bands: Sequence[Band],
+    faults: Sequence[FaultResult],
+    marks: Sequence[Mark],
+    steps: Sequence[StepResult] = (),
+) -> Chart:
+    """Phases, faults and steps on top; below, for each service, its recovery clocks, and a strip of slots per journey."""
+    time = _time(lanes)
+    shapes: list[Shape] = []
     middle = _HEAD_PX / 2
     if bands:
-        _label(axes, middle, "phase", quiet=True)
+        shapes.append(_label(middle, "phase", "quiet"))
         for band in bands:
-            _bar(axes, middle, band.begin_s, band.end_s, band.name, facecolor=GRID, alpha=0.55)
+            shapes += _bar(time, middle, band.begin_s, band.end_s, band.name, "phase")
         middle += _HEAD_PX
     for fault in faults:
-        end_s = axes.get_xlim()[1] if fault.heal_s is None else fault.heal_s
-        _label(axes, middle, fault.id, quiet=True)
-        _bar(axes, middle, fault.inject_s, end_s, one_line(f"{fault.name} {fault.target}"), facecolor=FAULT, alpha=0.45)
+        force_end_s, healed_s = _ends(fault, time)
+        shapes.append(_label(middle, fault.id, "quiet"))
+        shapes += _bar(time, middle, fault.inject_s, force_end_s, f"{fault.name} {fault.target}", "fault")
         if fault.heal_s is not None:
-            healed_s = fault.healed_s or axes.get_xlim()[1]
-            _bar(axes, middle, end_s, healed_s, "healing", facecolor=HEAL, alpha=0.35, hatch="////", edgecolor=PAPER)
+            shapes += _bar(time, middle, fault.heal_s, healed_s, "healing", "heal")
         middle += _HEAD_PX
+    for step in steps:
+        if step.begun_s is not None:
+            shapes.append(_label(middle, step.id, "quiet"))
+            end_s = time.high if step.ended_s is None else step.ended_s
+            shapes += _bar(time, middle, step.begun_s, end_s, f"{step.kind} {step.what}: {step.status}", "phase")
+            middle += _HEAD_PX
+    y = middle - _HEAD_PX / 2 + _GAP_PX / 2
+    for service, own in groupby(lanes, key=lambda lane: lane.service):
+        shapes += _clocks(time, y, service, [mark for mark in marks if mark.service == service])
+        y += _HEAD_PX
+        for lane in own:
+            shapes += _lane(time, y, lane)
+            y += _LANE_PX
+        y += _GAP_PX / 2
+    span = f"{len(lanes)} journeys from {time.low:.1f} s to {time.high:.1f} s of the run."
+    clocks = [f"{mark.service}: {mark.name} {interval_in_words(mark.interval)}." for mark in marks]
+    told = [f"Fault {_fault_in_words(fault)}." for fault in faults] + [
+        f"Step {step.id}: {step.status}, from {step.begun_s:.1f} s." for step in steps if step.begun_s is not None
+    ]
+    description = " ".join([span, *told, *clocks])
+    shapes = [*_shade(time, faults, 0, y + 4), *shapes, *_time_axis(time, y + 4)]
+    return Chart("timeline", "What users saw: good and bad slots of each journey", description, y + 4 + _AXIS_PX, shapes)
 
 
-def _bar(axes: Axes, middle: float, begin_s: float, end_s: float, text: str, **look: Any) -> None:
-    """A bar as high as a lane, with its text in it where it fits."""
-    begin_s, end_s = max(begin_s, axes.get_xlim()[0]), min(end_s, axes.get_xlim()[1])
-    if end_s <= begin_s:
+def machine(use: Use, lanes: Sequence[Lane], faults: Sequence[FaultResult]) -> Chart:
+    """Under the journeys: the seconds in which the machine was starved, then a strip for each owner of its processors."""
+    time = _time(lanes)
+    bottom = _HEAD_PX + (1 + len(use.busy)) * _LANE_PX + 4
+    shapes = _shade(time, faults, 0, bottom)
+    shapes.append(_label(_HEAD_PX / 2 + 3, "the machine", "service"))
+    shapes.append(Words("note", _LEFT_PX + 3, _HEAD_PX / 2 + 7, f"full height: {use.peak:.1f} CPUs"))
+    shapes.append(_label(_HEAD_PX + _LANE_PX / 2, "control", "journey"))
+    shapes.append(_box(time, "good", use.edges[0], use.edges[-1], _HEAD_PX + 2, _LANE_PX - 4, "control: in time"))
+    for begin_s, end_s in use.starved:
+        title = f"starved: the control was late, {begin_s:.1f} to {end_s:.1f} s"
+        shapes.append(_box(time, "bad", begin_s, end_s, _HEAD_PX + 2, _LANE_PX - 4, title))
+        shapes.append(_box(time, "starved", begin_s, end_s, _HEAD_PX + _LANE_PX - 2, bottom - _HEAD_PX - _LANE_PX + 2, title))
+    for number, (owner, busy) in enumerate(use.busy.items(), 1):
+        floor = _HEAD_PX + number * _LANE_PX + _LANE_PX - 2
+        shapes.append(_label(floor - _LANE_PX / 2 + 2, owner, "journey"))
+        shapes.append(_horizontal("base", floor, time.px(use.edges[0]), time.px(use.edges[-1])))
+        heights = [(_LANE_PX - 4) * used / (use.peak or 1.0) for used in busy]
+        title = f"{owner}: {sum(busy) / len(busy):.2f} CPUs on average, {max(busy):.2f} at most"
+        shapes.append(Curve("use", _stairs(time, floor, use.edges, heights), title))
+    starved = f"Starved in {len(use.starved)} seconds." if use.starved else "Never starved."
+    description = f"CPUs in use by {', '.join(use.busy)}; {use.peak:.1f} at most. {starved}"
+    return Chart("machine", "CPUs in use", description, bottom + _AXIS_PX, [*shapes, *_time_axis(time, bottom)])
+
+
+def load_and_latency(
+    loads: Loads, latencies: Sequence[Latencies], lanes: Sequence[Lane], faults: Sequence[FaultResult]
+) -> Chart:
+    """Requests and failures a second; below, for each service, the band from p50 to p95 of its good slots."""
+    time = _time(lanes)
+    shapes: list[Shape] = []
+    words: list[str] = []
+    top, bottom = _GAP_PX, 0
+    if loads.at_s:
+        bottom = top + _PANEL_PX
+        scale = Scale(0, max(loads.rps) * 1.12 + 1, bottom, top)
+        words.append(f"Load: {max(loads.rps):.0f} requests/s and {max(loads.failures):.0f} failures/s at most.")
+        shapes += _panel(time, scale, faults, ["load", "requests/s", "failed: filled"], ticks(0, scale.high, _LOAD_TICKS_MAX))
+        shapes.append(Curve("failures", _filled(time, scale, loads.at_s, [0.0] * len(loads.at_s), loads.failures), words[-1]))
+        shapes.append(Curve("rps", _line(time, scale, loads.at_s, loads.rps), words[-1]))
+        top = bottom + _GAP_PX
+    values = [value for service in latencies for value in (*service.p50_ms, *service.p95_ms) if value]
+    exponents = (  # one scale for all services: whole powers of ten around everything that was measured
+        math.floor(math.log10(min(values, default=1.0))),
+        math.ceil(math.log10(max(values, default=10.0) * 1.01)),
+    )
+    decades = [10.0**exponent for exponent in range(exponents[0], exponents[1] + 1)]
+    for service in latencies:
+        bottom = top + _PANEL_PX
+        scale = Scale(decades[0], decades[-1], bottom, top, logarithmic=True)
+        slowest = max((value for value in service.p95_ms if value is not None), default=None)
+        words.append(f"{service.service}: " + ("no good slot." if slowest is None else f"p95 {slowest:.0f} ms at most."))
+        levels = decades[:: -(-len(decades) // _LATENCY_TICKS_MAX)]
+        shapes += _panel(time, scale, faults, [service.service, "latency, ms", "p95 and p50"], levels)
+        shapes.append(Curve("band", _filled(time, scale, service.at_s, service.p50_ms, service.p95_ms), words[-1]))
+        shapes.append(Curve("p95", _line(time, scale, service.at_s, service.p95_ms), words[-1]))
+        shapes.append(Curve("p50", _line(time, scale, service.at_s, service.p50_ms), words[-1]))
+        top = bottom + _GAP_PX
+    return Chart("load", "Load and latency", " ".join(words), bottom + _AXIS_PX, [*shapes, *_time_axis(time, bottom)])
+
+
+def _time(lanes: Sequence[Lane]) -> Scale:
+    """The time axis, from the first slot to the last, at least a second."""
+    begin_s, end_s = min(lane.begin_s for lane in lanes), max(lane.end_s for lane in lanes)
+    return Scale(begin_s, max(end_s, begin_s + 1.0), _LEFT_PX, _RIGHT_PX)
+
+
+def _time_axis(time: Scale, y: float, *, named: bool = True) -> Iterator[Shape]:
+    """A line with ticks; with their seconds below them where `named`."""
+    yield _horizontal("axis", y)
+    for at_s in ticks(time.low, time.high, _TIME_TICKS_MAX):
+        yield _vertical("tick", time.px(at_s), y, y + 3)
+        if named:
+            yield Words("second", time.px(at_s), y + 15, f"{at_s:g}")
+    if named:
+        yield Words("axis-name", _RIGHT_PX, y + 31, "seconds of the run")
+
+
+def _ends(fault: FaultResult, time: Scale) -> tuple[float, float]:
+    """When a fault ceased to be active, and when it was healed; if it did not, the end of the time axis."""
+    return (time.high if fault.heal_s is None else fault.heal_s), (time.high if fault.healed_s is None else fault.healed_s)
+
+
+def _fault_in_words(fault: FaultResult) -> str:
+    until = "to the end" if fault.heal_s is None else f"to {fault.heal_s:.1f} s"
+    healed = "" if fault.heal_s is None else ", not healed" if fault.healed_s is None else f", healed at {fault.healed_s:.1f} s"
+    return f"{fault.id}: {fault.name} {fault.target}, active from {fault.inject_s:.1f} s {until}{healed}"
+
+
+def _shade(time: Scale, faults: Sequence[FaultResult], top: float, bottom: float) -> list[Shape]:
+    """While a fault is active, and while it is being healed; a line where each begins."""
+    shapes: list[Shape] = []
+    for fault in faults:
+        force_end_s, healed_s = _ends(fault, time)
+        title = _fault_in_words(fault)
+        shapes.append(_box(time, "fault-shade", fault.inject_s, force_end_s, top, bottom - top, title))
+        shapes.append(_vertical("fault-line", time.px(fault.inject_s), top, bottom))
+        if fault.heal_s is not None:
+            shapes.append(_box(time, "heal-shade", fault.heal_s, healed_s, top, bottom - top, title))
+            shapes.append(_vertical("heal-line", time.px(fault.heal_s), top, bottom))
+    return shapes
+
+
+def _bar(time: Scale, middle: float, begin_s: float, end_s: float, text: str, look: str) -> Iterator[Shape]:
+    """A bar as high as a lane, with its text in it where that fits."""
+    begin_px, end_px = time.px(begin_s), time.px(end_s)
+    if end_px <= begin_px:
         return
-    gap_s = 1.5 / _px_per_s(axes)  # so that neighbours can be told apart
-    axes.barh(middle, end_s - begin_s - gap_s, height=_LANE_PX - 2, left=begin_s, linewidth=0, zorder=2, **look)
-    if len(text) * _LETTER_PX + 10 <= _px(axes, end_s) - _px(axes, begin_s):
-        offset_s = 5 / _px_per_s(axes)
-        axes.text(begin_s + offset_s, middle, text, va="center_baseline", fontsize=10.5, zorder=6)
+    title = f"{text}, {begin_s:.1f} to {end_s:.1f} s"
+    width_px = max(end_px - begin_px - 1.5, 0.5)  # so that neighbours can be distinguished
+    top, height_px = middle - (_LANE_PX - 2) / 2, _LANE_PX - 2
+    yield Box(look, begin_px, top, width_px, height_px, title)
+    if look == "heal":  # hatched, so that it differs from a fault in force on grey paper
+        strokes = range(round(begin_px), round(begin_px + width_px) - height_px, 6)
+        yield Curve("hatch", "".join(f"M{x} {tenths(top + height_px)}l{height_px}-{height_px}" for x in strokes), title)
+    if _width_px(text) + 10 <= end_px - begin_px:
+        yield Words("inside", begin_px + 5, middle + 4, one_line(text), title)
 
 
-def _draw_marks(axes: Axes, top: float, service: str, marks: Sequence[Mark]) -> None:
-    """`|-----[=]` from the fault to the recovery, the thick end as long as what is not known; a diamond at the objective."""
-    _label(axes, top + _HEAD_PX / 2 + 3, service, bold=True)
+def _clocks(time: Scale, top: float, service: str, marks: Sequence[Mark]) -> Iterator[Shape]:
+    """`|-----[=]` from the event to the recovery, the thick end as long as what is not known; a diamond at the objective."""
+    yield _label(top + _HEAD_PX / 2 + 3, service, "service")
     level, free_px = top + _HEAD_PX - 6, 0.0
     ordered = sorted(marks, key=lambda mark: mark.begin_s)
-    for number, mark in enumerate(ordered):
-        if mark.drawn:
-            until_s = ordered[number + 1].begin_s if number + 1 < len(ordered) else axes.get_xlim()[1]
-            _draw_mark(axes, level, mark, until_s)
-        free_px = _above(axes, level, mark, free_px)
+    for mark, following in zip(ordered, [*ordered[1:], None], strict=False):
+        high, objective = mark.interval.high, mark.interval.objective
+        text = one_line(f"{mark.name} {interval_in_words(mark.interval)}")
+        title = f"{service}: {text}" + ("" if objective is None else f", objective {objective:g} s")
+        begin_px = time.px(mark.begin_s)
+        end_px = time.px(time.high if high is None else mark.begin_s + high)
+        yield _vertical("clock", begin_px, level - 4, level + 4, title)
+        yield _horizontal("clock open" if high is None else "clock", level, begin_px, end_px, title)
+        if high is not None:
+            low_px = time.px(mark.begin_s + mark.interval.low)
+            yield Box("unknown", low_px, level - 2.5, end_px - low_px, 5, title)
+        until_s = following.begin_s if following else time.high
+        if objective and mark.begin_s + objective <= until_s:  # beyond the next mark it would seem to belong to that
+            yield Curve("objective", f"M{tenths(time.px(mark.begin_s + objective) - 4)} {tenths(level)}l4-4 4 4-4 4z", title)
+        at_px = max(min(begin_px + 5, _RIGHT_PX - _width_px(text)), free_px)
+        if at_px + _width_px(text) <= WIDTH_PX:
+            yield Words("note", at_px, level - 4, text, title)
+            free_px = at_px + _width_px(text) + 8
 
 
-def _draw_mark(axes: Axes, level: float, mark: Mark, until_s: float) -> None:
-    high = mark.interval.high
-    end_s = axes.get_xlim()[1] if high is None else mark.begin_s + high
-    style = ":" if high is None else "-"
-    axes.plot([mark.begin_s, end_s], [level, level], color=INK, linewidth=1.1, linestyle=style, zorder=3)
-    axes.plot([mark.begin_s], [level], marker="|", markersize=8, color=INK, zorder=3)
-    if high is not None:
-        axes.plot(
-            [mark.begin_s + mark.interval.low, end_s], [level, level], color=INK, linewidth=5, solid_capstyle="butt", zorder=4
-        )
-    _draw_limit(axes, level, mark, until_s)
+def _lane(time: Scale, top: float, lane: Lane) -> Iterator[Shape]:
+    floor, height = top + _LANE_PX - 2, _LANE_PX - 4
+    yield _label(top + _LANE_PX / 2, lane.journey, "journey")
+    stretches = lane.stretches()
+    title = lane.journey if stretches else f"{lane.journey}: no bad slot"
+    yield _box(time, "good", lane.begin_s, lane.end_s, floor - height, height, title)
+    for edges, shares in stretches:
+        heights = [height * max(share, _BAD_HEIGHT_MIN) if share else 0.0 for share in shares]
+        width_s = edges[-1] - edges[0]
+        bad = sum(share * (end - begin) for share, begin, end in zip(shares, edges, edges[1:], strict=False)) / width_s
+        title = f"{lane.journey}: {bad:.0%} of the slots bad, {edges[0]:.1f} to {edges[-1]:.1f} s"
+        yield Curve("bad", _stairs(time, floor, edges, heights), title)
 
 
-def _draw_limit(axes: Axes, middle: float, mark: Mark, until_s: float) -> None:
-    """The objective, but for one that lies beyond the next mark, to which it would seem to belong."""
-    objective = mark.interval.objective
-    if objective and mark.begin_s + objective <= until_s:
-        look: dict[str, Any] = {"marker": "D", "markersize": 5.5, "markerfacecolor": PAPER, "markeredgecolor": INK}
-        axes.plot([mark.begin_s + objective], [middle], markeredgewidth=1.2, zorder=5, **look)
+def _panel(
+    time: Scale, scale: Scale, faults: Sequence[FaultResult], names: Sequence[str], levels: Sequence[float]
+) -> list[Shape]:
+    """The frame of a panel: what it shows, left of its scale, its levels, and the faults behind."""
+    top, bottom = scale.high_px, scale.low_px
+    shapes = _shade(time, faults, top, bottom)
+    for number, name in enumerate(names):
+        shapes.append(_label(top + 7 + 15 * number, name, "quiet" if number else "service"))
+    for level in levels:
+        y = scale.px(level)
+        shapes += [_horizontal("grid", y), Words("level", _LEFT_PX - 6, y + 4, f"{level:g}")]
+    return [*shapes, *_time_axis(time, bottom, named=False)]
 
 
-def _above(axes: Axes, level: float, mark: Mark, free_px: float) -> float:
-    """An interval in words, above its line but right of `free_px` and within the picture; returns where the words end."""
-    words = f"{mark.name} {interval_in_words(mark.interval)}"
-    width_px = len(words) * _LETTER_PX
-    at_px = min(_px(axes, mark.begin_s) + 5, _px(axes, axes.get_xlim()[1]) - width_px)
-    at_px = max(at_px, free_px)
-    axes.text(axes.get_xlim()[0] + at_px / _px_per_s(axes), level - 4, words, va="baseline", fontsize=10.5, zorder=5)
-    return at_px + width_px + 8
+def _label(middle: float, text: str, look: str) -> Words:
+    """A name in the left margin; cut where it is too long, with the whole of it as tooltip."""
+    indent = 10 if look == "journey" else 0
+    whole = shown = one_line(text)
+    while _width_px(shown) > _LEFT_PX - indent - 14:
+        shown = f"{shown[:-2]}…"
+    return Words(look, indent, middle + 4, shown, whole if shown != whole else "")
 
 
-def _draw_lane(axes: Axes, top: float, lane: Lane) -> None:
-    bottom, height = top + _LANE_PX - 2, _LANE_PX - 4
-    _label(axes, top + _LANE_PX / 2, lane.journey)
-    edges, shares = lane.steps()
-    heights = [bottom - height * max(share, _BAD_HEIGHT_MIN) if share else bottom for share in shares]
-    axes.barh(bottom - height / 2, lane.end_s - lane.begin_s, height=height, left=lane.begin_s, color=GOOD, zorder=2)
-    axes.stairs(heights, edges, baseline=bottom, fill=True, color=BAD, linewidth=0, zorder=3)
+def _box(time: Scale, look: str, begin_s: float, end_s: float, top: float, height: float, title: str) -> Box:
+    x = time.px(begin_s)
+    return Box(look, x, top, time.px(end_s) - x, height, title)
 
 
-def _draw_load(axes: Axes, loads: Loads) -> None:
-    axes.plot(loads.at_s, loads.rps, color=LINE, linewidth=1.5, zorder=3)
-    axes.fill_between(loads.at_s, loads.failures, step=None, color=BAD, linewidth=0, alpha=0.8, zorder=2)
-    axes.set_ylim(0, max(loads.rps) * 1.12 + 1)
-    axes.locator_params(axis="y", nbins=3)
-    axes.grid(axis="y", color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    _title(axes, "load", "requests/s", "failed, filled")
+def _horizontal(look: str, y: float, begin: float = _LEFT_PX, end: float = _RIGHT_PX, title: str = "") -> Curve:
+    return Curve(look, f"M{tenths(begin)} {tenths(y)}H{tenths(end)}", title)
 
 
-def _draw_latency(axes: Axes, service: Latencies, decades: tuple[float, float]) -> None:
-    p50, p95 = ([math.nan if value is None else value for value in values] for values in (service.p50_ms, service.p95_ms))
-    axes.set_yscale("log")
-    axes.set_ylim(*decades)
-    axes.fill_between(service.at_s, p50, p95, color=LINE, alpha=0.22, linewidth=0, zorder=2)
-    axes.plot(service.at_s, p95, color=LINE, linewidth=1.3, zorder=3)
-    axes.plot(service.at_s, p50, color=LINE, linewidth=0.9, linestyle=(0, (2, 1.5)), zorder=3)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.minorticks_off()
-    axes.grid(axis="y", color=GRID, linewidth=0.6)
-    _title(axes, service.service, "latency, ms", "p95 and p50")
+def _vertical(look: str, x: float, top: float, bottom: float, title: str = "") -> Curve:
+    return Curve(look, f"M{tenths(x)} {tenths(top)}V{tenths(bottom)}", title)
 
 
-def _decades(latencies: Sequence[Latencies]) -> tuple[float, float]:
-    """One scale for all services: whole powers of ten around everything that was measured."""
-    values = [value for service in latencies for value in (*service.p50_ms, *service.p95_ms) if value]
-    low, high = min(values, default=1.0), max(values, default=10.0)
-    return 10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high * 1.01))
+def _stairs(time: Scale, floor: float, edges: Sequence[float], heights: Sequence[float]) -> str:
+    """Steps above a floor, filled: `edges` in seconds, one more than `heights` in pixels."""
+    steps = (f"V{tenths(floor - height)}H{tenths(time.px(edge))}" for height, edge in zip(heights, edges[1:], strict=True))
+    return f"M{tenths(time.px(edges[0]))} {tenths(floor)}{''.join(steps)}V{tenths(floor)}z"
 
 
-def _title(axes: Axes, *lines: str) -> None:
-    """What a panel shows, left of its scale."""
-    for number, line in enumerate(lines):
-        look: dict[str, Any] = {"fontsize": 11.5, "weight": "bold"} if not number else {"fontsize": 10, "color": QUIET}
-        at_px = (-_LEFT_PX, _PANEL_PX - 10 - 15 * number)
-        axes.annotate(_short(line), at_px, xycoords="axes pixels", annotation_clip=False, **look)
+def _points(time: Scale, scale: Scale, at_s: Sequence[float], *series: Sequence[float | None]) -> list[list[list[str]]]:
+    """For each stretch without a gap and within the time axis, its points: of each series in turn."""
+    rows = zip(at_s, *series, strict=True)
+    found = []
+    for known, stretch in groupby(rows, lambda row: None not in row and time.low <= (row[0] or 0.0) <= time.high):
+        if known:
+            points = [[f"{tenths(time.px(at))} {tenths(scale.px(value))}" for value in values] for at, *values in stretch]
+            found.append([list(column) for column in zip(*points, strict=True)])
+    return found
 
 
-def _label(axes: Axes, middle: float, text: str, *, bold: bool = False, quiet: bool = False) -> None:
-    look: dict[str, Any] = {"weight": "bold", "fontsize": 11.5} if bold else {"fontsize": 10.5}
-    look["color"] = QUIET if quiet else INK
-    begin_s = axes.get_xlim()[0] - (_LEFT_PX - (0 if bold or quiet else 10)) / _px_per_s(axes)
-    axes.text(begin_s, middle, _short(text), va="center_baseline", **look)
+def _line(time: Scale, scale: Scale, at_s: Sequence[float], values: Sequence[float | None]) -> str:
+    """A line with gaps; a point alone is a dot."""
+    return "".join(f"M{'L'.join(points)}{'h.1' * (len(points) == 1)}" for (points,) in _points(time, scale, at_s, values))
 
 
-def _short(text: str) -> str:
-    room = int(_LEFT_PX / _LETTER_PX) - 2
-    text = one_line(text)
-    return text if len(text) <= room else f"{text[: room - 1]}…"
+def _filled(
+    time: Scale, scale: Scale, at_s: Sequence[float], lows: Sequence[float | None], highs: Sequence[float | None]
+) -> str:
+    """The area between two series, with gaps."""
+    stretches = _points(time, scale, at_s, lows, highs)
+    return "".join(f"M{'L'.join([*high, *reversed(low)])}z" for low, high in stretches)
 
 
-def _px_per_s(axes: Axes) -> float:
-    begin_s, end_s = axes.get_xlim()
-    return (_WIDTH_PX - _LEFT_PX - _RIGHT_PX) / float(end_s - begin_s)
+def tenths(value: float) -> str:
+    """A tenth of a pixel is finer than any screen."""
+    return f"{value:.1f}".removesuffix(".0")
 
 
-def _px(axes: Axes, at_s: float) -> float:
-    return (at_s - float(axes.get_xlim()[0])) * _px_per_s(axes)
-
-
-def _svg(figure: Figure) -> str:
-    """The drawing alone: no prologue, no metadata, no namespaces that an HTML page does without; colours as variables."""
-    sink = io.StringIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    raw = sink.getvalue()
-    drawing = re.sub(r' xmlns(:xlink)?="[^"]*"', "", raw[raw.index("<svg") :], count=2)
-    drawing = drawing.replace("<svg ", '<svg aria-hidden="true" ', 1)
-    for number, name in enumerate(_NAMES):
-        drawing = drawing.replace(f"#0102{number:02x}", f"var(--{name})")
-    return drawing
+def _width_px(text: str) -> float:
+    """About how wide a text is; an East Asian letter takes the room of nearly two."""
+    return sum(_LETTER_PX * (1.75 if unicodedata.east_asian_width(letter) in "WF" else 1) for letter in one_line(text))

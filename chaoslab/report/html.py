@@ -1,17 +1,17 @@
-"""The report of a run: one page that needs nothing else, for a screen, for paper, and for whoever reads it in a year.
+"""The report of a run: one self-contained page, for screen and paper, that stays readable without chaoslab.
 
-What comes from outside is text and stays text: the template escapes everything but the pictures drawn here, and the
-page's own policy forbids scripts and every fetch.
+Input from outside stays text: the templates escape everything, and the page's content security policy forbids scripts and
+all requests.
 """
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +19,60 @@ import jinja2
 
 from chaoslab import __version__
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import AnyRow, Machine, PhaseRow
-from chaoslab.record import Probed, Record
-from chaoslab.report import cells, charts
-from chaoslab.report.words import (
-    BUCKETS,
+from chaoslab.errors import exit_code_of
+from chaoslab.history.result import ClockResult, FaultResult, Interval, Result, StepResult
+from chaoslab.history.rows import AnyRow, PhaseRow
+from chaoslab.judge.clocks import declared_in_words
+from chaoslab.judge.run_record import Probed, Record
+from chaoslab.judge.starvation import in_words
+from chaoslab.report import business, cells, charts
+from chaoslab.report.labels import (
     CLOCK_ENDS,
-    COUNTED,
+    LEDGER_COUNTS,
+    NOT_FINDINGS,
     VERDICT_TONES,
     VERDICTS,
     clean,
-    exit_code_of,
-    in_short,
     interval_in_words,
     line_of,
+    reasons_in_short,
     split_objective,
+    without_ledger,
 )
-from chaoslab.result import ClockResult, Interval, ObjectiveResult, Result
-from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.spec.model import Experiment
 from chaoslab.spec.probe_rate import probe_rate
-from chaoslab.starvation import in_words
+from chaoslab.spec.stackfile.model import StackSpec
 from chaoslab.units import format_s
 
 _EVENTS_MAX = 500
 _ERRORS_MAX = 3
 _STARVED_MAX = 8
 
-LIMITS = (
+PAGE_CACHE_LIMIT = (
     "SIGKILL ends processes, not the kernel: the page cache survives. A write that was acknowledged before it was synced to "
-    "disk looks safe here and would be lost in a real power loss.",
-    "The whole stack ran on one host: one clock, one kernel, one disk. Clock drift, a slow disk in one site and real distance "
-    "between the sites were not part of this run.",
-    "An interval is as narrow as the slots are dense. The truth lies inside it; nothing is claimed about where.",
-    "A pass says that this stack kept its objectives in this run, under this load and this fault. It says nothing of others.",
+    "disk survives here, but would be lost in a real power failure."
 )
-_LIMITS_OF = {
-    "embedded": "The links were relays: they hold bytes back and let new connections hang. Real packet loss also lets TCP "
-    "retransmit, back off and give up on its own timers, which a relay cannot show.",
-    "compose": "Latency and refusals came from Toxiproxy, which works on streams, not packets; silent cuts came from real "
-    "packet rules.",
-}
+CUT_LIMIT = (
+    "The cut of power took from volumes what was never synced, unless the kernel had written it back on its own, within about "
+    "half a minute. What was written elsewhere than to a volume, or by what kept its power, is still there; so is what a disk "
+    "would have lost from a cache of its own."
+)
+LIMITS = (
+    "The whole stack ran on one host: one clock, one kernel, one disk. Clock drift, a slow disk at one site and real distance "
+    "between the sites were not part of this run.",
+    "The probe rate limits how narrow an interval can be. The true value lies within it; where in it is not known.",
+    "A pass means that this stack met its objectives in this run, under this load and these faults. It shows nothing more.",
+)
 
 
 @dataclass(frozen=True)
 class _Event:
-    """A line of the list of events. `since_fault_s` is None before the first fault."""
+    """A line in the table of events. `since_fault_s` is None before the first fault."""
 
     at_s: float
     since_fault_s: float | None
     text: str
     tone: str
-
-
-def warm_up() -> None:
-    """Do what the first page would have to wait for; made to be called in a thread beside a run."""
-    _template()
-    with contextlib.suppress(ImportError):
-        charts.warm_up()
 
 
 def render_html(
@@ -84,37 +81,51 @@ def render_html(
     stack: StackSpec,
     record: Record,
     facts: Mapping[str, Any] | None = None,
+    limits: Sequence[str] = (),
 ) -> str:
-    """The page. `facts` are those of the host and the run; `command`, if among them, is how to run this again.
+    """The page. `facts`: of the host and the run; `command`, if it is among them, repeats the run.
 
-    Without the `report` extra the page has every table and, in place of the pictures, how to get them.
+    `limits`: what the runtime of this run cannot show, in sentences.
     """
     anchor = record.anchor
     start_ns = anchor.t_ns if anchor else record.first_ns
     known = (anchor.facts if anchor else {}) | dict(facts or {})
-    known.pop("versions", None)  # these have a table of their own
+    known.pop("versions", None)  # they have a table of their own
     command = known.pop("command", None) or ["chaoslab", "run", experiment.name, "--runtime", result.runtime]
     probes = cells.in_order(record.probes, list(stack.journeys))
+    starved = [row for row in record.machine if row.starved]
+    starved_lines = [f"at {format_s(_seconds(row, start_ns))}: {in_words(row)}" for row in starved[:_STARVED_MAX]]
+    if len(starved) > _STARVED_MAX:
+        starved_lines.append(f"{len(starved) - _STARVED_MAX} more in history.jsonl")
+    in_vain = sorted(result.unanswered, key=attrgetter("client"))  # of each client, what it asked most comes first
+    named = [(*split_objective(objective.id, result.services), objective) for objective in result.objectives]
     return _template().render(
         result=result,
         experiment=experiment,
         stack=stack,
         probed=str(probe_rate(experiment, stack)),
         run=anchor.run if anchor else "",
-        reasons=in_short(result),
+        reasons=reasons_in_short(result),
         headline=VERDICTS[result.verdict],
         tone=VERDICT_TONES[result.verdict],
         exit_code=int(exit_code_of(result)),
-        objectives=_by_service(result),
-        pictures=_pictures(result, record, probes, start_ns),
+        steps=_own_steps(result),
+        struck=(struck := [fault for fault in result.faults if "#" not in fault.id]),  # a flapping link is one fault
+        effects={journey: [_effect(result, fault, journey) for fault in struck] for journey in result.journeys},
+        objectives=[(service, list(own)) for service, own in groupby(named, key=lambda item: item[0])],
+        functions=business.told(result),
+        disruption=business.disruption(result),
+        charts=_charts(result, record, probes, start_ns),
         ends=CLOCK_ENDS,
-        buckets=BUCKETS,
-        counted=COUNTED,
-        starved=_starved(record.machine, start_ns),
+        ledger_counts=LEDGER_COUNTS,
+        unmeasured=without_ledger(result),
+        not_findings=NOT_FINDINGS,
+        unanswered=[(client, list(own)) for client, own in groupby(in_vain, key=attrgetter("client"))],
+        starved=starved_lines,
         errors={name: told[:_ERRORS_MAX] for name, probed in sorted(probes.items()) if (told := probed.errors())},
-        events=_events(record.told, result, start_ns),
+        events=_events(record.rows, result, start_ns),
         conditions=[(row, _seconds(row, start_ns)) for row in record.conditions],
-        limits=[*(text for runtime, text in _LIMITS_OF.items() if runtime == result.runtime), *LIMITS],
+        limits=[*limits, CUT_LIMIT if any(fault.cuts_disks for fault in experiment.faults) else PAGE_CACHE_LIMIT, *LIMITS],
         facts=_flat(known),
         command=command if isinstance(command, str) else shlex.join(str(part) for part in command),
         version=__version__,
@@ -131,78 +142,74 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
-    environment.filters |= {"interval": interval_in_words, "seconds": format_s, "tone": VERDICT_TONES.get, "took": _took}
+    environment.filters |= {"seconds": format_s, "tone": VERDICT_TONES.get}
+    environment.filters["tenths"] = charts.tenths
+    environment.filters["declared"] = declared_in_words
+    environment.filters["took"] = lambda clock: interval_in_words(Interval(clock.low, clock.high))  # a clock or a return
+    environment.globals["width_px"] = charts.WIDTH_PX
     return environment.get_template("report.html.j2")
 
 
-def _by_service(result: Result) -> list[tuple[str, list[tuple[str, ObjectiveResult]]]]:
-    """Objectives in their order, neighbours of one service together; the service is empty where it is about the run."""
-    named = [(*split_objective(objective.id, result.services), objective) for objective in result.objectives]
-    return [
-        (service, [(name, objective) for _, name, objective in group])
-        for service, group in groupby(named, key=lambda item: item[0])
-    ]
-
-
-def _pictures(result: Result, record: Record, probes: Mapping[str, Probed], start_ns: int) -> dict[str, str] | None:
-    """The drawings by name; empty when nothing was probed, None when they cannot be drawn here."""
+def _charts(result: Result, record: Record, probes: Mapping[str, Probed], start_ns: int) -> dict[str, charts.Chart]:
+    """The charts by name; none when nothing was probed, and none of a machine that was not watched."""
     if not probes:
         return {}
-    with contextlib.suppress(ImportError):
-        return _drawn(result, record, probes, start_ns)
-    return None
-
-
-def _drawn(result: Result, record: Record, probes: Mapping[str, Probed], start_ns: int) -> dict[str, str]:
     lanes = cells.lanes(probes, start_ns)
     load = charts.Loads(
         [_seconds(row, start_ns) for row in record.load],
         [float(row.requests) for row in record.load],
         [float(row.failures) for row in record.load],
     )
-    latencies = cells.latencies(probes, start_ns)
-    use = cells.use_of(record.machine, start_ns)
-    return {
-        "timeline": charts.timeline(lanes, _bands(record.told, start_ns), result.faults, _marks(result)),
-        "machine": charts.machine(use, lanes, result.faults) if use else "",
-        "load": charts.load_and_latency(load, latencies, lanes, result.faults),
-    }
-
-
-def _bands(rows: Sequence[AnyRow], start_ns: int) -> list[charts.Band]:
     begins: dict[str, float] = {}
     bands: list[charts.Band] = []
-    for row in rows:
+    for row in record.rows:
         if isinstance(row, PhaseRow) and row.event == "begin":
             begins[row.phase] = _seconds(row, start_ns)
         elif isinstance(row, PhaseRow) and row.phase in begins:
             bands.append(charts.Band(row.phase, begins.pop(row.phase), _seconds(row, start_ns)))
-    return bands
+    drawn = {
+        "timeline": charts.timeline(lanes, bands, result.faults, _marks(result), _own_steps(result)),
+        "load": charts.load_and_latency(load, cells.latencies(probes, start_ns), lanes, result.faults),
+    }
+    use = cells.use_of(record.machine, start_ns)
+    return drawn | ({"machine": charts.machine(use, lanes, result.faults)} if use else {})
 
 
 def _marks(result: Result) -> list[charts.Mark]:
-    """For each event that started clocks of a service, the longest of them."""
-    longest: dict[tuple[str, float, str], ClockResult] = {}
+    """For each event that started clocks of a service, the longest of them; a clock that never ended is longest."""
+    by_event: dict[tuple[str, float, str], list[ClockResult]] = {}
     for clock in result.clocks:
-        key = (clock.service, clock.from_s, clock.kind)
-        if key not in longest or _length(clock) > _length(longest[key]):
-            longest[key] = clock
-    names = {"rto": "RTO", "failback": "failback"}
+        by_event.setdefault((clock.service, clock.from_s, clock.kind), []).append(clock)
+    kinds = {step.id: step.kind for step in result.steps}
     marks = []
-    for clock in longest.values():
-        interval = Interval(clock.low, clock.high, clock.objective)
-        name = "switch back" if clock.event == "step" else names[clock.kind]
-        marks.append(charts.Mark(clock.service, name, clock.from_s, interval))
+    for clocks in by_event.values():
+        longest = max(clocks, key=lambda clock: (clock.high is None, clock.high or clock.low))
+        name = {"rto": "RTO", "failback": "failback"}[longest.kind]
+        if longest.event == "step":
+            name = "switch back" if kinds.get(longest.cause) == "switchback" else longest.cause
+        interval = Interval(longest.low, longest.high, longest.objective)
+        marks.append(charts.Mark(longest.service, name, longest.from_s, interval))
     return marks
 
 
-def _length(clock: ClockResult) -> tuple[bool, float]:
-    """One whose end was not seen is longer than any other."""
-    return clock.high is None, clock.low if clock.high is None else clock.high
+def _own_steps(result: Result) -> list[StepResult]:
+    """Those of the timeline; what the harness switches back is told by its clocks."""
+    return [step for step in result.steps if step.kind != "switchback"]
 
 
-def _took(clock: ClockResult) -> str:
-    return interval_in_words(Interval(clock.low, clock.high))
+def _effect(result: Result, fault: FaultResult, journey: str) -> str:
+    """What a fault did to a journey, as measured: how long until it was back; empty where it went on."""
+    clocks = [clock for clock in result.clocks if clock.journey == journey]
+    causes = [{part.partition("#")[0] for part in clock.cause.split("+")} for clock in clocks]
+    own = [clock for clock, ids in zip(clocks, causes, strict=True) if clock.event == "inject" and fault.id in ids]
+    if own:
+        longest = max(own, key=lambda clock: (clock.high is None, clock.high or clock.low))
+        if longest.high is None:
+            return f"not back within {format_s(longest.low)}"
+        return f"back after {interval_in_words(Interval(longest.low, longest.high))}"
+    if any(fault.id in clock.masked for clock in clocks):
+        return "was down already"
+    return "" if fault.verified else "not known: the effect of the fault was not seen"
 
 
 def _events(rows: Sequence[AnyRow], result: Result, start_ns: int) -> list[_Event]:
@@ -218,13 +225,6 @@ def _events(rows: Sequence[AnyRow], result: Result, start_ns: int) -> list[_Even
     if left_out > 0:
         events[_EVENTS_MAX:] = [_Event(events[-1].at_s, None, f"{left_out} more in history.jsonl", "quiet")]
     return events
-
-
-def _starved(rows: Sequence[Machine], start_ns: int) -> list[str]:
-    """Each starved second in words, up to a few."""
-    found = [row for row in rows if row.starved]
-    told = [f"at {format_s(_seconds(row, start_ns))}: {in_words(row)}" for row in found[:_STARVED_MAX]]
-    return [*told, f"{len(found) - len(told)} more in history.jsonl"] if len(found) > len(told) else told
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

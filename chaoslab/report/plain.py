@@ -1,17 +1,17 @@
-"""The reports of a run whose own could not be drawn: the verdict and its reasons, made with as little as possible."""
+"""Fallback reports, for when drawing the full ones fails: the verdict and its reasons, with as little code as possible."""
 
 from __future__ import annotations
 
 import html
 import xml.etree.ElementTree as ET
 
+from chaoslab.history.result import Result
 from chaoslab.report.junit import xml_text
-from chaoslab.report.words import clean
-from chaoslab.result import Result
+from chaoslab.report.labels import clean
 
 
 def page(result: Result) -> str:
-    """A page that says what is known."""
+    """A page with the verdict, its reasons and what was left behind."""
     title = html.escape(clean(f"{result.experiment}: {result.verdict}"))
     reasons = "\n".join(f"<li>{html.escape(clean(reason))}</li>" for reason in _reasons(result))
     head = f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title></head>\n'
@@ -19,7 +19,7 @@ def page(result: Result) -> str:
 
 
 def junit(result: Result) -> str:
-    """One case, red."""
+    """One test case, which failed."""
     failed, time = result.verdict == "fail", f"{result.duration_s:.3f}"
     suite = ET.Element(
         "testsuite",

@@ -1,6 +1,6 @@
-"""A run in a terminal: a live table while it goes, plain lines where there is no terminal, the verdict at the end.
+"""A run in a terminal: a live table while it runs, plain lines where there is no terminal, the verdict at the end.
 
-Everything that comes from outside (ids, errors, titles) is shown as text, never read as markup or control codes.
+Everything that comes from outside (ids, errors, titles) is shown as text, never interpreted as markup or control codes.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from rich.table import Table
 from rich.text import Text
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.errors import ExitCode
-from chaoslab.events import Anchor, AnyRow
-from chaoslab.report.status import FaultNow, ServiceNow, State, Status
-from chaoslab.report.view import View
-from chaoslab.report.words import (
+from chaoslab.errors import ExitCode, exit_code_of
+from chaoslab.history.result import Result
+from chaoslab.history.rows import Anchor, AnyRow
+from chaoslab.report import business
+from chaoslab.report.labels import (
     PHASES,
     VERDICT_TONES,
     VERDICTS,
     Line,
     Tone,
     clean,
-    exit_code_of,
-    in_short,
     ledger_in_words,
     line_of,
     one_line,
+    reasons_in_short,
     split_objective,
+    without_ledger,
 )
-from chaoslab.result import ObjectiveResult, Result
+from chaoslab.report.status import FaultState, State, Status
+from chaoslab.report.view import View
 
 STYLES: Mapping[Tone, str] = {"plain": "", "good": "green", "bad": "bold red", "warn": "yellow", "quiet": "dim"}
 _STATES: Mapping[State, tuple[str, str]] = {  # a sign as well as a colour, for those who cannot tell colours apart
@@ -47,7 +48,15 @@ _STATES: Mapping[State, tuple[str, str]] = {  # a sign as well as a colour, for 
     "down": ("○ down", "bold red"),
     "unknown": ("· unknown", "dim"),
 }
-_FAULT_STYLES = {"inject": "yellow", "effective": "bold red", "heal": "yellow", "healed": "green"}
+_FAULT_STATES: Mapping[FaultState, tuple[str, str]] = {
+    "inject": ("injecting", "yellow"),
+    "effective": ("in effect", "bold red"),
+    "ineffective": ("no effect seen", "yellow"),
+    "heal": ("healing", "yellow"),
+    "reconnected": ("coming back", "yellow"),
+    "healed": ("healed", "green"),
+    "unhealed": ("not healed", "bold red"),
+}
 _PLAIN_WIDTH = 120  # where the output's width cannot be known
 _NARROW = 72
 
@@ -76,7 +85,7 @@ class PlainView:
     def row(self, row: AnyRow) -> None:
         self._log.row(row)
 
-    def tell(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self._log.line(Line(text))
 
     def tick(self, status: Status) -> None:
@@ -84,11 +93,11 @@ class PlainView:
             self._log.line(line, status.elapsed_s)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
 
 class LiveView:
-    """What happened scrolls by above; how things stand is repainted below. Ends with `close`."""
+    """Events scroll by above; the current state is repainted below. Ends with `close`."""
 
     def __init__(self, console: Console) -> None:
         self._log = _Log(console, styled=True)
@@ -99,7 +108,7 @@ class LiveView:
     def row(self, row: AnyRow) -> None:
         self._log.row(row)
 
-    def tell(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self._log.line(Line(text, "quiet"))
 
     def tick(self, status: Status) -> None:
@@ -114,35 +123,63 @@ class LiveView:
 
 
 def status_panel(status: Status, width: int) -> RenderableType:
-    """How things stand: the phase and what is left of it, faults, services, load."""
-    faults = [fault for fault in status.faults.items() if fault[1].state != "healed"]
+    """The phase and the time left in it, faults, steps, services, load."""
     parts: list[RenderableType] = [Text(), _phase_line(status, width)]
-    parts += [_fault_line(id_, fault) for id_, fault in faults]
+    for id_, fault in status.faults.items():
+        if fault.state != "healed":
+            words, style = _FAULT_STATES[fault.state]
+            text = one_line(f"{'':8}  fault {id_}: {fault.name} {fault.target}: {words} for {fault.since_s:.0f} s")
+            parts.append(Text(text, style=style, no_wrap=True, overflow="ellipsis"))
+    for id_, step in status.steps.items():
+        text = one_line(f"{'':8}  step {id_}: {step.name} {step.what}: for {step.since_s:.0f} s")
+        parts.append(Text(text, style="cyan", no_wrap=True, overflow="ellipsis"))
     if status.services:
-        parts += [_services_table(status.services), _load_line(status)]
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        table.add_column("service", no_wrap=True, overflow="ellipsis")
+        table.add_column("now", no_wrap=True, overflow="ellipsis")
+        for title in ("for", "good", "p95"):
+            table.add_column(title, justify="right", no_wrap=True, overflow="ellipsis")
+        for service, now in status.services.items():
+            words, style = _STATES[now.state]
+            share = "–" if now.good_share is None else f"{now.good_share:.0%}"
+            p95 = "–" if now.p95_ms is None else f"{now.p95_ms:.0f} ms"
+            table.add_row(Text(one_line(service)), Text(words, style=style), f"{now.since_s:.0f} s", share, p95)
+        failures = Text(f"{status.failures_per_s:.0f} failures/s", style="red" if status.failures_per_s else "")
+        load = Text(f"load  {status.users} users  {status.rps:.0f} requests/s  ").append_text(failures)
+        parts += [table, load]
     if status.starved:
-        parts += [Text(one_line(f"the machine is starved: {status.starved}"), style=STYLES["warn"])]
+        parts.append(Text(one_line(f"the machine is starved: {status.starved}"), style=STYLES["warn"]))
     return Group(*parts)
 
 
 def print_verdict(result: Result, console: Console, *, report: str | None = None, exit_code: ExitCode | None = None) -> None:
-    """The objectives, the ledgers, why, where the report lies and, last, the verdict with the exit code.
+    """Print objectives, ledgers, reasons, the report's path and, last, the verdict with the exit code.
 
-    `exit_code` is given where the result alone does not decide it, as for a signal that came after the end. Of a run that was
-    interrupted nobody wants to read what could not be judged; the report has it. What was found before is told.
+    `exit_code` is given when the result alone does not decide it, as for a signal that came after the end. For a run that was
+    interrupted without a finding, the objectives are omitted: they show only that the run was too short. The report has them.
     """
     _show(console, Text())
-    untold = result.interrupted and result.verdict == "inconclusive"
-    if not untold:
-        _show_findings(result, console)
+    too_short = result.interrupted and result.verdict == "inconclusive"
+    if not too_short:
+        if result.objectives:
+            _show(console, _objectives_table(result, console.width))
+        for service, ledger in result.ledger.items():
+            _show(console, Text(one_line(f"ledger {service}: {ledger_in_words(ledger)}")))
+        if unmeasured := without_ledger(result):
+            _show(console, Text(one_line(f"no ledger: {', '.join(unmeasured)}; RPO not measured")))
+        for journey, function in business.told(result).items():
+            if result.functions[journey].mode != "required":
+                mode = f"{journey} ({result.functions[journey].mode})"
+                _show(console, Text(one_line(f"{mode}: {function.happened} Promise: {function.kept}")))
     for prefix, lines in (("warning: ", result.warnings), ("left behind: ", result.left_behind)):
         for line in lines:
             _show(console, Text(one_line(prefix + line), style=STYLES["warn"]))
     if report:
         _show(console, Text(f"report: {one_line(report)}"), wrap=False)
     _show(console, Text(f"\n{'The run was interrupted.' if result.interrupted else VERDICTS[result.verdict]}", style="bold"))
-    for reason in [why for why in in_short(result) if not untold or why.startswith("interrupted")]:
-        _show(console, Text(clean(f"- {reason}")))
+    for reason in reasons_in_short(result):
+        if not too_short or reason.startswith("interrupted"):
+            _show(console, Text(clean(f"- {reason}")))
     if result.command:
         _show(console, Text(f"run it again: {one_line(result.command)}"), wrap=False)
     code = exit_code_of(result) if exit_code is None else exit_code
@@ -150,15 +187,8 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     _show(console, Text(f"verdict: {verdict} (exit {int(code)})", style=STYLES[VERDICT_TONES[result.verdict]]))
 
 
-def _show_findings(result: Result, console: Console) -> None:
-    if result.objectives:
-        _show(console, _objectives_table(result, console.width))
-    for service, ledger in result.ledger.items():
-        _show(console, Text(one_line(f"ledger {service}: {ledger_in_words(ledger)}")))
-
-
 class _Console(Console):
-    """Falls silent when its reader goes away. rich would exit with 1, which here means that an objective was missed."""
+    """Prints nothing more once its reader has gone. rich would exit with 1, which here means that an objective was missed."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -200,28 +230,24 @@ class _Changes:
         found = []
         for service, now in status.services.items():
             before = self._before.get(service)
-            if now.state != before:
+            if now.state == before:
+                continue
+            if before or now.state != "up":
+                share = "no answer" if now.good_share is None else f"{now.good_share:.0%} good"
                 lasted_s = status.elapsed_s - self._changed_at_s.get(service, status.elapsed_s)
-                found += [_change(service, before, now, lasted_s)] if before or now.state != "up" else []
-                self._before[service] = now.state
-                self._changed_at_s[service] = status.elapsed_s
-        return [*found, *self._of_machine(status)]
-
-    def _of_machine(self, status: Status) -> list[Line]:
+                after = f", was {before} for {lasted_s:.1f} s" if before and before != "up" else ""
+                tones: Mapping[State, Tone] = {"up": "good", "degraded": "warn", "down": "bad"}
+                found.append(Line(f"{service} is {now.state} ({share}){after}", tones.get(now.state, "plain")))
+            self._before[service] = now.state
+            self._changed_at_s[service] = status.elapsed_s
         since_s = self._starved_since_s
-        if (since_s is None) == (status.starved is None):
-            return []
-        self._starved_since_s = status.elapsed_s if status.starved else None
-        if status.starved:
-            return [Line(f"the machine is starved: {status.starved}", "warn")]
-        return [Line(f"the machine is in time again, after {status.elapsed_s - (since_s or 0.0):.0f} s", "good")]
-
-
-def _change(service: str, before: State | None, now: ServiceNow, lasted_s: float) -> Line:
-    share = "no answer" if now.good_share is None else f"{now.good_share:.0%} good"
-    after = f", was {before} for {lasted_s:.1f} s" if before and before != "up" else ""
-    tone: Mapping[State, Tone] = {"up": "good", "degraded": "warn", "down": "bad"}
-    return Line(f"{service} is {now.state} ({share}){after}", tone.get(now.state, "plain"))
+        if status.starved and since_s is None:
+            self._starved_since_s = status.elapsed_s
+            found.append(Line(f"the machine is starved: {status.starved}", "warn"))
+        elif since_s is not None and not status.starved:
+            self._starved_since_s = None
+            found.append(Line(f"the machine is no longer starved, after {status.elapsed_s - since_s:.0f} s", "good"))
+        return found
 
 
 def _phase_line(status: Status, width: int) -> RenderableType:
@@ -231,56 +257,30 @@ def _phase_line(status: Status, width: int) -> RenderableType:
     if status.left_s is not None and status.phase_length_s:
         done = min(1.0, 1 - status.left_s / status.phase_length_s)
         cells += [ProgressBar(total=1.0, completed=done, width=max(4, min(30, width - _NARROW + 30)))]
-        cells += [Text(f"{status.left_s:.0f} s left", style="cyan", no_wrap=True)]
+        left = f"until recovery, at most {status.left_s:.0f} s" if status.at_most else f"{status.left_s:.0f} s left"
+        cells += [Text(left, style="cyan", no_wrap=True)]
     line.add_row(*cells)
     return line
 
 
-def _fault_line(id_: str, fault: FaultNow) -> Text:
-    words = "in effect" if fault.state == "effective" else fault.state
-    text = f"{'':8}  fault {id_}: {fault.name} {fault.target}: {words} for {fault.since_s:.0f} s"
-    return Text(one_line(text), style=_FAULT_STYLES.get(fault.state, "yellow"), no_wrap=True, overflow="ellipsis")
-
-
-def _services_table(services: Mapping[str, ServiceNow]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for title in ("service", "now", "for", "good", "p95"):
-        table.add_column(title, justify="left" if title in ("service", "now") else "right", no_wrap=True, overflow="ellipsis")
-    for service, now in services.items():
-        words, style = _STATES[now.state]
-        share = "–" if now.good_share is None else f"{now.good_share:.0%}"
-        p95 = "–" if now.p95_ms is None else f"{now.p95_ms:.0f} ms"
-        table.add_row(Text(one_line(service)), Text(words, style=style), f"{now.since_s:.0f} s", share, p95)
-    return table
-
-
-def _load_line(status: Status) -> Text:
-    words = f"load  {status.users} users  {status.rps:.0f} requests/s  "
-    return Text(words).append(f"{status.failures_per_s:.0f} failures/s", style="red" if status.failures_per_s else "")
-
-
 def _objectives_table(result: Result, width: int) -> Table:
+    """Where there is no room for the reasons beside the verdicts, they stand below."""
     narrow = width < _NARROW
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=False)
     for title in ("service", "objective", "measured", "verdict") + (() if narrow else ("why",)):
         table.add_column(title, overflow="fold")
     for objective in result.objectives:
-        cells = _objective_cells(objective, result)
-        table.add_row(*(cells[:-1] if narrow else cells))
+        service, name = split_objective(objective.id, result.services)
+        texts = (service or "–", f"{name} {objective.objective}".strip(), objective.measured)
+        verdict = Text(objective.verdict, style=STYLES[VERDICT_TONES[objective.verdict]])
+        why = Text(one_line(objective.why))
+        table.add_row(*(Text(one_line(text)) for text in texts), verdict, *(() if narrow else (why,)))
         if narrow and objective.why:
-            table.add_row("", "", Text(one_line(objective.why)), "")
+            table.add_row("", "", why, "")
     return table
 
 
-def _objective_cells(objective: ObjectiveResult, result: Result) -> list[Text]:
-    service, name = split_objective(objective.id, result.services)
-    wanted = f"{name} {objective.objective}".strip()
-    verdict = Text(objective.verdict, style=STYLES[VERDICT_TONES[objective.verdict]])
-    texts = [Text(one_line(text)) for text in (service or "–", wanted, objective.measured)]
-    return [*texts, verdict, Text(one_line(objective.why))]
-
-
 def _show(console: Console, what: RenderableType, *, wrap: bool = True) -> None:
-    """Print; a reader that went away (a closed pipe or terminal) must not end a run that still has to heal."""
+    """Print. A reader that has gone (a closed pipe or terminal) must not end a run that still has to heal."""
     with contextlib.suppress(OSError):
         console.print(what, soft_wrap=not wrap)

@@ -1,10 +1,10 @@
-"""What the engine tells while a run is under way; every kind of display is one of these."""
+"""The display of a run in progress: the interface that every kind of view implements."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from chaoslab.events import AnyRow
+from chaoslab.history.rows import AnyRow
 from chaoslab.report.status import Status
 
 
@@ -14,7 +14,7 @@ class View(Protocol):
     def row(self, row: AnyRow) -> None:
         """A row went into the history."""
 
-    def tell(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """One line of progress, such as a service that became healthy."""
 
     def tick(self, status: Status) -> None:
@@ -30,7 +30,7 @@ class JsonView:
     def row(self, row: AnyRow) -> None:
         """Not shown."""
 
-    def tell(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Not shown."""
 
     def tick(self, status: Status) -> None:

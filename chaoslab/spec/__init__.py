@@ -1,1 +1,1 @@
-"""The two files a person writes, an experiment and a stack: their models, and how they are loaded with positions."""
+"""The two files that users write, an experiment and a stack: their models, and how they are loaded with positions."""

@@ -1,308 +1,225 @@
-"""What must fit together in an experiment: its times, and its names with those of the stack. Pure; tells, never raises."""
+"""Consistency checks of an experiment: its times, and its names against those of the stack. Pure; reports, never raises."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_address
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from chaoslab.spec.compose import ComposeFile
-from chaoslab.spec.model import OUTSIDE, Experiment, FaultBase, LinkFlap, SitePowerLoss
-from chaoslab.spec.objectives import measured_services, objectives_for
+from chaoslab.spec.fault import FaultBase
+from chaoslab.spec.model import Experiment
+from chaoslab.spec.objectives import measured_services, mode_of, objectives_for, promised_names, under_fault, watches_starts
 from chaoslab.spec.probe_rate import LEDGER_MIN
-from chaoslab.spec.problems import suggest
-from chaoslab.spec.source import KeyPath
-from chaoslab.spec.stack_checks import Tell
-from chaoslab.stack.topology import Topology
+from chaoslab.spec.stackfile.degraded_checks import check_degraded
+from chaoslab.spec.stackfile.model import FaultObjectives, Objectives, StackSpec
+from chaoslab.spec.stackfile.topology import Topology
+from chaoslab.spec.step import BringAboutStep, StepBase
+from chaoslab.spec.step_checks import check_steps
+from chaoslab.spec.timeline import lasts_s
+from chaoslab.spec.yaml.problems import suggest
+from chaoslab.spec.yaml.report import Report
 
-PROMISES = ("rto", "rpo", "failback", "availability", "unaffected")
-LEDGER, STEADY_STATE = "ledger", "steady-state"
-_OBJECTIVE_FORM = "; name a service and rto, rpo, failback, availability or ledger, such as web.rto"
-_HOST_PORT = re.compile(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
+PROMISES = tuple(Objectives.model_fields)
+LEDGER, STEADY_STATE, START_ORDER = "ledger", "steady-state", "start-order"
+_OBJECTIVE_FORM = "; name a service and rto, rpo, failback, restored, availability, pause, failed or ledger, such as web.rto"
+
+Numbered = Sequence[tuple[int, FaultBase]]  # faults with their places in the timeline as written, from 0
+Entries = Sequence[tuple[int, FaultBase | StepBase]]
 
 
 def check_experiment(
-    experiment: Experiment, numbers: Sequence[int], compose: ComposeFile | None, tell: Tell, *, complete: bool = True
+    experiment: Experiment, entries: Entries, topology: Topology | None, report: Report, *, complete: bool
 ) -> None:
-    """`numbers`: where each fault stands in the timeline as written; `complete`: none had to be left out for being broken.
+    """All checks. `entries`: of the timeline, with their places in it; `complete`: none was left out for being broken.
 
-    Without a sound stack only the times are checked.
+    Without a sound stack, and so without a topology, only the times are checked.
     """
-    _Times(experiment, numbers, tell).check(complete)
-    _check_load(experiment, tell)
-    if compose is not None:
-        _Names(experiment, numbers, compose, tell).check(complete)
+    faults = [(number, entry) for number, entry in entries if isinstance(entry, FaultBase)]
+    steps = [(number, entry) for number, entry in entries if isinstance(entry, StepBase)]
+    first: dict[str, int] = {}
+    for number, entry in entries:
+        if entry.id in first:
+            kind = "fault" if isinstance(entry, FaultBase) else "step"
+            message = f"{kind} id {entry.id!r} is used twice; item {first[entry.id] + 1} of the timeline has it too"
+            report(("timeline", number, "id"), message, "timeline.id-twice")
+        first.setdefault(entry.id, number)
+    _check_times(experiment, faults, topology, report, complete)
+    check_steps(steps, faults, topology, report, complete=complete)
+    if experiment.load is not None:
+        experiment.load.check(report.below("load"))
+    if topology is not None:
+        _check_names(experiment, topology.spec, report)
+        _check_objectives(experiment, entries, topology, report, complete)
+        _check_expectation(experiment, entries, topology.spec, report, complete)
+        _check_heals(experiment, faults, topology.spec, report)
+        for number, fault in faults:
+            fault.check(topology, report.below("timeline", number))
+        _check_modes(experiment, topology.spec, report)
+        _advise_on_ledgers(experiment, topology.spec, report)
 
 
-def _check_load(experiment: Experiment, tell: Tell) -> None:
-    for key in ("master", "listen"):
-        address = getattr(experiment.load, key, None)
-        if address is not None and not _HOST_PORT.fullmatch(address):
-            tell(("load", key), f"{key} {address!r} must be a host and a port, such as 127.0.0.1:5557")
-        elif address is not None and key == "listen" and not _is_one_address(address.rpartition(":")[0].strip("[]")):
-            tell(
-                ("load", key),
-                f"listen {address!r} must begin with one IP address of this machine, the one that the workers reach: "
-                "there the entry is published, too",
-            )
-
-
-def _is_one_address(host: str) -> bool:
-    """Whether a host is an address by itself, neither a name nor a sign for every address of the machine."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return not (address.is_unspecified or address.is_multicast)
-
-
-class _Times:
-    """Times that no run could keep."""
-
-    def __init__(self, experiment: Experiment, numbers: Sequence[int], tell: Tell) -> None:
-        self.experiment, self.tell = experiment, tell
-        self.faults = list(zip(numbers, experiment.timeline, strict=True))
-
-    def check(self, complete: bool) -> None:
-        for name in ("steady_state", "failback"):
-            phase = getattr(self.experiment, name)
-            if phase.hold > phase.within:
-                self.tell(
-                    (name,), f"{name} cannot hold for {phase.hold:g}s within {phase.within:g}s; raise within, or lower hold"
-                )
-        for number, fault in self.faults:
-            if isinstance(fault, LinkFlap) and fault.heal_after is not None and fault.period * fault.count > fault.heal_after:
-                message = f"{fault.count} cycles of {fault.period:g}s do not fit into {fault.heal_after:g}s; raise heal_after"
-                self.tell(("timeline", number, "count"), message)
-            if fault.heal_after == 0:
-                message = f"fault {fault.id!r} heals at once; say how long it lasts, such as heal_after: 30s"
-                self.tell(("timeline", number, "heal_after"), message)
-        self._identifiers()
-        if complete:
-            self._late_ones()
-        self._overlaps()
-
-    def _identifiers(self) -> None:
-        first: dict[str, int] = {}
-        for number, fault in self.faults:
-            if fault.id in first:
-                message = f"fault id {fault.id!r} is used twice; item {first[fault.id] + 1} of the timeline has it too"
-                self.tell(("timeline", number, "id"), message)
-            first.setdefault(fault.id, number)
-
-    def _late_ones(self) -> None:
-        """A fault that says no end lasts until the others are over: it must not begin after that."""
-        over_s = max((_end_s(fault) for _, fault in self.faults if fault.heal_after is not None), default=math.inf)
-        for number, fault in self.faults:
-            if fault.heal_after is None and fault.at >= over_s:
-                message = f"fault {fault.id!r} begins at {fault.at:g}s, when all others are healed; say its heal_after"
-                self.tell(("timeline", number, "at"), message)
-
-    def _overlaps(self) -> None:
-        for index, (number, fault) in enumerate(self.faults):
-            for other_number, other in self.faults[:index]:
-                if _same_hurt(fault, other) and fault.at < _end_s(other) and other.at < _end_s(fault):
-                    message = f"fault {fault.id!r} hits {fault.target} while {other.id!r} (item {other_number + 1}) still does"
-                    self.tell(("timeline", number, "at"), f"{message}; move one of them")
-                    break
-
-
-def _end_s(fault: FaultBase) -> float:
-    return math.inf if fault.heal_after is None else fault.at + fault.heal_after
-
-
-def _same_hurt(one: FaultBase, other: FaultBase) -> bool:
-    """Whether the heal of one would undo the other."""
-    if {one.fault, other.fault} == {"service.pause", "service.throttle"}:
-        return _share_replicas(one, other)
-    if "link.flap" in (one.fault, other.fault):
-        return _hold_one_link(one, other)
-    if (one.fault, one.target) != (other.fault, other.target) or one.fault == "exec":
-        return False
-    if isinstance(one, SitePowerLoss) and isinstance(other, SitePowerLoss) and one.services and other.services:
-        return not set(one.services).isdisjoint(other.services)
-    return True
-
-
-def _share_replicas(one: Any, other: Any) -> bool:
-    return one.service == other.service and (one.site == other.site or None in (one.site, other.site))
-
-
-def _hold_one_link(one: Any, other: Any) -> bool:
-    """Whether a flapping link is one that the other fault holds too."""
-    flap, by = (one, other) if isinstance(one, LinkFlap) else (other, one)
-    ends = {flap.source, flap.to}
-    match by.fault:
-        case "site.isolate" | "site.power-loss":
-            return by.site in ends
-        case "link.cut" | "link.flap":
-            return {by.source, by.to} == ends
-    return False
-
-
-class _Names:
-    """Names in an experiment that its stack must know."""
-
-    def __init__(self, experiment: Experiment, numbers: Sequence[int], compose: ComposeFile, tell: Tell) -> None:
-        self.experiment, self.stack, self.tell = experiment, compose.spec, tell
-        self.faults = list(zip(numbers, experiment.timeline, strict=True))
-        self.topology: Topology = compose.topology()
-        self.services = tuple(dict.fromkeys(replica.service for replica in self.topology.replicas))
-
-    def check(self, complete: bool) -> None:
-        self._known(self.experiment.steady_state.conditions, ("steady_state", "conditions"), "condition", self.stack.conditions)
-        self._known(self.experiment.probe.journeys or (), ("probe", "journeys"), "journey", self.stack.journeys)
-        if not self.stack.journeys:
-            self.tell(
-                ("stack",), "the stack has no journeys, so nothing would be measured; declare some under x-chaoslab.journeys"
-            )
-        self._ledgers_are_fed()
-        self._objectives(complete)
-        self._expected(complete)
-        for number, fault in self.faults:
-            self._target(fault, ("timeline", number))
-
-    def _known(self, said: Iterable[str], path: KeyPath, kind: str, known: Iterable[str]) -> None:
-        for index, name in enumerate(said):
-            if name not in known:
-                hint = suggest(name, known) or f"; the stack declares no {kind}s"
-                self.tell((*path, index), f"unknown {kind} {name!r}{hint}")
-
-    def _ledgers_are_fed(self) -> None:
-        """A ledger that hardly anybody writes to says little of what a fault destroyed."""
-        probe, journeys = self.experiment.probe, self.stack.journeys
-        names = [name for name in (journeys if probe.journeys is None else probe.journeys) if name in journeys]
-        kept = [name for name in names if journeys[name].ledger is not None]
-        if probe.rate is not None and probe.rate < LEDGER_MIN and kept:
-            message = (
-                f"rate {probe.rate:g} is too low for the ledger of {', '.join(kept)}: a fault would find few writes to lose"
-            )
-            self.tell(("probe", "rate"), f"{message}; say {LEDGER_MIN:g} or more, or name other journeys in probe.journeys")
-
-    def _objectives(self, complete: bool) -> None:
-        measured = measured_services(self.stack)
-        for name in self.experiment.objectives:
-            if name in self.services and name not in measured:
+def _check_times(experiment: Experiment, faults: Numbered, topology: Topology | None, report: Report, complete: bool) -> None:
+    """Times that are impossible in any run."""
+    objectives = [] if topology is None else [*objectives_for(experiment, topology.spec).values()]
+    ends_s = {}  # when each is healed at the latest; infinite where it is not known
+    for number, fault in faults:
+        unknown = fault.heal_after is None or (fault.heals_at_recovery and not objectives)
+        ends_s[number] = math.inf if unknown else fault.at + lasts_s(fault, objectives)
+    for name in ("steady_state", "failback"):
+        phase = getattr(experiment, name)
+        if phase.hold > phase.within:
+            message = f"{name} cannot hold for {phase.hold:g}s within {phase.within:g}s; raise within, or lower hold"
+            report((name,), message, "phase.hold-beyond-within")
+    over_s = max((ends_s[number] for number, fault in faults if fault.heal_after is not None), default=math.inf)
+    for index, (number, fault) in enumerate(faults):
+        path = ("timeline", number)
+        fault.check_times(report.below(*path))
+        if fault.heal_after == 0:
+            message = f"fault {fault.id!r} heals at once; set how long it lasts, such as heal_after: 30s"
+            report((*path, "heal_after"), message, "timeline.heals-at-once")
+        if complete and fault.heal_after is None and fault.at >= over_s:  # it would last until the others are over
+            message = f"fault {fault.id!r} begins at {fault.at:g}s, after all others are healed; set its heal_after"
+            report((*path, "at"), message, "timeline.begins-too-late")
+        for other_number, other in faults[:index]:
+            together = fault.at < ends_s[other_number] and other.at < ends_s[number]
+            if together and (fault.conflicts_with(other) or other.conflicts_with(fault)):
                 message = (
-                    f"no journey looks at service {name!r}, so its objectives cannot be judged; measured: {', '.join(measured)}"
+                    f"fault {fault.id!r} conflicts with {other.id!r} (item {other_number + 1}), which is not healed by then"
                 )
-                self.tell(("objectives", name), message, key=True)
-            elif name not in measured:
-                self.tell(("objectives", name), f"unknown service {name!r}{suggest(name, measured)}", key=True)
-        if complete:
-            self._refined()
+                report((*path, "at"), f"{message}; move one of them", "timeline.conflict")
+                break
 
-    def _refined(self) -> None:
-        faults = [fault.id for _, fault in self.faults]
-        for name, owed in self.experiment.objectives.items():
-            for id_ in owed.under:
-                if id_ not in faults:
-                    self.tell(("objectives", name, "under", id_), f"unknown fault {id_!r}{suggest(id_, faults)}", key=True)
 
-    def _expected(self, complete: bool) -> None:
-        if self.experiment.expect is None:
-            return
-        owed = objectives_for(self.experiment, self.stack)
-        promised = {f"{name}.{promise}" for name, one in owed.items() for promise in PROMISES if getattr(one, promise)}
-        possible = {f"{name}.{promise}" for name in owed for promise in PROMISES}
-        known = (
-            promised
-            | {f"{name}.{LEDGER}" for name in owed}
-            | {f"fault.{fault.id}" for _, fault in self.faults}
-            | {STEADY_STATE}
+def _check_heals(experiment: Experiment, faults: Numbered, stack: StackSpec, report: Report) -> None:
+    """A heal at recovery waits for a probed service with an RTO: there must be one.
+
+    With a heal before an RTO is over, not back by then is no pass and no fail.
+    """
+    probed = stack.journeys if experiment.probe.journeys is None else experiment.probe.journeys
+    services = dict.fromkeys(stack.journeys[name].service for name in probed if name in stack.journeys)
+    objectives = objectives_for(experiment, stack)
+    rtos = [objectives[name].rto for name in services]
+    longest_s = max((rto.value for rto in rtos if rto is not None), default=0.0)
+    for number, fault in faults:
+        if fault.heals_at_recovery and all(under_fault(objectives[name], fault.id).rto is None for name in services):
+            message = f"no service that is probed has an RTO under {fault.id!r}, so there is no recovery to wait for"
+            cure = f"; give one of {', '.join(services) or 'the services'} an rto, or say how long the fault lasts, such as 30s"
+            report(("timeline", number, "heal_after"), message + cure, "timeline.no-recovery")
+        if isinstance(fault.heal_after, float) and 0 < fault.heal_after < longest_s:
+            message = f"{fault.id} is healed after {fault.heal_after:g} s, before an RTO of {longest_s:g} s has passed"
+            why = "a service that has not recovered by then is inconclusive; raise heal_after"
+            report(("timeline", number, "heal_after"), f"{message}: {why}", "timeline.heals-before-rto", level="warning")
+
+
+def _check_names(experiment: Experiment, stack: StackSpec, report: Report) -> None:
+    """Conditions and journeys exist in the stack, and the probe rate is high enough for its ledgers."""
+    _check_known(experiment.steady_state.conditions, report.below("steady_state", "conditions"), "condition", stack.conditions)
+    in_the_end = report.below("failback", "conditions")
+    _check_known(experiment.failback.conditions or (), in_the_end, "condition", stack.conditions)
+    _check_known(experiment.probe.journeys or (), report.below("probe", "journeys"), "journey", stack.journeys)
+    if not stack.journeys:
+        message = "the stack has no journeys, so nothing would be measured; declare some under x-chaoslab.journeys"
+        report(("stack",), message, "stack.no-journeys")
+    probe, journeys = experiment.probe, stack.journeys
+    names = [name for name in (journeys if probe.journeys is None else probe.journeys) if name in journeys]
+    kept = [name for name in names if journeys[name].ledger is not None]
+    if probe.rate is not None and probe.rate < LEDGER_MIN and kept:
+        message = (
+            f"rate {probe.rate:g} is too low for the ledger of {', '.join(kept)}: a fault would have few writes to destroy"
         )
-        for index, name in enumerate(self.experiment.expect.objectives):
-            if name in known or (name.startswith("fault.") and not complete):
-                continue
-            if name in possible:
-                service, _, promise = name.rpartition(".")
-                message = f"{service} promises no {promise} here, so {name} cannot fail; add it to its objectives"
-            else:
-                message = f"unknown objective {name!r}{suggest(name, known) or _OBJECTIVE_FORM}"
-            self.tell(("expect", "objectives", index), message)
+        cure = f"; set {LEDGER_MIN:g} or more, or name other journeys in probe.journeys"
+        report(("probe", "rate"), message + cure, "probe.rate-too-low")
 
-    def _target(self, fault: Any, path: KeyPath) -> None:
-        check: Callable[[Any, KeyPath], None] | None = {
-            "site.power-loss": self._power_loss,
-            "site.isolate": self._isolate,
-            "link.cut": self._link,
-            "link.degrade": self._degraded_link,
-            "link.flap": self._link,
-            "service.kill": self._service,
-            "service.stop": self._service,
-            "service.pause": self._service,
-            "service.restart": self._service,
-            "service.throttle": self._service,
-            "dependency.down": self._dependency,
-        }.get(fault.fault)
-        if check is not None:
-            check(fault, path)
+    late = [name for name in names if probe.timeout is not None and journeys[name].good.within > probe.timeout]
+    if probe.timeout is not None and late:
+        message = f"a good answer of {', '.join(late)} may take longer than the timeout of {probe.timeout:g}s; raise timeout"
+        report(("probe", "timeout"), message, "probe.timeout-below-good")
 
-    def _power_loss(self, fault: Any, path: KeyPath) -> None:
-        if not self._site(fault.site, (*path, "site")):
-            return
-        names = [replica.name for replica in self.topology.in_site(fault.site)]
-        for index, name in enumerate(fault.services or ()):
-            if name not in names:
-                self.tell((*path, "services", index), f"no replica {name!r} stands in {fault.site}{suggest(name, names)}")
-        if fault.services == []:
-            self.tell(
-                (*path, "services"), "services is empty, so nothing would lose power; drop the key to burn the whole site"
-            )
 
-    def _isolate(self, fault: Any, path: KeyPath) -> None:
-        self._site(fault.site, (*path, "site"))
+def _check_known(names: Iterable[str], report: Report, kind: str, known: Iterable[str]) -> None:
+    for index, name in enumerate(names):
+        if name not in known:
+            hint = suggest(name, known) or f"; the stack declares no {kind}s"
+            report((index,), f"unknown {kind} {name!r}{hint}", f"{kind}.unknown")
 
-    def _site(self, site: str, path: KeyPath) -> bool:
-        """Whether a fault may take this place as a whole."""
-        entry = self.topology.replica(self.topology.entry[0])
-        places = [place for place in self.topology.places if place not in (OUTSIDE, entry.site)]
-        if site in places:
-            return True
-        if site == OUTSIDE:
-            self.tell(path, f"{OUTSIDE} is where the users stand, and no site to take away; known: {', '.join(places)}")
-        elif site == entry.site:
-            self.tell(
-                path, f"{site} holds the entry {entry.name!r}, through which everything is measured; put the entry outside"
-            )
+
+def _check_objectives(experiment: Experiment, entries: Entries, topology: Topology, report: Report, complete: bool) -> None:
+    """Objectives for services that are measured, refined for faults and steps that there are."""
+    measured, known = measured_services(topology.spec), {entry.id: entry for _, entry in entries}
+    for name, wanted in experiment.objectives.items():
+        if name not in measured and topology.of_service(name):
+            message = f"no journey probes service {name!r}, so its objectives cannot be judged; measured: {', '.join(measured)}"
+            report(("objectives", name), message, "objectives.not-measured", key=True)
+        elif name not in measured:
+            message = f"unknown service {name!r}{suggest(name, measured)}"
+            report(("objectives", name), message, "objectives.service-unknown", key=True)
+        for id_ in wanted.under if complete else ():
+            path, entry = ("objectives", name, "under", id_), known.get(id_)
+            if entry is None:
+                message = f"unknown fault {id_!r}{suggest(id_, known)}"
+                report(path, message, "objectives.fault-unknown", key=True)
+            elif isinstance(entry, StepBase):
+                _check_objectives_of_step(entry, wanted.under[id_], bool(experiment.faults), report.below(*path))
+
+
+def _check_objectives_of_step(step: StepBase, wanted: FaultObjectives, answers_fault: bool, report: Report) -> None:
+    """A step that answers a fault is no event, so nothing is counted from it; none is a fault that services recover from."""
+    if answers_fault and not isinstance(step, BringAboutStep):
+        message = f"step {step.id!r} answers a fault: its time counts under that fault, and it has no objectives of its own"
+        report((), message, "objectives.of-remedy", key=True)
+    for name in ("rto", "unaffected"):
+        if name in wanted.model_fields_set:
+            message = f"{step.id!r} is a step, which has no {name}; write failback, pause or failed"
+            report((name,), message, "objectives.not-of-step", key=True)
+
+
+def _check_modes(experiment: Experiment, stack: StackSpec, report: Report) -> None:
+    """Degraded modes that the experiment changes, and services of which no journey is left that an RTO could judge."""
+    for name, wanted in experiment.objectives.items():
+        check_degraded(wanted.degraded, stack.journeys, [name], name, report.below("objectives", name, "degraded"))
+    probed = stack.journeys if experiment.probe.journeys is None else experiment.probe.journeys
+    for service, wanted in objectives_for(experiment, stack).items():
+        own = [name for name in probed if name in stack.journeys and stack.journeys[name].service == service]
+        has_rto = any(layer.rto is not None for layer in (wanted, *wanted.under.values()))
+        if has_rto and own and all(mode_of(name, wanted) == "allowed" for name in own):
+            is_own = service in experiment.objectives and bool(experiment.objectives[service].degraded)
+            path = ("objectives", service, "degraded") if is_own else ("stack",)
+            message = f"{service} has an RTO, but each of its journeys ({', '.join(own)}) may fail while a fault is active"
+            report(path, f"{message}, so nothing would be judged; require one of them, or set rto: null", "degraded.no-rto")
+
+
+def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpec, report: Report, complete: bool) -> None:
+    """Objectives that are expected to fail exist and can fail."""
+    objectives = objectives_for(experiment, stack)
+    possible = {f"{name}.{promise}" for name in objectives for promise in PROMISES}
+    planned = complete and experiment.is_planned_change
+    promised = {f"{name}.{own}" for name, one in objectives.items() for own in promised_names(one, planned_change=planned)}
+    others = {f"{'fault' if isinstance(entry, FaultBase) else 'step'}.{entry.id}" for _, entry in entries}
+    returns = [*(entry.id for _, entry in entries if isinstance(entry, FaultBase)), *experiment.steady_state.conditions]
+    others |= {f"failback.{id_}" for id_ in returns}  # its replicas are healthy again, or it holds again
+    others |= {f"restore.{step.id}" for step in experiment.steps if step.restores}
+    known = promised | others | {STEADY_STATE, *(f"{name}.{LEDGER}" for name in objectives)}
+    known |= {START_ORDER} if watches_starts(experiment, stack) else set()
+    for index, name in enumerate(experiment.expect.objectives if experiment.expect else ()):
+        if name in known or (name.startswith(("fault.", "step.", "failback.", "restore.")) and not complete):
+            continue
+        if name in possible:
+            service, _, promise = name.rpartition(".")
+            message = f"{service} has no {promise} objective here, so {name} cannot fail; add it to the objectives of {service}"
         else:
-            self.tell(path, f"unknown site {site!r}{suggest(site, places)}")
-        return False
+            message = f"unknown objective {name!r}{suggest(name, known) or _OBJECTIVE_FORM}"
+        report(("expect", "objectives", index), message, "expect.objective-unknown")
 
-    def _link(self, fault: Any, path: KeyPath) -> None:
-        for key, place in (("from", fault.source), ("to", fault.to)):
-            if place not in self.topology.places:
-                self.tell((*path, key), f"unknown place {place!r}{suggest(place, self.topology.places)}")
-        if fault.source == fault.to:
-            self.tell((*path, "to"), f"a link leads from one place to another, not from {fault.to!r} to itself")
 
-    def _degraded_link(self, fault: Any, path: KeyPath) -> None:
-        self._link(fault, path)
-        if not (fault.latency or fault.jitter or fault.bandwidth_kbps or fault.loss):
-            self.tell((*path, "fault"), "a link.degrade that changes nothing; give it latency, jitter, bandwidth_kbps or loss")
-
-    def _dependency(self, fault: Any, path: KeyPath) -> None:
-        entry = self.topology.replica(self.topology.entry[0])
-        if fault.service == entry.service:
-            message = f"{fault.service} is the entry, through which everything is measured; name a service behind it"
-            self.tell((*path, "service"), message)
-        elif fault.service not in self.services:
-            self._service_unknown(fault.service, path)
-
-    def _service(self, fault: Any, path: KeyPath) -> None:
-        if fault.service not in self.services:
-            self._service_unknown(fault.service, path, site=True)
-        elif fault.site is not None and fault.site not in self.topology.places:
-            self.tell((*path, "site"), f"unknown site {fault.site!r}{suggest(fault.site, self.topology.places)}")
-        elif fault.site is not None and not self.topology.of_service(fault.service, fault.site):
-            places = ", ".join(dict.fromkeys(replica.site for replica in self.topology.of_service(fault.service)))
-            self.tell((*path, "site"), f"service {fault.service!r} has no replica in {fault.site}; it stands in {places}")
-
-    def _service_unknown(self, service: str, path: KeyPath, *, site: bool = False) -> None:
-        replica = next((one for one in self.topology.replicas if one.name == service), None)
-        hint = suggest(service, self.services)
-        if replica is not None:
-            hint = f": it is a replica; write service: {replica.service}{f', site: {replica.site}' if site else ''}"
-        self.tell((*path, "service"), f"unknown service {service!r}{hint}")
+def _advise_on_ledgers(experiment: Experiment, stack: StackSpec, report: Report) -> None:
+    """Services whose RPO cannot be measured: it is inconclusive, however the run goes."""
+    names = stack.journeys if experiment.probe.journeys is None else experiment.probe.journeys
+    probed = [stack.journeys[name] for name in names if name in stack.journeys]
+    for service, wanted in objectives_for(experiment, stack).items():
+        own = [journey for journey in probed if journey.service == service]
+        if wanted.rpo is not None and own and all(journey.ledger is None for journey in own):
+            written = "rpo" in experiment.objectives[service].model_fields_set if service in experiment.objectives else False
+            path = ("objectives", service, "rpo") if written else ("stack",)
+            message = (
+                f"{service} has an RPO, but none of its journeys has a ledger: RPO not measured, so the run is inconclusive"
+            )
+            report(path, f"{message}; give one a ledger, or set rpo: null", "objectives.rpo-not-measured", level="warning")

@@ -1,12 +1,12 @@
-"""`--set load.users=5`: one value of a spec changed from the command line, before anything is checked."""
+"""`--set load.users=5`: change one value of a spec from the command line, before anything is checked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from chaoslab.spec.problems import Place, Problem, SpecErrors, shorten
-from chaoslab.spec.source import Document, KeyPath, Span, parse_value
+from chaoslab.spec.yaml.problems import KeyPath, Place, Problem, SpecErrors, shorten
+from chaoslab.spec.yaml.source import Document, Span, parse_value
 
 _PARTS_MAX = 12
 
@@ -19,28 +19,28 @@ def apply_overrides(document: Document, overrides: Mapping[str, str]) -> None:
     for dotted, text in overrides.items():
         source = f"--set {shorten(f'{dotted}={text}', 80)[1:-1]}"
         try:
-            _put(document, dotted, parse_value(text, source) if text.strip() else None, Place(source))
+            value, place = parse_value(text, source) if text.strip() else None, Place(source)
+            words = dotted.split(".")
+            if not all(words) or len(words) > _PARTS_MAX:
+                raise _wrong(place, "write a dotted path and a value, such as --set load.users=5")
+            holder: Any = document.data
+            path: KeyPath = ()
+            for word in words[:-1]:
+                step = _step(holder, word, path, place)
+                found = holder.get(step) if isinstance(holder, dict) else holder[step]
+                if not isinstance(found, dict | list):
+                    holder[step] = {}
+                    document.spans[*path, step] = Span(place, place)
+                path, holder = (*path, step), holder[step]
+            last = _step(holder, words[-1], path, place)
         except SpecErrors as refused:
             document.problems.extend(refused.problems)
-
-
-def _put(document: Document, dotted: str, value: Any, place: Place) -> None:
-    words = dotted.split(".")
-    if not all(words) or len(words) > _PARTS_MAX:
-        raise _wrong(place, "write a dotted path and a value, such as --set load.users=5")
-    holder: Any = document.data
-    path: KeyPath = ()
-    for word in words[:-1]:
-        step = _step(holder, word, path, place)
-        found = holder.get(step) if isinstance(holder, dict) else holder[step]
-        if not isinstance(found, dict | list):
-            holder[step] = {}
-            document.spans[*path, step] = Span(place, place)
-        path, holder = (*path, step), holder[step]
-    last = _step(holder, words[-1], path, place)
-    holder[last] = value
-    _forget(document, (*path, last))
-    document.spans[*path, last] = Span(place, place)
+            continue
+        holder[last], path = value, (*path, last)
+        replaced = [known for known in document.spans if known[: len(path)] == path]  # with what was wrong there
+        places = {document.spans.pop(known).value for known in replaced}
+        document.problems[:] = [problem for problem in document.problems if problem.place not in places]
+        document.spans[path] = Span(place, place)
 
 
 def _step(holder: Any, word: str, path: KeyPath, place: Place) -> str | int:
@@ -53,14 +53,5 @@ def _step(holder: Any, word: str, path: KeyPath, place: Place) -> str | int:
     raise _wrong(place, f"{name} is a list and has no item {shorten(word)}; {count}")
 
 
-def _forget(document: Document, path: KeyPath) -> None:
-    """The places of what was replaced, and what was wrong there."""
-    replaced = [known for known in document.spans if known[: len(path)] == path]
-    places = {document.spans[known].value for known in replaced}
-    for known in replaced:
-        del document.spans[known]
-    document.problems[:] = [problem for problem in document.problems if problem.place not in places]
-
-
 def _wrong(place: Place, message: str) -> SpecErrors:
-    return SpecErrors([Problem.at(place, message)])
+    return SpecErrors([Problem.at(place, message, "set.path")])

@@ -1,14 +1,18 @@
-"""The JSON Schema of an experiment file, for editors: what may be written, with descriptions and examples. Pure."""
+"""The JSON Schemas of an experiment, a runbook and a stack: what may be written, with descriptions and examples. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from chaoslab.spec.model import Experiment
-from chaoslab.spec.quantities import duration_text
+from chaoslab.spec.runbook import Runbook
+from chaoslab.spec.stackfile.model import StackSpec
+from chaoslab.spec.step import steps
+from chaoslab.spec.yaml.quantities import duration_text
+from chaoslab.spec.yaml.source import EXTENSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_NOT_WRITTEN = ("name", "hypothesis")  # the file's name and its first comment say these
+_NOT_WRITTEN = ("name", "hypothesis")  # they are the file's name and its first comment
 
 
 def json_schema() -> dict[str, Any]:
@@ -25,6 +29,31 @@ def json_schema() -> dict[str, Any]:
     }
     about = "One claim about a stack, and how to test it. The first comment of the file is its hypothesis."
     return {"$schema": DIALECT, **_tidy(schema), "title": "chaoslab experiment", "description": about}
+
+
+def runbook_schema() -> dict[str, Any]:
+    """The schema of a runbook, a file of steps that an experiment's timeline names, draft 2020-12."""
+    schema = Runbook.model_json_schema(by_alias=True)
+    step = steps().json_schema(by_alias=True)
+    definitions = step.pop("$defs")
+    schema["properties"]["steps"]["items"] = step
+    about = "A list of steps, which an experiment's timeline names. The first comment of the file says what it is for."
+    return {"$schema": DIALECT, **_tidy(schema), "$defs": _tidy(definitions), "title": "chaoslab runbook", "description": about}
+
+
+def stack_schema() -> dict[str, Any]:
+    """The schema of a Compose file with an `x-chaoslab` section, or of an overlay such as chaoslab.yaml, draft 2020-12.
+
+    What else a Compose file says is left to Compose's own schema. No key of the section, or of a journey, is required, since
+    it may be divided between a file and its overlays; `chaoslab check` knows them all.
+    """
+    section = StackSpec.model_json_schema(by_alias=True)
+    definitions = section.pop("$defs")
+    for divided in (section, definitions["Journey"]):
+        divided.pop("required", None)
+    tidied = {"type": "object", "properties": {EXTENSION: _tidy(section)}, "$defs": _tidy(definitions)}
+    about = f"A Compose file, or an overlay of one, whose {EXTENSION} section says what Compose cannot: sites, entry, journeys."
+    return {"$schema": DIALECT, **tidied, "title": "chaoslab stack", "description": about}
 
 
 def _tidy(node: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from chaoslab.errors import StackError
-from chaoslab.masking import Secrets, gather
+from chaoslab.redact import Secrets, gather
 from chaoslab.spec.load import Loaded
-from chaoslab.stack.interpolate import interpolate
+from chaoslab.spec.stackfile.interpolation import interpolate
 
 
 def secrets_of(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
@@ -19,18 +19,19 @@ def secrets_of(loaded: Loaded, environ: Mapping[str, str]) -> Secrets:
         except StackError:
             return text
 
+    spec, experiment = loaded.compose.spec, loaded.experiment
     trees = [
         loaded.compose.services,
-        loaded.compose.spec.model_dump(mode="json", by_alias=True),
-        loaded.experiment.model_dump(mode="json", by_alias=True),
+        spec.model_dump(mode="json", by_alias=True),
+        experiment.model_dump(mode="json", by_alias=True),
+        {name: environ[name] for step in experiment.steps for name in step.needs.env if name in environ},
     ]
-    return gather(trees, _names(loaded), expand)
-
-
-def _names(loaded: Loaded) -> Iterator[str]:
-    """What stands in rows, results and paths, and so must stay as it is."""
-    spec, experiment = loaded.compose.spec, loaded.experiment
-    yield from (experiment.name, spec.entry, *spec.sites, *spec.services, *spec.journeys, *spec.conditions, *spec.tiers)
-    yield from (name for replica in loaded.compose.replicas for name in (replica.name, replica.service, replica.site))
-    yield from (name for fault in experiment.timeline for name in (fault.id, fault.fault, fault.target))
-    yield from map(str, (*experiment.stack, *([experiment.load.locustfile] if experiment.load else [])))
+    # What stands in rows, results and paths, and so must stay as it is.
+    names = [experiment.name, spec.entry, *spec.sites, *spec.services, *spec.journeys, *spec.conditions, *spec.tiers]
+    names += [word for name, entry in spec.entries.items() for word in (name, entry.address)]
+    names += [text for one in spec.journeys.values() if one.before is not None for text in one.before.keep.values()]
+    names += [name for replica in loaded.compose.replicas for name in (replica.name, replica.service, replica.site)]
+    names += [name for fault in experiment.faults for name in (fault.id, fault.fault, fault.target)]
+    names += [name for step in experiment.steps for name in (step.id, step.kind)]
+    names += map(str, (*experiment.stack, *([experiment.load.locustfile] if experiment.load else [])))
+    return gather(trees, names, expand)

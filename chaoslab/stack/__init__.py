@@ -1,1 +1,1 @@
-"""A stack that runs: what it consists of (topology), and the two runtimes that bring it up."""
+"""A running stack: what it consists of (topology), and the two runtimes that boot it."""

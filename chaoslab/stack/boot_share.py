@@ -1,6 +1,6 @@
-"""What comes back starts with a small share of the processors: sites are separate buildings, and these share one machine.
+"""A small share of the CPU for replicas that boot during a heal: real sites are separate, these share a machine.
 
-A `Means` gives a small share and puts back what was there. `Held` looks after it from the begin of a boot to its end.
+A `Means` sets a small share and restores what was there before. A `BootShare` applies it from the start of a boot to its end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from chaoslab import process
-from chaoslab.clock import SYSTEM, Clock
+from chaoslab.clock import NS_PER_S, SYSTEM, Clock
 
 USUAL_NICENESS, HELD_NICENESS = 0, 9  # a seventh of the weight that the other replicas of the stack have
 _LOOK_EVERY_S = 0.5  # for sessions that are new: a database server opens its own
@@ -23,10 +23,10 @@ class Means(Protocol):
     """One way to give replicas a small share of the processors."""
 
     def look(self) -> None:
-        """Give it to whatever is there of the replicas and does not have it yet, and read it back."""
+        """Give it to all processes of the replicas that do not have it yet, and read it back."""
 
     def put_back(self) -> None:
-        """Give everything what it had before."""
+        """Give all of them what they had before."""
 
     def detail(self) -> dict[str, Any]:
         """What was used, for the report."""
@@ -35,8 +35,8 @@ class Means(Protocol):
 M = TypeVar("M", bound=Means)
 
 
-class Held(Generic[M]):
-    """Replicas that are held back until they are let go, or `at_most_s` are over. Nothing here is ever an error of the run."""
+class BootShare(Generic[M]):
+    """Holds replicas back until `let_go`, or until `at_most_s` are over. What fails here is never an error of the run."""
 
     def __init__(self, means: M, at_most_s: float, clock: Clock = SYSTEM, *, look_every_s: float = _LOOK_EVERY_S) -> None:
         self.means = means
@@ -45,14 +45,14 @@ class Held(Generic[M]):
         self._ended = threading.Event()
         self._held_s = 0.0
         means.look()
-        self._looking = threading.Thread(target=self._look_until_the_end, name="boot-share", daemon=True)
+        self._looking = threading.Thread(target=self._hold_back, name="boot-share", daemon=True)
         self._looking.start()
 
     @property
     def _passed_s(self) -> float:
-        return (self._clock.now_ns() - self._began_ns) / 1e9
+        return (self._clock.now_ns() - self._began_ns) / NS_PER_S
 
-    def _look_until_the_end(self) -> None:
+    def _hold_back(self) -> None:
         try:
             while not self._ended.wait(self._look_every_s) and self._passed_s < self._at_most_s:
                 self.means.look()
@@ -69,14 +69,14 @@ class Held(Generic[M]):
         return {**self.means.detail(), "held_s": round(self._held_s, 1), "until": until}
 
 
-class Holds(Generic[M]):
+class BootShares(Generic[M]):
     """The replicas of one stack that are held back now."""
 
     def __init__(self) -> None:
-        self._held: dict[frozenset[str], Held[M]] = {}
+        self._held: dict[frozenset[str], BootShare[M]] = {}
 
-    def hold(self, replicas: Collection[str], means: M, at_most_s: float) -> None:
-        self._held[frozenset(replicas)] = Held(means, at_most_s)
+    def hold_back(self, replicas: Collection[str], means: M, at_most_s: float) -> None:
+        self._held[frozenset(replicas)] = BootShare(means, at_most_s)
 
     def means_of(self, replica: str) -> M | None:
         return next((held.means for names, held in [*self._held.items()] if replica in names), None)
@@ -90,7 +90,7 @@ class Holds(Generic[M]):
 
 
 class Sessions:
-    """Linux weighs sessions against each other (autogroups). Anybody may lower the weight of his own, and put it back.
+    """Linux weighs sessions against each other (autogroups). An ordinary user may lower the weight of his own and put it back.
 
     A niceness is no such means: across sessions it has no effect, and ordinary users cannot take it back.
     """
@@ -98,8 +98,8 @@ class Sessions:
     def __init__(
         self,
         pids: Callable[[], Iterable[int]],
-        read: Callable[[int], tuple[str, int] | None] = process.session_weight,
-        write: Callable[[int, int], None] = process.weigh_session,
+        read: Callable[[int], tuple[str, int] | None] = process.read_session_niceness,
+        write: Callable[[int, int], None] = process.set_session_niceness,
     ) -> None:
         self._pids, self._read, self._write = pids, read, write
         self._before: dict[str, int] = {}
@@ -108,35 +108,32 @@ class Sessions:
 
     def adopt(self, pid: int) -> None:
         """A process that was started with the small share; in the end it gets that of all replicas."""
-        weight = self._read(pid)
-        if weight is not None and weight[1] == HELD_NICENESS:
+        session, niceness = self._read(pid) or ("", USUAL_NICENESS)
+        if niceness == HELD_NICENESS:
             with self._lock:
-                self._before[weight[0]] = USUAL_NICENESS
+                self._before[session] = USUAL_NICENESS
 
     def look(self) -> None:
         with self._lock:
             for pid in self._pids():
-                self._hold_back(pid)
-
-    def _hold_back(self, pid: int) -> None:
-        weight = self._read(pid)
-        if weight is None or weight[0] in self._before or weight[1] >= HELD_NICENESS:
-            return
-        self._write(pid, HELD_NICENESS)
-        if self._read(pid) == (weight[0], HELD_NICENESS):
-            self._before[weight[0]] = weight[1]
-            self._refused.discard(weight[0])
-        else:
-            self._refused.add(weight[0])
+                session, niceness = self._read(pid) or ("", HELD_NICENESS)
+                if session in self._before or niceness >= HELD_NICENESS:
+                    continue
+                self._write(pid, HELD_NICENESS)
+                if self._read(pid) == (session, HELD_NICENESS):
+                    self._before[session] = niceness
+                    self._refused.discard(session)
+                else:
+                    self._refused.add(session)
 
     def put_back(self) -> None:
-        """Those whose processes are all gone need nothing."""
+        """Sessions whose processes have all ended need nothing."""
         with self._lock:
             left = dict(self._before)
             for pid in self._pids():
-                weight = self._read(pid)
-                if weight is not None and (before := left.pop(weight[0], None)) is not None:
-                    self._write(pid, before)
+                session, _ = self._read(pid) or ("", 0)
+                if session in left:
+                    self._write(pid, left.pop(session))
 
     def detail(self) -> dict[str, Any]:
         refused = {"refused": len(self._refused)} if self._refused else {}
@@ -144,7 +141,7 @@ class Sessions:
 
 
 class OneProcessor:
-    """Where sessions are not weighed: all of them on one processor, so that the others are free of them."""
+    """Where sessions are not weighed: all of these processes on one processor, so that the others are free of them."""
 
     def __init__(
         self,
@@ -174,7 +171,7 @@ class OneProcessor:
 
 
 class NoMeans:
-    """Nothing that could be put back is to be had here."""
+    """For machines that have no means that could be put back."""
 
     def adopt(self, pid: int) -> None: ...
 
@@ -190,7 +187,7 @@ ProcessMeans = Sessions | OneProcessor | NoMeans
 
 
 def process_means(pids: Callable[[], Iterable[int]]) -> ProcessMeans:
-    """What this machine has for processes."""
+    """The means that this machine has for processes."""
     if sessions_are_weighed():
         return Sessions(pids)
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -213,7 +210,7 @@ def sessions_are_weighed(root: Path = Path("/")) -> bool:
 
 
 def _move_threads(pid: int, processors: frozenset[int]) -> None:
-    """Let a process, with all of its threads, run on these alone; one that is gone needs nothing."""
+    """Let a process, with all of its threads, run on these processors alone; one that has ended needs nothing."""
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), processors)

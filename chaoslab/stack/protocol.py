@@ -1,4 +1,4 @@
-"""What the engine and the faults ask of a runtime: small verbs; abilities that not every runtime has are separate.
+"""What the engine and the faults require of a runtime: small methods; optional abilities are separate protocols.
 
 Nothing here assumes one host: ask for addresses, never build them.
 """
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from chaoslab.clock import Deadline
-from chaoslab.spec.model import OUTSIDE
-from chaoslab.stack.topology import Address, Flow, Topology
+from chaoslab.spec.stackfile.model import OUTSIDE
+from chaoslab.spec.stackfile.topology import Address, Flow, Topology
 
 State = Literal["running", "paused", "dead", "absent"]
-CutMode = Literal["silent", "refuse", "reset"]
-BarMode = Literal["refuse", "silent"]
-Tell = Callable[[str], None]  # one line of progress for people
+BlockMode = Literal["refuse", "silent"]
+OnProgress = Callable[[str], None]  # one line of progress for people
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,21 @@ class KillReport:
     signals_ms: float | None = None
 
     def detail(self) -> dict[str, Any]:
-        """What a fault's row says of it."""
+        """The part of a fault's row about it."""
         signals = {} if self.signals_ms is None else {"signals_ms": self.signals_ms}
         return {"skew_ms": self.skew_ms, **signals, "killed": self.targets, "means": self.means}
 
 
 @dataclass(frozen=True)
 class StopReport:
-    """How a graceful stop went. `killed`: the replicas that did not end by themselves in time."""
+    """How a graceful stop went. `killed`: the replicas that did not end within the grace."""
 
     targets: int
     took_ms: float
     killed: tuple[str, ...] = ()
 
     def detail(self) -> dict[str, Any]:
-        """What a fault's row says of it."""
+        """The part of a fault's row about it."""
         return {"stopped": self.targets, "took_ms": self.took_ms, "had_to_be_killed": list(self.killed)}
 
 
@@ -63,22 +62,24 @@ class Degradation:
 
 
 class Links(Protocol):
-    """The links between places. Each verb is idempotent and verified by reading back."""
+    """The links between places. Each method is idempotent and verified by reading back."""
 
-    def fence(self, flows: Sequence[Flow]) -> None:
+    def fence(self, flows: Sequence[Flow], holder: str = "") -> None:
         """Hold everything that travels these ways, FIN, RST and SYN included, atomically: new connections hang in connect."""
 
-    def lift(self, flows: Sequence[Flow]) -> Mapping[str, int]:
-        """Let these ways go again; what is still alive resumes. Proxies whose upstream was unreachable are recycled.
+    def lift(self, flows: Sequence[Flow], holder: str = "") -> Mapping[str, int]:
+        """Stop holding these ways, but for those that another holder has fenced, too.
 
-        Returns, by link's end, how many connects the fence that ended could not hide: they succeeded, and then hung.
+        Connections that are still alive resume. New ones never wait behind a dial that hangs.
+
+        Returns, by proxy, how many connects the fence that ended could not hold: they succeeded, and then hung.
         """
 
     def fenced(self) -> frozenset[Flow]:
         """What is held now, read back from whatever enforces it."""
 
     def refuse(self, flows: Sequence[Flow]) -> None:
-        """Close the links whose connections are opened this way: established end with FIN, new ones are refused."""
+        """Close the links whose connections are opened this way: established ones end with FIN, new ones are refused."""
 
     def reset(self, flows: Sequence[Flow]) -> None:
         """Reset established and new connections that are opened this way."""
@@ -88,6 +89,9 @@ class Links(Protocol):
 
     def restore(self, flows: Sequence[Flow]) -> None:
         """Undo refuse, reset and degrade for these flows."""
+
+    def disturbances(self) -> list[str]:
+        """What is held, refused, reset, degraded or blocked now, each in words, read back; nothing on untouched links."""
 
     def epoch(self) -> str:
         """Changes when a relay or Toxiproxy restarted, which silently heals every fault."""
@@ -102,23 +106,23 @@ class Stack(Protocol):
     @property
     def links(self) -> Links: ...
 
-    def up(self, deadline: Deadline, tell: Tell) -> None:
+    def up(self, deadline: Deadline, on_progress: OnProgress) -> None:
         """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
 
     def down(self) -> list[str]:
-        """End everything that was started; what could not be is returned in words. The run's folder is for whoever made it."""
+        """End everything that was started; what could not be ended is returned in words. The run's folder is left alone."""
 
     def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
-        """Where a replica's port is reached from a place; across sites that is the link's end."""
+        """Where a replica's port is reached from a place; across sites that is the proxy of the link."""
 
     def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:
-        """Whether a caller in that place is answered by the replica's port now: connect, say something, read a byte."""
+        """Whether a client in that place gets an answer from the replica's port now: connect, send a request, read a byte."""
 
     def states(self) -> Mapping[str, State]:
         """The state of every replica, observed now from outside the replica."""
 
     def trouble(self) -> str | None:
-        """Why no fault can be told to hold any more, such as a relay that died; None while all is well. Cheap.
+        """Why no fault can be relied on any more, such as a relay that died; None while all is well. Cheap.
 
         Raises EnvironmentFault when the runtime itself is gone.
         """
@@ -139,12 +143,117 @@ class Stack(Protocol):
     def resume(self, replicas: Sequence[str]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Life:
+    """What the engine or the kernel says of a replica. `began`: which process or container runs, since when; None for none."""
+
+    state: State
+    word: str
+    began: str | None = None
+
+
+@runtime_checkable
+class CanTestify(Protocol):
+    """A runtime that knows of replicas that nobody can ask, such as workers without a port."""
+
+    def testimony(self, replicas: Sequence[str]) -> Mapping[str, Life]:
+        """The life of each of these now, by replica."""
+
+
+@runtime_checkable
+class CanPrepare(Protocol):
+    """A runtime that needs things before a boot which take a time of their own, such as images that are built."""
+
+    def prepare(self, deadline: Deadline, on_progress: OnProgress) -> None:
+        """Have them; `up` does so too, where nobody did. Raises EnvironmentFault where one cannot be had."""
+
+
+@runtime_checkable
+class CanRestart(Protocol):
+    """A runtime that starts replicas again which ended by themselves, as their restart policies say."""
+
+    def restarts(self) -> Sequence[str]:
+        """What was started again since the last call, each as a sentence. Never waits."""
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Connections of one replica to a port of another that got no answer: refused, or silence."""
+
+    client: str
+    target: str
+    port: int
+    how: Literal["refused", "silent"]
+    times: int
+
+
+@runtime_checkable
+class CanTellAsks(Protocol):
+    """A runtime that knows which replicas asked others in vain, when that is requested before `up`."""
+
+    def watch_asks(self) -> None:
+        """From now on count what gets no answer."""
+
+    def unanswered(self) -> Sequence[Unanswered]:
+        """What got no answer since the last call. Raises LinkError when nobody can be asked."""
+
+
 @runtime_checkable
 class CanDestroyDisks(Protocol):
     """A runtime that can lose the volumes of a replica."""
 
     def destroy_disks(self, replicas: Sequence[str]) -> None:
-        """Lose all that is on them; who starts next finds them empty. Raises StackError, and loses nothing, while one runs."""
+        """Lose all that is on them: they start with empty ones. Raises StackError, and loses nothing, while one runs."""
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """How the power of volumes was cut. `volumes`: their names; `took_ms`: from the first cut to the last."""
+
+    volumes: tuple[str, ...]
+    took_ms: float
+
+    def detail(self) -> dict[str, Any]:
+        """The part of a fault's row about it."""
+        return {"volumes_cut": list(self.volumes), "cut_ms": self.took_ms}
+
+
+@runtime_checkable
+class CanCutDisks(Protocol):
+    """A runtime that can cut the power of volumes: what was synced is kept, what was not is lost.
+
+    It has to be requested before `up`, since each of these volumes is then a file system of its own.
+    """
+
+    @classmethod
+    def why_no_cut(cls) -> str | None:
+        """Why this machine does not allow that, in words; None where nothing is known against it. Changes nothing."""
+
+    def ready_to_cut(self, replicas: Collection[str]) -> None:
+        """Have a file system of its own for each volume of these replicas. Call it before `up`."""
+
+    def cut_disks(self, replicas: Sequence[str]) -> CutReport:
+        """Lose what was written to the volumes of these replicas and never synced. `start` makes the volumes usable again.
+
+        Raises StackError, and loses nothing, while one runs; and where a volume is not a file system of its own.
+        """
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit status, and what it wrote to its standard output; `said`: to its standard error."""
+
+    status: int
+    output: str
+    said: str = ""
+
+
+@runtime_checkable
+class CanExecute(Protocol):
+    """A runtime that can run a command where a replica runs."""
+
+    def execute(self, replica: str, command: Sequence[str], timeout_s: float) -> Ended:
+        """Run an argument list to its end, as the replica's own programs run. Raises StackError when it cannot, or is late."""
 
 
 @runtime_checkable
@@ -163,35 +272,35 @@ class CanThrottle(Protocol):
         """Let these have the processor for this share (0 to 1) of the time; it replaces an earlier share."""
 
     def unthrottle(self, replicas: Sequence[str]) -> None:
-        """Let these have all of it again. Idempotent."""
+        """Let these have the processor all the time again. Idempotent."""
 
     def observed_share(self, replica: str) -> float:
-        """The share that a replica has now, looked at from outside it; 1 when nothing limits it."""
+        """The share that a replica has now, observed from outside it; 1 when nothing limits it."""
 
 
 @runtime_checkable
 class CanHoldBack(Protocol):
-    """A runtime that can keep the boot of replicas from taking the processors of the others. Neither verb fails."""
+    """A runtime that can keep the boot of replicas from taking the processors of the others. Neither method fails."""
 
     def hold_back(self, replicas: Sequence[str], at_most_s: float) -> None:
-        """From now on these, which are about to start, have a small share of the processors, for this long at most."""
+        """Give these replicas, which are about to start, a small share of the processors, for this long at most."""
 
     def let_go(self, replicas: Sequence[str]) -> dict[str, Any]:
-        """Give them back what they had; returns what was used, for the report. Idempotent."""
+        """Give them back the share that they had; returns what was used, for the report. Idempotent."""
 
 
 @runtime_checkable
-class CanBar(Protocol):
-    """A runtime that can make replicas unreachable for callers in other places, one by one."""
+class CanBlock(Protocol):
+    """A runtime that can make single replicas unreachable from other places."""
 
-    def bar(self, replicas: Sequence[str], mode: BarMode, *, spare: Collection[Flow] = ()) -> None:
-        """Bar every link's end that leads to these, but for these flows.
+    def block(self, replicas: Sequence[str], mode: BlockMode, *, except_flows: Collection[Flow] = ()) -> None:
+        """Block all that leads to these replicas, except what travels `except_flows`.
 
-        refuse: closed and refused; silent: taken and never answered.
+        refuse: connections end, new ones are refused; silent: connections are accepted and never answered.
         """
 
-    def unbar(self, replicas: Sequence[str]) -> None:
-        """Open them again. Idempotent."""
+    def unblock(self, replicas: Sequence[str]) -> None:
+        """Make them reachable again. Idempotent."""
 
 
 @dataclass(frozen=True)
@@ -204,19 +313,22 @@ class Control:
 
 @runtime_checkable
 class CanBeWatched(Protocol):
-    """A runtime that has a control, and tells whose the processes of its replicas are."""
+    """A runtime that has a control, and shows which site the processes of its replicas belong to."""
 
     @property
     def members(self) -> Path | None:
-        """The file with the site of each container, or "harness", by its id; None where processes tell by themselves."""
+        """The file with the owner of each container by its id, or of processes by `pid@start` where they may hide their site.
+
+        An owner is a site, or "harness"; `start` is in ticks since the machine started. None where no such file is needed.
+        """
 
     def host_control(self, deadline: Deadline) -> Control:
-        """Have the control at work; once, after `up`. Raises NotReady or StackError when it does not answer."""
+        """Start the control and wait until it answers; once, after `up`. Raises NotReady or StackError when it does not."""
 
 
 @runtime_checkable
-class CanBarNeighbours(Protocol):
-    """A runtime that can also bar callers in the same place, when it is told before `up`."""
+class CanBlockWithinSite(Protocol):
+    """A runtime that can also block connections within a site, when that is requested before `up`."""
 
-    def relay_neighbours(self, services: Collection[str]) -> None:
-        """Callers of these services reach them through the relay, from their own place too."""
+    def relay_within_site(self, services: Collection[str]) -> None:
+        """From now on these services are reached through the relay from within their own site too."""

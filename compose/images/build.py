@@ -1,7 +1,7 @@
-"""Make every image that the Compose runtime and the two-site stack need: `python compose/images/build.py`.
+"""Build every image that the Compose runtime and the reference stacks need: `python compose/images/build.py`.
 
-Pulls where a registry answers, makes the rest here, and says which it did. Wheels are fetched on this machine, with its own
-trust in its package index, and copied into the build, which therefore needs no index. Nothing is done twice.
+Pulls an image if a registry answers, builds the others here, and prints what it did. Wheels are fetched on this machine, which
+already trusts its package index, and copied into the build, which therefore needs no index. Images that exist are not rebuilt.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from chaoslab import process
 from chaoslab.errors import ChaoslabError, EnvironmentFault, ExitCode
-from chaoslab.stack import docker_images as images
-from chaoslab.stack.docker_engine import Engine, connect, last_lines
+from chaoslab.files import last_lines
+from chaoslab.stack.compose import images
+from chaoslab.stack.compose.engine import Engine, connect
 
 ROOT = Path(__file__).resolve().parents[2]
-TWO_SITE = ROOT / "compose" / "two-site"
+OWN = ("two-site", "queue")  # folders of compose/ with an image of their own
+FOREIGN = {"valkey/valkey:8.0": "valkey", "rabbitmq:3": "rabbitmq"}  # folders of compose/images/, by the names that users pull
 WHEELS = ROOT / "build" / "wheels"
 _PYTHON_OF_BOOKWORM = (3, 11)
 _FETCH_TIMEOUT_S = 600.0
@@ -36,32 +39,39 @@ def make_all(engine: Engine) -> None:
     images.ensure_base(engine, tell)
     images.ensure_toxiproxy(engine, tell)
     images.ensure_runtime_images(engine, tell)
-    images.build(engine, two_site_recipe(), tell)
-    tell(f"{images.BASE}, {images.TOXIPROXY}, {images.WAN}, chaoslab/two-site:latest: there")
+    for tag, folder in FOREIGN.items():
+        if not images.has(engine, tag) and not images.pulled(engine, tag, tell):
+            images.build(engine, images.Recipe(tag, {"Dockerfile": ROOT / "compose" / "images" / folder / "Dockerfile"}), tell)
+    for name in OWN:
+        images.build(engine, recipe(name), tell)
+    own = [f"chaoslab/{name}:latest" for name in OWN]
+    tell(f"{', '.join([images.BASE, images.TOXIPROXY, images.WAN, *FOREIGN, *own])}: there")
 
 
 def tell(line: str) -> None:
     sys.stdout.write(f"images: {line}\n")
 
 
-def two_site_recipe() -> images.Recipe:
-    """The two-site stack's image; its wheels follow from requirements.txt and are fetched only when it is built."""
-    files = [*TWO_SITE.glob("*.py"), *TWO_SITE.glob("*.sql"), TWO_SITE / "Dockerfile", TWO_SITE / "requirements.txt"]
+def recipe(name: str) -> images.Recipe:
+    """A stack's own image; its wheels follow from requirements.txt and are fetched only when it is built."""
+    folder = ROOT / "compose" / name
+    files = [file for pattern in ("*.py", "*.sql", "*.sh") for file in folder.glob(pattern)]
+    files += [folder / "Dockerfile", folder / "requirements.txt"]
     here = sys.platform == "linux" and sys.version_info[:2] == _PYTHON_OF_BOOKWORM
     return images.Recipe(
-        "chaoslab/two-site:latest",
+        f"chaoslab/{name}:latest",
         {file.name: file for file in files},
-        late=wheels if here else dict,  # wheels of another system or Python would not fit: the build fetches its own then
+        # Wheels of another system or Python would not fit: the build fetches its own then.
+        late=partial(wheels, folder / "requirements.txt") if here else dict,
         arguments={"PIP_NO_INDEX": "1"} if here else {},
     )
 
 
-def wheels() -> dict[str, bytes | Path]:
-    """The wheels of requirements.txt by their names in the build, fetched when they are not here yet.
+def wheels(requirements: Path) -> dict[str, bytes | Path]:
+    """The wheels of a list of requirements by their names in the build, fetched when they are not here yet.
 
     Raises EnvironmentFault when that fails.
     """
-    requirements = TWO_SITE / "requirements.txt"
     folder = WHEELS / hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
     if not folder.exists():
         tell("fetching wheels")

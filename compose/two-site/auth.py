@@ -1,4 +1,4 @@
-"""auth: sessions. Checks are answered by the database node of the own site, so they survive the loss of the leader."""
+"""auth: sessions. Checks are answered by the database node of the same site, so they survive the loss of the leader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def auth() -> web.Application:
     ledger = Ledger(nodes, "sessions")
 
     def ready(purpose: str) -> bool:
-        return nodes.answers if purpose == "read" else nodes.leader is not None
+        return nodes.answers if purpose == "read" else nodes.takes_writes
 
     async def log_in(request: web.Request) -> web.Response:
         record, _ = parse(await request.read())

@@ -1,8 +1,11 @@
-"""Connections to one database node: statements that always end in time, with an honest outcome.
+"""Connections to one database node: statements that always end in time, with a truthful outcome.
 
 Two failures are told apart, because a ledger depends on it:
     NotTried   the statement was certainly not executed: it may be repeated, nothing happened
-    Unknown    it may have been executed: the answer did not come, or not whole
+    Unknown    it may have been executed: no answer came, or only a part of one
+
+Each says whether the node itself ended it (`told`), as one does that shuts down, restarts or is a standby now; one that is
+lost is silent.
 """
 
 from __future__ import annotations
@@ -23,11 +26,29 @@ Row = Any  # asyncpg.Record, which has no types
 
 
 class NotTried(Exception):
-    """The statement was certainly not executed."""
+    """The statement was certainly not executed. `told`: the node itself refused it."""
+
+    def __init__(self, why: str, *, told: bool = False) -> None:
+        super().__init__(why)
+        self.told = told
 
 
 class Unknown(Exception):
-    """The statement may or may not have been executed."""
+    """The statement may or may not have been executed. `told`: the node itself ended it, or its connection."""
+
+    def __init__(self, why: str, *, told: bool = False) -> None:
+        super().__init__(why)
+        self.told = told
+
+
+# What a node says, or does to its connections, when it shuts down, starts up, or closes what it had accepted.
+_TOLD = (
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ConnectionDoesNotExistError,  # closed in the middle of a statement
+    ConnectionError,  # refused, reset, or accepted and closed, by a relay in front of it
+)
 
 
 async def answer_of(connection: Any, sql: str, arguments: Sequence[Any], timeout_s: float) -> Row | None:
@@ -38,10 +59,11 @@ async def answer_of(connection: Any, sql: str, arguments: Sequence[Any], timeout
         raise
     except asyncpg.ReadOnlySQLTransactionError as standby:
         connection.terminate()
-        raise NotTried("this node is a standby") from standby
+        raise NotTried("this node is a standby", told=True) from standby
     except Exception as broken:  # whatever it was: it does not prove that nothing happened
+        was_closed = connection.is_closed()
         connection.terminate()
-        raise Unknown(repr(broken)) from broken
+        raise Unknown(repr(broken), told=was_closed or isinstance(broken, _TOLD)) from broken
 
 
 async def _in_time(connection: Any, sql: str, arguments: Sequence[Any], timeout_s: float) -> Row | None:
@@ -82,7 +104,7 @@ class Pool:
         try:
             return await asyncpg.connect(**self._login, timeout=CONNECT_S, ssl=False)
         except Exception as failed:  # whatever it was: there is no connection
-            raise NotTried(repr(failed)) from failed
+            raise NotTried(repr(failed), told=isinstance(failed, _TOLD)) from failed
 
     async def warm_up(self) -> None:
         """Have a few connections ready. Raises NotTried."""

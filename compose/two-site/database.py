@@ -1,14 +1,19 @@
 """Run one PostgreSQL node under Patroni, in the foreground. Everything comes from the environment.
 
 NAME             this node, such as pg-pangyo
-DATA             folder that outlives the process
-LISTEN           host:port of PostgreSQL            LISTEN_REST      host:port of Patroni's REST API
-ADVERTISE        how other nodes reach the former   ADVERTISE_REST   and the latter
-ETCD             host:port of each etcd member, by commas
+DATA             folder that survives the process
+LISTEN           host:port of PostgreSQL             LISTEN_REST      host:port of Patroni's REST API
+ADVERTISE        how other nodes reach LISTEN        ADVERTISE_REST   and LISTEN_REST
+ETCD             host:port of each etcd member, separated by commas
 ADMIN_PASSWORD, REPLICATION_PASSWORD, APP_PASSWORD
-LEADER_TTL_S     seconds after which a leader that is not heard of may be replaced (20, the shortest that Patroni takes)
+LEADER_TTL_S     seconds after which a silent leader may be replaced (20, the minimum of Patroni)
 SYNCHRONOUS      yes: a commit waits for the standby (the default); no: it does not
-APPLY_DELAY_S    seconds by which a standby shows what it has later than it has it (0)
+FSYNC            on: what is committed is on the disk (the default); off: it is where the kernel keeps it
+APPLY_DELAY_S    seconds by which a standby delays the changes that it has received (0)
+ARCHIVE          host:port of the archive; without it, nothing is archived
+ARCHIVE_TIMEOUT_S seconds after which a segment of WAL is archived although it is not full (2)
+WAL_SEGMENT_MB   size of a segment (16)
+PEER_REST        with ARCHIVE: LISTEN_REST of the other node
 """
 
 from __future__ import annotations
@@ -16,12 +21,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from recover import Order, order_for
 
 HERE = Path(__file__).resolve().parent
 WAITING = "waits-for-quorum"  # a file in DATA; health.py reads it
@@ -39,15 +47,18 @@ TOOLS = _tools()
 
 
 def main() -> None:
-    """Wait for a quorum, then become Patroni."""
-    env = os.environ
-    wait_for_quorum(Path(env["DATA"]), env["ETCD"].split(","))
-    patroni_env = {**env, "PATRONI_CONFIGURATION": json.dumps(configuration(env))}
+    """Wait for a quorum, then become Patroni. With an empty disk, find out first whether there is something to restore."""
+    env, data, members = os.environ, Path(os.environ["DATA"]), os.environ["ETCD"].split(",")
+    order = order_for(env) if "ARCHIVE" in env and not has_data(data) else None
+    answering = wait_for_quorum(data, members)
+    # Patroni ends when the first member that it asks hangs, as one in a dark site does.
+    members = [answering, *(member for member in members if member != answering)]
+    patroni_env = {**env, "PATRONI_CONFIGURATION": json.dumps(configuration({**env, "ETCD": ",".join(members)}, order))}
     os.execvpe("patroni", ["patroni"], patroni_env)  # noqa: S606
 
 
-def wait_for_quorum(data: Path, members: list[str]) -> None:
-    """Return once an etcd member says that it has a leader and knows which version its cluster speaks.
+def wait_for_quorum(data: Path, members: list[str]) -> str:
+    """The first etcd member that says that it has a leader and knows which version its cluster speaks, once there is one.
 
     Patroni itself would look only every 5 s, and ends when it finds a cluster that has just been born: until all members have
     met, etcd gives 3.0.0 as the cluster's version, whose API it does not have. A node that already has data can do no
@@ -55,11 +66,17 @@ def wait_for_quorum(data: Path, members: list[str]) -> None:
     """
     mark = data / WAITING
     mark.unlink(missing_ok=True)
-    if (data / "postgres" / "global" / "pg_control").exists():
+    if has_data(data):
         mark.touch()
-    while not any(has_quorum(member) and knows_its_version(member) for member in members):
+    while (found := next((one for one in members if has_quorum(one) and knows_its_version(one)), None)) is None:
         time.sleep(0.1)
     mark.unlink(missing_ok=True)
+    return found
+
+
+def has_data(data: Path) -> bool:
+    """Whether there is a database in this folder."""
+    return (data / "postgres" / "global" / "pg_control").exists()
 
 
 def has_quorum(member: str) -> bool:
@@ -88,8 +105,8 @@ def said_by(member: str, path: str) -> bytes | None:
         connection.close()
 
 
-def configuration(env: Mapping[str, str]) -> dict[str, Any]:
-    """Patroni's configuration for this node."""
+def configuration(env: Mapping[str, str], order: Order | None = None) -> dict[str, Any]:
+    """Patroni's configuration for this node; `order`: the cluster is restored as it says, and not created."""
     return {
         "scope": "two-site",
         "name": env["NAME"],
@@ -98,11 +115,19 @@ def configuration(env: Mapping[str, str]) -> dict[str, Any]:
         "etcd3": {"hosts": env["ETCD"].split(","), "use_proxies": True},
         "bootstrap": {
             "dcs": _cluster(env),
-            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums", {"auth": "scram-sha-256"}],
-            "post_bootstrap": shlex.join([str(TOOLS / "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(HERE / "schema.sql")]),
+            **(order.bootstrap(env["ARCHIVE"], f"{env['DATA']}/postgres") if order else _creation(env)),
         },
         "postgresql": _node(env),
         "log": {"level": "INFO"},
+    }
+
+
+def _creation(env: Mapping[str, str]) -> dict[str, Any]:
+    """How a new cluster is made."""
+    segments = [{"wal-segsize": env["WAL_SEGMENT_MB"]}] if "WAL_SEGMENT_MB" in env else []
+    return {
+        "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums", {"auth": "scram-sha-256"}, *segments],
+        "post_bootstrap": shlex.join([str(TOOLS / "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-f", str(HERE / "schema.sql")]),
     }
 
 
@@ -118,11 +143,11 @@ def _cluster(env: Mapping[str, str]) -> dict[str, Any]:
         # so nothing that was acknowledged is lost by the first failure.
         "synchronous_mode": env.get("SYNCHRONOUS", "yes") == "yes",
         "check_timeline": True,
-        "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": _shared_parameters()},
+        "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": _shared_parameters(env)},
     }
 
 
-def _shared_parameters() -> dict[str, Any]:
+def _shared_parameters(env: Mapping[str, str]) -> dict[str, Any]:
     return {
         "max_connections": 150,
         "max_worker_processes": 4,
@@ -130,7 +155,7 @@ def _shared_parameters() -> dict[str, Any]:
         "max_replication_slots": 5,
         "wal_level": "replica",
         "synchronous_commit": "on",
-        "fsync": "on",
+        "fsync": env.get("FSYNC", "on"),
         "full_page_writes": "on",
         "wal_keep_size": "256MB",
         "max_wal_size": "512MB",
@@ -171,7 +196,20 @@ def _node(env: Mapping[str, str]) -> dict[str, Any]:
             "log_min_messages": "warning",
             "log_checkpoints": "off",
             "client_connection_check_interval": "1s",
+            **_archiving(env),
         },
+    }
+
+
+def _archiving(env: Mapping[str, str]) -> dict[str, Any]:
+    """The leader hands each segment to the archive, whether it is full or not."""
+    if "ARCHIVE" not in env:
+        return {}
+    push = shlex.join([sys.executable, "-I", "-S", str(HERE / "archive_client.py"), "push", env["ARCHIVE"]])
+    return {
+        "archive_mode": "on",
+        "archive_command": f"{push} %f %p",
+        "archive_timeout": f"{env.get('ARCHIVE_TIMEOUT_S', '2')}s",
     }
 
 

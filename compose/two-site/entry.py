@@ -1,8 +1,9 @@
-"""What users reach: Caddy in front of both sites, routed by path. LISTEN, and <SERVICE>_UPSTREAMS (host:port by commas).
+"""The entry: Caddy in front of both sites, routing by path. LISTEN, and <SERVICE>_UPSTREAMS (host:port, separated by commas).
+ANSWER_S: how long a replica may take to answer (8): longer than a request waits there while the database's leader moves.
 
-Reads and writes of a service are balanced apart, each over the replicas that say they are ready for it: a replica that
-lost the database's leader may still serve reads. A request is sent to one replica, once: whoever must not be charged
-twice repeats it with the same id.
+Reads and writes of a service are balanced separately, each over the replicas that report ready for it: a replica that has
+lost the database's leader may still serve reads. A request is sent to one replica, once: a client that must not be charged
+twice retries with the same id.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def main() -> None:
 
 def configuration(env: Mapping[str, str]) -> Json:
     """Caddy's own JSON: no admin API, no certificates, no copy of itself on disk."""
-    routes = [route for name in SERVICES for route in _routes(name, env[f"{name.upper()}_UPSTREAMS"].split(","))]
+    answer_s = env.get("ANSWER_S", "8")
+    routes = [route for name in SERVICES for route in _routes(name, env[f"{name.upper()}_UPSTREAMS"].split(","), answer_s)]
     server = {
         "listen": [env["LISTEN"]],
         "routes": routes,
@@ -41,31 +43,31 @@ def configuration(env: Mapping[str, str]) -> Json:
     }
     return {
         "admin": {"disabled": True, "config": {"persist": False}},
-        # What every failed request would say is seen better from outside; thousands of lines an outage help nobody.
+        # Failed requests are measured from outside; thousands of log lines for each outage would add nothing.
         "logging": {"logs": {"default": {"level": "WARN", "exclude": ["http.log.error"]}}},
         "apps": {"http": {"servers": {"entry": server}, "grace_period": "1s"}},
     }
 
 
-def _routes(service: str, upstreams: list[str]) -> list[Json]:
+def _routes(service: str, upstreams: list[str], answer_s: str) -> list[Json]:
     path = [f"/{service}/*"]
-    reads = {"match": [{"path": path, "method": READS}], "handle": [_proxy(upstreams, "read")], "terminal": True}
-    writes = {"match": [{"path": path}], "handle": [_proxy(upstreams, "write")], "terminal": True}
+    reads = {"match": [{"path": path, "method": READS}], "handle": [_proxy(upstreams, "read", answer_s)], "terminal": True}
+    writes = {"match": [{"path": path}], "handle": [_proxy(upstreams, "write", answer_s)], "terminal": True}
     return [reads, writes]
 
 
-def _proxy(upstreams: list[str], ready_for: str) -> Json:
+def _proxy(upstreams: list[str], ready_for: str, answer_s: str) -> Json:
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": address} for address in upstreams],
-        # Not in turns: of requests that come at once, one may be offered the replica that is down each time, and get a 503.
+        # Not round robin: with concurrent requests, one may be offered the failed replica at every try, and get a 503.
         "load_balancing": {"selection_policy": {"policy": "random"}, "retries": 0},
         "health_checks": {"active": _active(f"/ready?for={ready_for}")},
         # A hung replica costs a request this long, not the minutes that TCP would wait.
         "transport": {
             "protocol": "http",
             "dial_timeout": "500ms",
-            "response_header_timeout": "1700ms",
+            "response_header_timeout": f"{answer_s}s",
             "keep_alive": {"max_idle_conns_per_host": 32, "idle_timeout": "30s", "probe_interval": "5s"},
         },
     }

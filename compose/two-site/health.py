@@ -1,4 +1,4 @@
-"""Health check: `health.py host:port/path...` passes when each URL answers 200; with `--or FILE` also when that file is there.
+"""Health check: `health.py host:port/path...` passes when each URL answers 200, or with `--or FILE` when that file exists.
 
 Run as `python -I -S health.py`: only sockets are imported, because it runs every other second for every replica.
 """

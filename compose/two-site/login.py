@@ -1,4 +1,4 @@
-"""How the other services ask auth, the one of their own site, whether a visitor is known."""
+"""How the other services ask auth, in their own site, whether a user is logged in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from yarl import URL
 from connections import NotTried
 
 ASK_S = 0.5
+ASKS = 3  # a question changes nothing, and the database node that auth asked may have gone in the middle of it
 WATCH_S = 0.5
 FRESH_S = 60.0
 REMEMBERED_MAX = 10_000
@@ -43,10 +44,17 @@ class Login:
 
     async def knows(self, token: str) -> bool:
         """Whether there is such a session. Raises NotTried when auth does not say."""
-        status = await self._get(self._base / "auth" / "sessions" / token)
-        if status not in (200, 404):
-            raise NotTried(f"auth answered {status}")
-        return status == 200
+        why = NotTried("auth was not asked")
+        for _ in range(ASKS):
+            try:
+                status = await self._get(self._base / "auth" / "sessions" / token)
+            except NotTried as failed:
+                why = failed
+                continue
+            if status in (200, 404):
+                return status == 200
+            why = NotTried(f"auth answered {status}")
+        raise why
 
     async def _get(self, url: URL) -> int:
         if self._session is None:
@@ -65,7 +73,7 @@ class Login:
                 failed = 0 if await self._get(ready) == 200 else failed + 1
             except NotTried:
                 failed += 1
-            self.up = failed == 0 or (self.up and failed < 2)  # one look that fails may be a hiccup
+            self.up = failed == 0 or (self.up and failed < 2)  # a single failed check may be a hiccup
             await asyncio.sleep(WATCH_S)
 
 
@@ -93,7 +101,7 @@ class Remembered:
             return
         asking = self._asking.get(token) or self._ask_soon(token)
         if confirmed_at is not None:
-            return  # yesterday's answer is good enough until auth gives today's
+            return  # the cached answer is good enough until auth gives a new one
         await asyncio.shield(asking)
         if token not in self._confirmed_at:
             raise web.HTTPUnauthorized(text='{"error": "this session is not known"}', content_type="application/json")

@@ -1,4 +1,4 @@
-"""partner: a third party that only uses our login, and asks for it every time. It remembers nobody."""
+"""partner: a third party that only uses our login, and asks for it on every request. It keeps no sessions."""
 
 from __future__ import annotations
 

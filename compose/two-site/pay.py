@@ -1,10 +1,10 @@
-"""pay: a ledger that may not lose a cent. Reads and writes go to the leader and to nothing else."""
+"""pay: a ledger that must not lose a cent. Reads and writes go only to the leader."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +12,7 @@ from aiohttp import web
 from login import Login, Remembered
 from postgres import Database
 from records import Ledger, parse, refuse
-from web_service import application, database, json_answer, serve
+from web_service import Companion, application, database, json_answer, serve
 
 CUSTOMERS = 64
 AMOUNT_MAX = 1_000_000
@@ -28,8 +28,16 @@ def entries_in(nodes: Database) -> Ledger:
     return Ledger(nodes, "entries", extra=TRANSFER_COLUMNS)
 
 
+def has_leader(nodes: Database) -> bool:
+    """Whether a database node leads, or one is about to, as every transfer and every balance needs."""
+    return nodes.takes_writes
+
+
 def pay(
-    open_ledger: Callable[[Database], Ledger] = entries_in, open_database: Callable[[], Database] = database
+    open_ledger: Callable[[Database], Ledger] = entries_in,
+    open_database: Callable[[], Database] = database,
+    takes_transfers: Callable[[Database], bool] = has_leader,
+    companions: Iterable[Companion] = (),
 ) -> web.Application:
     """The service as an application. Needs DATABASE, DATABASE_PASSWORD and AUTH_URL."""
     nodes = open_database()
@@ -37,8 +45,8 @@ def pay(
     login = Login()
     visitors = Remembered(login)
 
-    def ready(_: str) -> bool:
-        return nodes.leader is not None
+    def ready(purpose: str) -> bool:
+        return has_leader(nodes) if purpose == "read" else takes_transfers(nodes)
 
     async def transfer(request: web.Request) -> web.Response:
         await visitors.admit(request)
@@ -61,7 +69,7 @@ def pay(
         web.get("/pay/entries", read_back),
         web.get("/pay/balance", balance),
     ]
-    return application("pay", ready, routes, [nodes, login])
+    return application("pay", ready, routes, [nodes, login, *companions])
 
 
 def _terms(identity: str, fields: dict[str, Any]) -> tuple[str, str, int]:

@@ -1,6 +1,6 @@
-"""pay as it must not be: it acknowledges a transfer when it is in memory, and persists it a while later.
+"""pay with a defect: it acknowledges a transfer when it is in memory, and persists it later.
 
-Never part of the stack; an overlay puts it in pay's place, to prove that lost money is found.
+Not part of the stack; an overlay replaces pay with it, to prove that lost money is detected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from postgres import Database
 from records import Ledger, Record
 from web_service import serve
 
-BEHIND_S = 2.0  # what a power loss takes with it, at least
+BEHIND_S = 2.0  # what a power loss destroys, at least
 
 
 class WriteBehind(Ledger):
@@ -39,7 +39,7 @@ class WriteBehind(Ledger):
             except (NotTried, Unknown):
                 continue
             except web.HTTPConflict:
-                return None  # the client was told otherwise long ago
+                return None  # the client had its acknowledgement long ago
 
 
 def pay_ack_first() -> web.Application:

@@ -1,9 +1,9 @@
-"""pay as it must not be: while no database node leads it asks again at once, over a new connection, for a minute.
+"""pay with a defect: while the database has no leader, it retries without a pause, over new connections, for a minute.
 
-One attempt costs the database more than the statement itself, and is cut when it takes long. As long as few wait that does no
-harm; after a failover many do, no attempt is over in time, and those who wait keep the database from ever serving them.
+One attempt costs the database more than the statement itself, and is cancelled when it takes long. That does no harm while few
+requests wait; after a failover many do, no attempt ends in time, and the retries keep the database from ever serving them.
 
-Never part of the stack; an overlay puts it in pay's place, to prove that a survivor that drowns in retries is found.
+Not part of the stack; an overlay replaces pay with it, to prove that a survivor that is overloaded by retries is detected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from postgres import Database, Node
 from web_service import database, serve
 
 PATIENCE_S = 0.2  # for a connection, and for the answer
-GIVE_UP_S = 60.0  # who asked has left long ago
+GIVE_UP_S = 60.0  # the client has given up long ago
 
 
 class AsksAgain(Database):

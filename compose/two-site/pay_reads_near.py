@@ -1,6 +1,6 @@
-"""pay as it must not be: its books are read from the nearest database node, which may be a standby that is behind.
+"""pay with a defect: its ledger is read from the nearest database node, which may be a standby that lags.
 
-Never part of the stack; an overlay puts it in pay's place, to prove that stale reads are found.
+Not part of the stack; an overlay replaces pay with it, to prove that stale reads are detected.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""pay as it must not be: a transfer that takes long is tried again, under another key, and both count.
+"""pay with a defect: a slow transfer is retried under another key, and both count.
 
-Never part of the stack; an overlay puts it in pay's place, to prove that money that moved twice is found.
+Not part of the stack; an overlay replaces pay with it, to prove that money that moved twice is detected.
 """
 
 from __future__ import annotations

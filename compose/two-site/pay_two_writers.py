@@ -1,6 +1,6 @@
-"""pay as it must not be: a replica that does not reach the database takes transfers into books of its own.
+"""pay with a defect: a replica that cannot reach the database accepts transfers into a local ledger.
 
-Never part of the stack; an overlay puts it in pay's place, to prove that books that came apart are found.
+Not part of the stack; an overlay replaces pay with it, to prove that ledgers that diverged are detected.
 """
 
 from __future__ import annotations

@@ -1,10 +1,17 @@
-"""The services' way to the database: who leads now, and which node to ask."""
+"""How the services reach the database: which node leads, and which node to query.
+
+When a leader hands over to another node, as in a planned switchover, it says so: it ends its connections, refuses new ones, or
+calls itself a standby. Then statements wait for the node that follows it, and are not refused. A leader that is lost is
+silent, and nobody knows whether another will follow: statements fail at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from connections import NotTried, Pool, Row, Unknown, answer_of
@@ -12,7 +19,10 @@ from connections import NotTried, Pool, Row, Unknown, answer_of
 TAKE_S = 0.6  # for a connection
 STATEMENT_S = 0.9
 ANYWHERE_S = 0.25  # each of the two, where another node may answer as well
-WATCH_S = 0.3  # pause between two looks at a node
+WATCH_S = 0.3  # pause between two checks of a node
+HANDOVER_S = 6.0  # how long statements wait for the node that follows a leader; a switchover takes about 3 s
+AGAIN_S = 0.05  # from one attempt to the next meanwhile
+SEEN_S = 2.0  # a node that answered so recently is there
 
 # 0 on a standby; on a leader its timeline, which grows with every promotion.
 _ROLE = """
@@ -26,6 +36,8 @@ class Node:
 
     def __init__(self, pool: Pool) -> None:
         self.role: int | None = None  # None: does not answer; 0: standby; else: the timeline that it leads
+        self.stepped_down_at = -math.inf  # when it last said that it leads no more, on the monotonic clock
+        self.answered_at = -math.inf  # the last check
         self._pool = pool
         self._watching: Any = None
 
@@ -36,13 +48,23 @@ class Node:
             try:
                 role = await self._look()
                 failed = 0
+                self.answered_at = time.monotonic()
                 if self.role is None:
                     await self._pool.warm_up()
-                self.role = role
-            except (NotTried, Unknown):
+                self._is_now(role)
+            except (NotTried, Unknown) as why:
                 failed += 1
-                self.role = self.role if failed < 2 else None
+                if why.told:
+                    self._is_now(None)
+                elif failed > 1:
+                    self.role = None
             await asyncio.sleep(WATCH_S)
+
+    def _is_now(self, role: int | None) -> None:
+        """The node said so itself."""
+        if self.role and not role:
+            self.stepped_down_at = time.monotonic()
+        self.role = role
 
     async def _look(self) -> int | None:
         """Over a connection of its own, so that a busy service does not take its database for dead."""
@@ -53,7 +75,12 @@ class Node:
 
     async def fetch(self, sql: str, *arguments: Any, take_s: float = TAKE_S, statement_s: float = STATEMENT_S) -> Row | None:
         """The first row of one statement, within `take_s + statement_s`. Raises NotTried or Unknown."""
-        return await self._pool.fetch(sql, arguments, take_s=take_s, statement_s=statement_s)
+        try:
+            return await self._pool.fetch(sql, arguments, take_s=take_s, statement_s=statement_s)
+        except (NotTried, Unknown) as why:
+            if why.told:
+                self._is_now(None)  # until the next check
+            raise
 
     async def open_one(self) -> Any:
         """A connection for the caller alone, who has to end it. Raises NotTried."""
@@ -67,10 +94,15 @@ class Node:
 
 
 class Database:
-    """All nodes; the first is the one in the caller's own site."""
+    """All nodes; the first is the one in the caller's own site.
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    `handover_s`: how long statements wait while one node follows another as the leader. One whose answer was lost then is
+    repeated, so each has to be a read, or to keep a record by its id once.
+    """
+
+    def __init__(self, nodes: Sequence[Node], handover_s: float = HANDOVER_S) -> None:
         self.nodes = list(nodes)
+        self._handover_s = handover_s
         self._watches: list[asyncio.Task[None]] = []
 
     @property
@@ -84,6 +116,18 @@ class Database:
         """Whether any node does, leader or not."""
         return any(node.role is not None for node in self.nodes)
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether a leader stepped down a moment ago, and another node is there to follow it, or has followed."""
+        now = time.monotonic()
+        left = [node for node in self.nodes if now - node.stepped_down_at < self._handover_s]
+        return any(now - other.answered_at < SEEN_S for node in left for other in self.nodes if other is not node)
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether a node leads, or is about to."""
+        return self.leader is not None or self.hands_over
+
     def start(self) -> None:
         self._watches = [asyncio.create_task(node.watch()) for node in self.nodes]
 
@@ -96,18 +140,37 @@ class Database:
             node.close()
 
     async def on_leader(self, sql: str, *arguments: Any) -> Row | None:
-        """Raises NotTried when no node leads."""
-        leader = self.leader
-        if leader is None:
-            raise NotTried("no database node leads")
-        return await leader.fetch(sql, *arguments)
+        """Raises NotTried when no node leads; while one hands over, not before its time is over."""
+
+        async def ask() -> Row | None:
+            leader = self.leader
+            if leader is None:
+                raise NotTried("no database node leads")
+            return await leader.fetch(sql, *arguments)
+
+        return await self._unless_handed_over(ask)
 
     async def anywhere(self, sql: str, *arguments: Any) -> Row | None:
         """For reads only: by the nearest node that answers, maybe a standby a moment behind. Raises NotTried when none does."""
-        for node in [node for node in self.nodes if node.role is not None]:
-            with contextlib.suppress(NotTried, Unknown):
-                return await node.fetch(sql, *arguments, take_s=ANYWHERE_S, statement_s=ANYWHERE_S)
-        raise NotTried("no database node answers")
+
+        async def ask() -> Row | None:
+            for node in [node for node in self.nodes if node.role is not None]:
+                with contextlib.suppress(NotTried, Unknown):
+                    return await node.fetch(sql, *arguments, take_s=ANYWHERE_S, statement_s=ANYWHERE_S)
+            raise NotTried("no database node answers")
+
+        return await self._unless_handed_over(ask)
+
+    async def _unless_handed_over(self, ask: Callable[[], Awaitable[Row | None]]) -> Row | None:
+        """Ask, and once more for as long as a leader hands over. Raises as `ask` does."""
+        until = time.monotonic() + self._handover_s
+        while True:
+            try:
+                return await ask()
+            except (NotTried, Unknown):
+                if not self.hands_over or time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
     async def on_local(self, sql: str, *arguments: Any) -> Row | None:
         """By the own site's node and no other."""

@@ -1,4 +1,4 @@
-"""Records that clients write with ids of their own, and the ledger that reads them back."""
+"""Records that clients write with their own ids, and the ledger that reads them back."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Ledger:
         names, places = ", ".join(columns), ", ".join(f"${n}" for n in range(1, len(columns) + 1))
         self._database = database
         # The update that changes nothing makes a repeated request wait until the first one is replicated too, so that
-        # it is not acknowledged on the strength of a row that a failover may still take back.
+        # it is not acknowledged because of a row that a failover may still lose.
         self._insert = (
             f"INSERT INTO {table} ({names}) VALUES ({places}) "  # noqa: S608 - names are constants of the program
             f"ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING {names}"

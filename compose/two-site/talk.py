@@ -1,4 +1,4 @@
-"""talk: messages. The latest are read from the nearest node, leader or not; whoever was logged in needs no auth to go on."""
+"""talk: messages. The latest are read from the nearest node, leader or not; a logged-in user needs no auth to continue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def talk() -> web.Application:
     visitors = Remembered(login)
 
     def ready(purpose: str) -> bool:
-        return nodes.answers if purpose == "read" else nodes.leader is not None
+        return nodes.answers if purpose == "read" else nodes.takes_writes
 
     async def send(request: web.Request) -> web.Response:
         await visitors.admit(request)

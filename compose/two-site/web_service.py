@@ -1,4 +1,4 @@
-"""What all services have in common: an aiohttp server at LISTEN, /live and /ready, and honest statuses for failures."""
+"""What all services have in common: an aiohttp server at LISTEN, /live and /ready, and truthful statuses for failures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from aiohttp import web
 
 from connections import NotTried, Pool, Unknown
-from postgres import Database, Node
+from postgres import HANDOVER_S, Database, Node
 
 Ready = Callable[[str], bool]  # "read" or "write" -> whether this replica can serve it now
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -29,10 +29,14 @@ class Companion(Protocol):
 
 
 def database() -> Database:
-    """DATABASE: host:port of each node by commas, the own site's first. DATABASE_PASSWORD: of the role `app`."""
+    """DATABASE: host:port of each node by commas, the own site's first. DATABASE_PASSWORD: of the role `app`.
+
+    HANDOVER_S: how long requests wait while one node follows another as the leader; 0: they do not.
+    """
     password = os.environ["DATABASE_PASSWORD"]
     addresses = os.environ["DATABASE"].split(",")
-    return Database([Node(Pool(address, user="app", password=password, database="app")) for address in addresses])
+    nodes = [Node(Pool(address, user="app", password=password, database="app")) for address in addresses]
+    return Database(nodes, float(os.environ.get("HANDOVER_S", HANDOVER_S)))
 
 
 def json_answer(body: bytes, status: int = 200) -> web.Response:

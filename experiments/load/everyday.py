@@ -1,4 +1,4 @@
-"""An ordinary day at the two-site stack: people read, write, pay, and sign in at a partner.
+"""Everyday load for the two-site stack: users read, write, pay, and sign in at a partner.
 
 40 users make about 125 requests a second.
 """

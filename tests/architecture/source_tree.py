@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ LAUNCHERS = {
     "asyncio": ("create_subprocess_exec", "create_subprocess_shell"),
     "pty": ("spawn", "fork"),
 }
+FRONT = ""  # the package's own module
 CLOCKS = {"datetime": ("now", "utcnow", "today"), "date": ("today",)}
 
 
@@ -68,32 +70,51 @@ def _add(module: Module, source: str, name: str | None, package: str, known: set
         module.names.add(f"{target}:{name}")
 
 
-def read_map(text: str) -> list[list[str]]:
-    """The rows of the map's table, each a list of module names."""
+def read_map(text: str) -> list[str]:
+    """The rooms in the order of the map's table: files on the ground by their names, a room where it says "its files"."""
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    return [
-        [f"{folder.rstrip('/')}.{name.strip()}".lstrip(".").replace("\\", "") for name in names.split(",")]
-        for folder, names, _ in rows[2:]
-    ]
+    order: list[str] = []
+    for room, inner, _ in rows[2:]:
+        names = [name.strip() for name in inner.split(",")]
+        order += [room.rstrip("/") if name == "its files" else f"{room.rstrip('/')}.{name}".lstrip(".") for name in names]
+    return order
 
 
-def off_the_map(modules: dict[str, Module], rows: list[list[str]]) -> Iterator[str]:
-    """Modules without a place, places without a module, and names that appear twice."""
-    named = [name for row in rows for name in row]
-    for name in sorted({module.name for module in modules.values() if not module.bare} - {""} - set(named)):
-        yield f"{name}: not on the map; give it a row of chaoslab/README.md"
-    for name in sorted(set(named) - set(modules)):
-        yield f"{name}: on the map, and there is no such module"
-    for name in sorted({name for name in named if named.count(name) > 1}):
-        yield f"{name}: twice on the map"
+def read_diagram(text: str) -> list[str]:
+    """The names at the beginning of the diagram's lines, from above to below; those on the ground one by one."""
+    lines = text.partition("```")[2].partition("```")[0].splitlines()
+    ground, *rest = [line.lstrip("│├└─ ") for line in lines if line.strip("│├└─ ")]
+    return [*re.split(r"\s{3,}", ground)[0].split(), *(line.split()[0] for line in rest)]
 
 
-def upward(modules: dict[str, Module], rows: list[list[str]]) -> Iterator[str]:
+def room_of(name: str, order: Sequence[str]) -> str | None:
+    """The innermost room of the map that a module stands in."""
+    parts = name.split(".")
+    rooms = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((room for room in rooms if room in order), None)
+
+
+def off_the_map(modules: dict[str, Module], order: Sequence[str], shims: Collection[str] = ()) -> Iterator[str]:
+    """Modules without a room, and rooms without a module."""
+    placed = {name: room_of(name, order) for name in modules if name and name not in shims}
+    for name in sorted(name for name, room in placed.items() if room is None and not modules[name].bare):
+        yield f"{name}: not on the map; give it a room of chaoslab/README.md"
+    for room in sorted(set(order) - set(placed.values())):
+        yield f"{room}: on the map, and there is no such room"
+    for room in sorted({room for room in order if list(order).count(room) > 1}):
+        yield f"{room}: twice on the map"
+
+
+def upward(modules: dict[str, Module], order: Sequence[str], shims: Collection[str] = ()) -> Iterator[str]:
     """Imports of something that stands below."""
-    row_of = {name: number for number, row in enumerate(rows) for name in row}
     for module in modules.values():
-        for imported in sorted(module.imports):
-            if row_of.get(imported, -1) > row_of.get(module.name, len(rows)):
+        room = room_of(module.name, order)
+        if room is None or module.name in shims:
+            continue
+        for imported in sorted(module.imports - {FRONT}):
+            other = room_of(imported, order)
+            stands_below = other is not None and order.index(other) > order.index(room)
+            if stands_below and not modules[imported].bare:
                 yield f"{module.name} imports {imported}, which stands below it"
 
 
@@ -105,15 +126,23 @@ def cycles(modules: dict[str, Module]) -> Iterator[str]:
 
 
 def reach(modules: dict[str, Module], *starts: str) -> set[str]:
-    """These modules and everything that they import, however far."""
+    """These modules and everything that they import, however far; not by way of the package's front."""
     seen: set[str] = set()
     todo = list(starts)
     while todo:
         name = todo.pop()
-        if name not in seen:
+        if name not in seen and name != FRONT:
             seen.add(name)
             todo += modules[name].imports
     return seen
+
+
+def by_the_front(modules: dict[str, Module], allowed: set[str]) -> Iterator[str]:
+    """Who takes from the package itself, which names what is public from every room, what stands in a room."""
+    for module in modules.values():
+        for name in sorted(name for name in module.names if name.partition(":")[0] == FRONT):
+            if name.partition(":")[2] not in allowed:
+                yield f"{module.name} takes {name.partition(':')[2]} from the package; take it from its room"
 
 
 def effects(modules: dict[str, Module], pure: set[str], effectful: set[str]) -> Iterator[str]:
@@ -164,3 +193,15 @@ def timekeepers(modules: dict[str, Module], allowed: set[str]) -> Iterator[str]:
         for call in sorted(module.calls):
             if call.removeprefix("datetime.") in readings or call in readings or call.endswith("loop().time"):
                 yield f"{module.name} calls {call}; ask clock for it"
+
+
+def branches_on(root: Path, names: Collection[str], allowed: Collection[str]) -> Iterator[str]:
+    """Comparisons and cases with one of these strings, such as a runtime's name, outside the modules that may have them."""
+    for file in sorted(root.rglob("*.py")):
+        module = _name(file, root)
+        if module in allowed:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(), str(file))):
+            if isinstance(node, ast.Compare | ast.MatchValue | ast.Subscript):
+                found = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and part.value in names]
+                yield from (f"{module}:{node.lineno} asks for {name!r}; ask the runtime instead" for name in found)

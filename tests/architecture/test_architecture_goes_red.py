@@ -6,18 +6,27 @@ import pytest
 import source_tree as tree
 
 MAP = """
-| in | modules | what for |
+```
+errors            the lowest
+│
+├─ spec           a room
+engine            the highest
+```
+
+| room | what is in it, in order | what for |
 |---|---|---|
 | | errors | the lowest |
-| spec/ | model | a package |
-| | engine, \\_\\_main\\_\\_ | the highest |
+| spec/ | yaml, its files | a room with a room in it |
+| | engine | the highest |
 """
-ROWS = [["errors"], ["spec.model"], ["engine", "__main__"]]
+ROOMS = ["errors", "spec.yaml", "spec", "engine"]
 GOOD = {
     "__init__.py": '"""The package."""\n__version__ = "1"\n',
     "errors.py": "import pathlib\n",
     "spec/__init__.py": '"""Nothing."""\n',
-    "spec/model.py": "from pkg.errors import Wrong\n",
+    "spec/model.py": "from pkg.errors import Wrong\nfrom pkg.spec.yaml.source import Y\n",
+    "spec/yaml/__init__.py": "",
+    "spec/yaml/source.py": "",
     "engine.py": "import subprocess\nfrom pkg import errors\nfrom pkg.spec.model import X\nchild: subprocess.Popen[bytes]\n",
     "__main__.py": "from pkg.engine import main\nmain()\n",
 }
@@ -40,24 +49,30 @@ def modules(tmp_path):
 def test_a_good_tree_has_no_fault(modules):
     """Else the cases below would prove nothing."""
     good = modules()
-    assert tree.read_map(MAP) == ROWS
-    for found in (tree.off_the_map(good, ROWS), tree.upward(good, ROWS), tree.cycles(good)):
+    assert tree.read_map(MAP) == ROOMS
+    assert tree.read_diagram(MAP) == ["errors", "spec", "engine"]
+    for found in (tree.off_the_map(good, ROOMS, {"__main__"}), tree.upward(good, ROOMS), tree.cycles(good)):
         assert list(found) == []
     for found in (tree.launches(good, set()), tree.timekeepers(good, set()), tree.effects(good, {"engine"}, {"os"})):
         assert list(found) == []
 
 
-def test_a_module_without_a_row(modules):
+def test_a_module_without_a_room(modules):
     """It landed and nobody told the map."""
-    assert list(tree.off_the_map(modules(spec__extra="x = 1\n"), ROWS)) == [
-        "spec.extra: not on the map; give it a row of chaoslab/README.md"
-    ]
+    found = list(tree.off_the_map(modules(hall__extra="x = 1\n"), ROOMS, {"__main__"}))
+    assert found == ["hall.extra: not on the map; give it a room of chaoslab/README.md"]
 
 
-def test_a_row_without_a_module(modules):
+def test_a_room_without_a_module(modules):
     """It went, or the map has a typo."""
-    found = list(tree.off_the_map(modules(), [*ROWS, ["ghost", "errors"]]))
-    assert found == ["ghost: on the map, and there is no such module", "errors: twice on the map"]
+    found = list(tree.off_the_map(modules(), [*ROOMS, "ghost", "errors"], {"__main__"}))
+    assert found == ["ghost: on the map, and there is no such room", "errors: twice on the map"]
+
+
+def test_a_room_that_imports_from_the_one_around_it(modules):
+    """A room in a room stands above it."""
+    found = list(tree.upward(modules(spec__yaml__source="from pkg.spec import model\n", spec__model="x = 1\n"), ROOMS))
+    assert found == ["spec.yaml.source imports spec.model, which stands below it"]
 
 
 @pytest.mark.parametrize(
@@ -71,13 +86,19 @@ def test_a_row_without_a_module(modules):
 )
 def test_an_import_from_below(modules, text):
     """However it is written, late ones too."""
-    assert list(tree.upward(modules(errors=text), ROWS)) == ["errors imports engine, which stands below it"]
+    assert list(tree.upward(modules(errors=text), ROOMS)) == ["errors imports engine, which stands below it"]
 
 
 def test_a_cycle(modules):
     """By way of a third."""
     found = list(tree.cycles(modules(errors="from pkg import engine\n")))
     assert found[:2] == ["engine imports itself by way of others", "errors imports itself by way of others"]
+
+
+def test_a_public_name_taken_inside(modules):
+    """By way of the package's own module, which knows every room."""
+    found = list(tree.by_the_front(modules(errors="from pkg import run\nfrom pkg import __version__\n"), {"__version__"}))
+    assert found == ["errors takes run from the package; take it from its room"]
 
 
 def test_an_effect_far_away(modules):
@@ -96,6 +117,23 @@ def test_a_concrete_class_where_a_protocol_would_do(modules):
     bad = modules(engine="from pkg.spec.model import Concrete\n")
     assert list(tree.pickers(bad, {"spec.model:Concrete"}, {"cli"})) == ["engine picks Concrete; only cli may"]
     assert list(tree.pickers(bad, {"spec.model:Concrete"}, {"engine"})) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if name == 'compose': ...\n",
+        "if name in ('embedded', 'compose'): ...\n",
+        "match name:\n    case 'compose': ...\n",
+        "stack = stacks['compose']\n",
+    ],
+)
+def test_a_branch_on_a_runtime_s_name(modules, tmp_path, text):
+    """Each way to write one; naming it in a message or a table is none."""
+    modules(engine=text, errors="cure = 'use compose'; names = ('compose',)\n")
+    found = set(tree.branches_on(tmp_path / "pkg", {"embedded", "compose"}, {"runtimes"}))
+    assert {line.partition(":")[0] for line in found} == {"engine"}
+    assert not set(tree.branches_on(tmp_path / "pkg", {"embedded", "compose"}, {"engine"}))
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ from pathlib import Path
 from secrets import token_hex
 
 from chaoslab.clock import Deadline
-from chaoslab.spec.compose import load_stack
-from chaoslab.stack.compose import ComposeStack
-from chaoslab.stack.docker_cli import ComposeCommand
-from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_engine import connect
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.stack.compose.cli import ComposeCommand
+from chaoslab.stack.compose.containers import Containers
+from chaoslab.stack.compose.engine import connect
+from chaoslab.stack.compose.stack import ComposeStack
 
 STACK = Path(__file__).parents[2] / "compose/two-site/compose.yaml"
 BUDGET_MS = {"fence": 65.0, "down": 5000.0}

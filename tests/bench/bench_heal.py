@@ -20,13 +20,13 @@ from typing import Any
 import msgspec
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Probe, decode
-from chaoslab.outages import outages
+from chaoslab.history.rows import Probe, decode
+from chaoslab.judge.outages import outages
+from chaoslab.judge.slots import Slot, Slots
 
 ROOT = Path(__file__).parents[2]
 WANTED = 0.98
 RUNTIMES = ("embedded", "compose")
-_STABLE_SLOTS = 3
 
 
 def heal_to_switch(rows: Sequence[dict[str, Any]], slots: Sequence[Probe]) -> tuple[int, int] | None:
@@ -47,10 +47,13 @@ def _switch_ns(rows: Sequence[dict[str, Any]], heal_ns: int, slots: Sequence[Pro
     answered = [row["t_ns"] for row in later if row["kind"] == "condition" and row.get("role") == "bring-about"]
     if not answered:
         return None
-    by_journey = defaultdict(list)
+    by_journey: defaultdict[str, list[Probe]] = defaultdict(list)
     for slot in slots:
         by_journey[slot.journey].append(slot)
-    found = [one for own in by_journey.values() for one in outages(own, stable_slots=_STABLE_SLOTS)]
+    found = []
+    for own in by_journey.values():
+        period_ns = round((own[-1].due_ns - own[0].due_ns) / max(1, len(own) - 1)) or NS_PER_S
+        found += outages(Slots((Slot(one.due_ns, one.sent_ns, one.end_ns, one.good) for one in own), period_ns=period_ns))
     begins = [one.first_bad_ns for one in found if heal_ns < one.first_bad_ns <= answered[-1] <= one.last_bad_ns + NS_PER_S]
     return min(begins, default=int(answered[-1]))
 

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from chaoslab.events import Anchor, AnyRow, Fault, LedgerRead, PhaseRow, Probe, encode
-from chaoslab.result import Result
-from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.history.folder import RunFolder
+from chaoslab.history.result import Result
+from chaoslab.history.rows import Anchor, AnyRow, Fault, LedgerRead, PhaseRow, Probe, encode
+from chaoslab.spec.model import Experiment
 from chaoslab.spec.resolved import resolved_yaml
-from chaoslab.store import RunFolder
+from chaoslab.spec.stackfile.model import StackSpec
 
 RATE, JOURNEYS, LEDGERS = 50, 10, 5
 PERIOD_NS = 1_000_000_000 // RATE
@@ -100,16 +101,15 @@ def _crashed(bug: Exception) -> None:
 
 
 def _judged() -> Callable[[RunFolder], Result]:
-    from chaoslab.judging import judge_stored
+    from chaoslab.run.stored import judge_stored
 
     return lambda folder: judge_stored(folder, _crashed)
 
 
 def _reported() -> Callable[[RunFolder], Result]:
-    from chaoslab.conclusion import draft, warm_up
+    from chaoslab.run.finalize import finalize_run
 
-    warm_up()
-    return lambda folder: draft(folder).result
+    return lambda folder: finalize_run(folder).result
 
 
 WAYS = {"judge": _judged, "judge_and_report": _reported}

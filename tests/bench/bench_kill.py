@@ -20,11 +20,11 @@ from pathlib import Path
 from secrets import token_hex
 
 from chaoslab.clock import Deadline, wait_until
-from chaoslab.stack.docker_cli import ComposeCommand
-from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_engine import connect
-from chaoslab.stack.docker_kill import kill_all, kill_by_api
-from chaoslab.stack.docker_project import REPLICA, ROLE, RUN
+from chaoslab.stack.compose.cli import ComposeCommand
+from chaoslab.stack.compose.containers import Containers
+from chaoslab.stack.compose.engine import connect
+from chaoslab.stack.compose.kill import kill_all, kill_by_api
+from chaoslab.stack.compose.project import REPLICA_LABEL, ROLE_LABEL, RUN_LABEL
 
 CONTAINERS = 8
 IMAGE = "chaoslab/two-site:latest"
@@ -36,8 +36,10 @@ def victims(run_id: str, folder: Path) -> Iterator[tuple[Containers, ComposeComm
     """Eight containers that hold a listening socket each, as services do."""
     containers = Containers(connect(), run_id)
     server = {"image": IMAGE, "init": True, "command": ["python", "-m", "http.server", "8000"], "restart": "no"}
-    marks = {RUN: run_id, ROLE: "replica"}
-    services = {f"v{n}": {**server, "labels": {**marks, REPLICA: f"v{n}"}, "network_mode": "none"} for n in range(CONTAINERS)}
+    marks = {RUN_LABEL: run_id, ROLE_LABEL: "replica"}
+    services = {
+        f"v{n}": {**server, "labels": {**marks, REPLICA_LABEL: f"v{n}"}, "network_mode": "none"} for n in range(CONTAINERS)
+    }
     file = folder / "victims.json"
     file.write_text(json.dumps({"name": f"bench-{run_id}", "services": services}))
     command = ComposeCommand([file], folder / "compose.log", f"bench-{run_id}")

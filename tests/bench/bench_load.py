@@ -26,7 +26,7 @@ from pathlib import Path
 import gevent
 from locust import FastHttpUser, constant, events, task
 
-from chaoslab.locust_rows import request_listener
+from chaoslab.load.locust_plugin import request_listener
 
 requests = 0
 

@@ -9,7 +9,7 @@ them at once is away until `within` before that.
 
 Full outages: the interval [low, high] holds the truth, and neither end is further from it than one slot and the time that an
 answer took. Shares (only some requests are hurt): the interval holds the truth, and is no wider than a slot, an answer, and the
-widening for the share that was seen (measurement.md, section 2). One in a hundred may miss it, by that section.
+widening for the share that was seen (judge/README.md, Clocks). One in a hundred may miss it, as defined there.
 Where a slot at an edge of the outage was sent more than a period late, or the server's own loop stood still there for half a
 period, the machine was too busy to tell: such an outage is counted as disturbed and not scored.
 
@@ -38,14 +38,14 @@ from typing import Any
 from outage_peers import READY_S, Peers, Told, install, polled_s
 
 from chaoslab.clock import NS_PER_S, Deadline
-from chaoslab.clocks import Clock, Look, run_clocks, settled
-from chaoslab.events import Probe, read_history
-from chaoslab.measure import lucky_slots
-from chaoslab.probe.plan import ProbePlan, Target
-from chaoslab.prober import ProberProcess
-from chaoslab.process import COMES_FIRST, spawn
-from chaoslab.record import Injection
-from chaoslab.slots import Slots
+from chaoslab.history.rows import Probe, read_history
+from chaoslab.judge.clocks import Clock, EventTimeline, counted_slots, run_clocks
+from chaoslab.judge.intervals import chance_slots
+from chaoslab.judge.run_record import Injection
+from chaoslab.judge.slots import Slots
+from chaoslab.probe.plan import Http, HttpCall, ProbePlan, Target
+from chaoslab.probe.process import ProberProcess
+from chaoslab.process import HIGH_PRIORITY, spawn
 
 RATE = 50.0
 PERIOD_NS = round(NS_PER_S / RATE)
@@ -195,7 +195,7 @@ class Server:
         (folder / "script.json").write_text(json.dumps(told))
         self._said = folder / "server.jsonl"
         command = [sys.executable, str(SERVER), str(folder / "script.json")]
-        self._child = spawn(command, log=self._said, stdin=subprocess.PIPE, niceness=COMES_FIRST)
+        self._child = spawn(command, log=self._said, stdin=subprocess.PIPE, niceness=HIGH_PRIORITY)
         self._lines = self._said.open()
 
     def line(self, timeout_s: float = 600.0) -> Any:
@@ -249,7 +249,12 @@ def probed(urls: Mapping[str, str], folder: Path) -> Iterator[None]:
 
 def plan(lane: str, url: str, folder: Path) -> ProbePlan:
     target = Target(
-        name="read", service=lane, op="read", method="GET", path="/?seq={seq}", within_s=WITHIN_S, timeout_s=TIMEOUT_S
+        name="read",
+        service=lane,
+        op="read",
+        how=Http(call=HttpCall(path="/?seq={seq}")),
+        within_s=WITHIN_S,
+        timeout_s=TIMEOUT_S,
     )
     return ProbePlan(base_url=url, history=str(folder / "history.jsonl"), writer="bench", rate=RATE, targets=[target])
 
@@ -273,8 +278,8 @@ def judge_lane(lane: Lane, truths: Mapping[str, Any], slots: Slots, told: Told |
     for (begin_ns, end_ns), until_ns in zip(own["windows"], ends, strict=True):
         since_ns = begin_ns - NS_PER_S
         seen = slots.due_in(since_ns, until_ns)
-        look = look_at(begin_ns, until_ns)
-        clocks = run_clocks("read", settled(seen, look), look)
+        timeline = timeline_of(begin_ns, until_ns)
+        clocks = run_clocks("read", counted_slots(seen, timeline), timeline)
         away_ns = end_ns - begin_ns - (round(WITHIN_S * NS_PER_S) if lane.shape.kind == "stall" else 0)
         yield Found(
             shape=lane.shape.name,
@@ -294,10 +299,10 @@ def peers_said(told: Told, lane: Lane, since_ns: int, until_ns: int) -> dict[str
     return polled | {name: share * told.for_s / len(lane.windows) for name, share in shares.items()}
 
 
-def look_at(begin_ns: int, until_ns: int) -> Look:
+def timeline_of(begin_ns: int, until_ns: int) -> EventTimeline:
     """One fault that begins when the server went wrong, and is not healed from outside."""
-    fault = Injection("outage", "link.cut", "shop", begin_ns, begin_ns, None, None, bites=True, whole=False)
-    return Look.of([fault], [], {}, end_ns=until_ns)
+    fault = Injection("outage", "link.cut", "shop", begin_ns, begin_ns, None, None, effect_seen=True, heal_verified=False)
+    return EventTimeline.of([fault], [], {}, end_ns=until_ns)
 
 
 def said(clocks: Sequence[Clock], seen: Slots) -> dict[str, Any]:
@@ -310,7 +315,7 @@ def said(clocks: Sequence[Clock], seen: Slots) -> dict[str, Any]:
         "low_s": clock.low_s,
         "high_s": clock.high_s,
         "answer_s": (clock.back_ns - seen.due[first_good]) / NS_PER_S,
-        "widening_s": (clock.luck_ns or 0) / NS_PER_S,
+        "widening_s": (clock.chance_ns or 0) / NS_PER_S,
     }
 
 
@@ -349,8 +354,9 @@ def _chance(shape: Shape, luck: random.Random) -> Found:
     for due_ns in range(0, end_ns + round(GAP_S * NS_PER_S), PERIOD_NS):
         hurt = begin_ns <= due_ns < end_ns and luck.random() < (shape.share or 1.0)
         seen.add(due_ns, due_ns, due_ns + (NS_PER_S if hurt else 1_000_000), not hurt)
-    look = look_at(begin_ns, seen.due[-1] + 1)
-    return Found(shape.name, (end_ns - begin_ns) / NS_PER_S, **said(run_clocks("read", settled(seen, look), look), seen))
+    timeline = timeline_of(begin_ns, seen.due[-1] + 1)
+    clocks = run_clocks("read", counted_slots(seen, timeline), timeline)
+    return Found(shape.name, (end_ns - begin_ns) / NS_PER_S, **said(clocks, seen))
 
 
 # --- telling ------------------------------------------------------------------------------------------------------
@@ -388,7 +394,7 @@ class Row:
     def cells(self, peers: Sequence[str]) -> list[str]:
         truth = spread([one.truth_s for one in self.found])
         width_ms = [1000 * (one.high_s - one.low_s) for one in self.scored if one.low_s is not None and one.high_s is not None]
-        allowed_ms = (lucky_slots(self.shape.share or 1.0) + 1) * PERIOD_NS / 1e6
+        allowed_ms = (chance_slots(self.shape.share or 1.0) + 1) * PERIOD_NS / 1e6
         width = f"{statistics.median(width_ms):.0f} / {allowed_ms:.0f}" if width_ms else "-"
         worst = "-" if self.shape.share else f"{1000 * self.worst_s:.1f}"
         mine = [f"{self.held} of {len(self.scored)}", worst, width, str(len(self.found) - len(self.scored))]

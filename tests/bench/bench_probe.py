@@ -18,13 +18,16 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from chaoslab.probe.plan import LedgerTarget, ProbePlan, Target, encode_plan
+from chaoslab.probe.plan import Http, HttpCall, LedgerTarget, ProbePlan, Target, encode_plan
 from chaoslab.process import end_group, spawn
 
 SCRIPTED = Path(__file__).parent.parent / "probe" / "scripted.py"
 BODY = {"id": "{id}", "writer": "{writer}", "seq": "{seq}", "payload": "{payload}"}
 HEADERS = {"Authorization": "Bearer demo"}
-LEDGER = LedgerTarget(path="/entries?writer={writer}&after={after}", items="entries[].{id: id, hash: hash}")
+CALL = HttpCall(path="/entries?writer={writer}&after={after}", headers=HEADERS)
+LEDGER = LedgerTarget(site=CALL, entry=CALL, items="entries[].{id: id, hash: hash}")
+WRITE = Http(call=HttpCall(method="POST", path="/entries", headers=HEADERS, body=BODY), statuses=(201,))
+READ = Http(call=HttpCall(path="/x", headers=HEADERS))
 WARM_S, MEASURE_S, RATE = 2.0, 6.0, 50.0
 
 
@@ -32,11 +35,10 @@ def targets(count: int) -> list[Target]:
     """Reads and writes in turn; three of the writes keep a ledger."""
     return [
         Target(
-            name=f"s{i}.write", service=f"s{i}", op="write", method="POST", path="/entries", headers=HEADERS, body=BODY,
-            statuses=(201,), ledger=LEDGER if i < 6 else None,
+            name=f"s{i}.write", service=f"s{i}", op="write", how=WRITE, ledger=LEDGER if i < 6 else None,
         )
         if i % 2
-        else Target(name=f"s{i}.read", service=f"s{i}", op="read", method="GET", path="/x", headers=HEADERS, expect="ok")
+        else Target(name=f"s{i}.read", service=f"s{i}", op="read", how=READ, expect="ok")
         for i in range(count)
     ]  # fmt: skip
 

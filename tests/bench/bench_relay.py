@@ -16,9 +16,9 @@ from statistics import median
 
 import psutil
 
-from chaoslab.links.relay_links import RelayLinks
+from chaoslab.spec.stackfile.topology import Address, Flow
+from chaoslab.stack.embedded.relay_links import RelayLinks
 from chaoslab.stack.protocol import Degradation
-from chaoslab.stack.topology import Address, Flow
 
 REQUEST = b"GET /talk/messages?limit=20 HTTP/1.1\r\nHost: talk\r\nAuthorization: Bearer demo\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + b"x" * 500
@@ -63,7 +63,7 @@ def bulk(address: Address, count: int) -> None:
 
 def main(count: int) -> None:
     relay = subprocess.Popen(
-        [sys.executable, "-m", "chaoslab.links.relay", "--api", "127.0.0.1:0", "--run", "bench"],
+        [sys.executable, "-m", "chaoslab.stack.relay", "--api", "127.0.0.1:0", "--run", "bench"],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -29,7 +29,7 @@ def harness(child: int) -> list[psutil.Process]:
 
 def is_ours(process: psutil.Process) -> bool:
     try:
-        return any(word.startswith("chaoslab") and word != "chaoslab.locust_rows" for word in process.cmdline())
+        return any(word.startswith("chaoslab") and word != "chaoslab.load.locust_plugin" for word in process.cmdline())
     except psutil.Error:
         return False
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from fire_runs import Leader, Run, Stored, write_fire
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Anchor
+from chaoslab.history.rows import Anchor
 
 TTL_S, LOOP_S = 20.0, 1.0  # Patroni's, in compose/two-site
 ELECTION_S = 1.5  # etcd's ELECTION_TIMEOUT; a member waits once to twice as long

@@ -33,7 +33,7 @@ from disturbances import busy_loops, disk_of, freeze_all, freeze_replicas, fsync
 from fire_runs import ROOT, Run, Stored, write_fire
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.expectations import KNOWN_BAD
+from chaoslab.run.selftest import KNOWN_BAD
 from chaoslab.spec.load import load_experiment
 
 RTO_S = 30.0

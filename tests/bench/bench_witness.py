@@ -19,14 +19,14 @@ from pathlib import Path
 from subprocess import Popen
 
 from chaoslab.clock import Deadline, wait_until
-from chaoslab.events import Machine, read_history
+from chaoslab.history.rows import Machine, read_history
+from chaoslab.judge.starvation import FSYNC, READ, TICK
 from chaoslab.machine.plan import MachinePlan
+from chaoslab.machine.process import MachineWatch
 from chaoslab.process import end_group, marked, spawn
-from chaoslab.stack.embedded import RUN, answers
+from chaoslab.spec.stackfile.topology import Address
 from chaoslab.stack.ports import PortBlock
-from chaoslab.stack.topology import Address
-from chaoslab.starvation import FSYNC, READ, TICK
-from chaoslab.watching import MachineWatch
+from chaoslab.stack.reach import RUN_VARIABLE, answers
 
 RUN_ID = "bench-witness"
 LIMIT_MS = 250.0  # of the journeys of the two-site stack: within 500 ms
@@ -56,7 +56,7 @@ def fsync_writers(folder: Path, block_mb: int) -> list[Popen[bytes]]:
 
 def frozen(folder: Path) -> list[Popen[bytes]]:
     """Everything of the run stands still for a moment: the watch and its control are all there is."""
-    ours = [one.pid for one in marked(RUN, RUN_ID)]
+    ours = [one.pid for one in marked(RUN_VARIABLE, RUN_ID)]
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for pid in ours:
             os.kill(pid, number)
@@ -77,10 +77,10 @@ def watched(folder: Path) -> Iterator[Path]:
     """The control and the watch, as in a run; given is the history."""
     ports = PortBlock()
     address = Address("127.0.0.1", ports.take())
-    history, mark = folder / "history.jsonl", {**os.environ, RUN: RUN_ID}
+    history, mark = folder / "history.jsonl", {**os.environ, RUN_VARIABLE: RUN_ID}
     command = [sys.executable, "-m", "chaoslab.machine.control", address.host, str(address.port), str(folder / "control")]
     control = spawn(command, log=folder / "control.log", env=mark)
-    watch = MachineWatch(folder, {RUN: RUN_ID})
+    watch = MachineWatch(folder, {RUN_VARIABLE: RUN_ID})
     try:
         wait_until("the control", lambda: (answers(address, 0.3), address), Deadline.after(10))
         late_s = LIMIT_MS / 1000
@@ -99,7 +99,7 @@ def measured(state: State, seconds: float) -> tuple[list[Machine], float]:
     with tempfile.TemporaryDirectory() as name, watched(folder := Path(name)) as history:
         time.sleep(2.5)
         before = sum(1 for _ in read_history(history))
-        (watch,) = [one for one in marked(RUN, RUN_ID) if "chaoslab.machine" in one.cmdline()]
+        (watch,) = [one for one in marked(RUN_VARIABLE, RUN_ID) if "chaoslab.machine" in one.cmdline()]
         cost_s, began = sum(watch.cpu_times()[:2]), time.monotonic()
         others = state(folder)
         try:

@@ -19,10 +19,9 @@ import psutil
 from fire_runs import STACK
 
 from chaoslab.process import marked, tagged
-from chaoslab.spec.compose import load_stack
-from chaoslab.stack.docker_project import REPLICA, ROLE, RUN
-from chaoslab.stack.embedded import REPLICA as REPLICA_VARIABLE
-from chaoslab.stack.embedded import RUN as RUN_VARIABLE
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.stack.compose.project import REPLICA_LABEL, ROLE_LABEL, RUN_LABEL
+from chaoslab.stack.reach import REPLICA_VARIABLE, RUN_VARIABLE
 
 LONGEST_S = 400  # no load outlives this, whatever becomes of its parent
 BUSY = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
@@ -91,7 +90,7 @@ def freeze_replicas(child: int, run_id: str, runtime: str, for_s: float) -> None
     """The stack's replicas stand still, and nothing else."""
     names = set(load_stack([STACK]).services)
     if runtime == "compose":
-        frozen = _paused(run_id, lambda labels: labels.get(ROLE) == "replica" and labels.get(REPLICA) in names)
+        frozen = _paused(run_id, lambda labels: labels.get(ROLE_LABEL) == "replica" and labels.get(REPLICA_LABEL) in names)
     else:
         frozen = stopped(lambda: replicas_of(run_id, names))
     with frozen:
@@ -129,7 +128,7 @@ def _signal(pids: set[int], number: signal.Signals) -> None:
 @contextlib.contextmanager
 def _paused(run_id: str, wanted: Callable[[dict[str, str]], bool]) -> Iterator[None]:
     """Running containers of the run whose labels are wanted, paused all at once; let go afterwards."""
-    found = docker.from_env().containers.list(filters={"label": f"{RUN}={run_id}", "status": "running"})
+    found = docker.from_env().containers.list(filters={"label": f"{RUN_LABEL}={run_id}", "status": "running"})
     chosen = [container for container in found if wanted(container.labels)]
     with ThreadPoolExecutor(max_workers=32) as pool:
         try:

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mini_stack import finish, start_chaoslab
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Anchor, AnyRow, Condition, Fault, Machine, read_history
+from chaoslab.history.rows import Anchor, AnyRow, Condition, Fault, Machine, read_history
 
 ROOT = Path(__file__).parents[2]
 STACK = ROOT / "compose" / "two-site" / "compose.yaml"

@@ -29,7 +29,7 @@ from typing import Any
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault
-from chaoslab.process import GIVES_WAY, end_group, run, spawn
+from chaoslab.process import LOW_PRIORITY, end_group, run, spawn
 
 CACHE = Path.home() / ".cache" / "chaoslab-bench"
 CHAOS, K6 = CACHE / "chaostoolkit" / "bin" / "chaos", CACHE / "bin" / "k6"
@@ -180,7 +180,7 @@ class Peers:
 
     def _spawn(self, command: Sequence[str], name: str) -> None:
         log = self._folder / f"{name}.log"
-        self._children.append(spawn(command, log=log, cwd=self._folder, niceness=GIVES_WAY))
+        self._children.append(spawn(command, log=log, cwd=self._folder, niceness=LOW_PRIORITY))
 
     def _start_locust(self) -> None:
         (self._folder / "locustfile.py").write_text(LOCUSTFILE.format(users=USERS, pause_s=PAUSE_S))

@@ -20,7 +20,7 @@ from disturbances import fsync_writers, replicas_of, stopped
 from fire_runs import ELSEWHERE, IN_PANGYO, Leader, Run, Stored, write_fire
 
 from chaoslab.clock import NS_PER_S, Deadline, wait_until
-from chaoslab.events import Anchor, AnyRow, Condition, Fault, Machine, Probe, encode
+from chaoslab.history.rows import Anchor, AnyRow, Condition, Fault, Machine, Probe, encode
 from chaoslab.spec.load import load_experiment
 
 WALL = "2026-11-22T02:00:00+00:00"

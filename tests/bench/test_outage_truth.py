@@ -24,7 +24,7 @@ from bench_outages import (
 from outage_peers import Poll, Told, polled_s
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.slots import Slot, Slots
+from chaoslab.judge.slots import Slot, Slots
 
 FULL, SHARE = SHAPES[0], next(shape for shape in SHAPES if shape.share)
 ANSWER_NS = NS_PER_S // 1000

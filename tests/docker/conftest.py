@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 
 from chaoslab.clock import Deadline
-from chaoslab.spec.compose import load_stack
-from chaoslab.stack.compose import ComposeStack
-from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_engine import Engine
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.stack.compose.containers import Containers
+from chaoslab.stack.compose.engine import Engine
+from chaoslab.stack.compose.stack import ComposeStack
 
 SHOP = Path(__file__).parent / "fixtures" / "shop" / "compose.yaml"
 Make = Callable[..., ComposeStack]
@@ -27,9 +28,10 @@ def make_stack(engine: Engine) -> Iterator[Make]:
     made: list[tuple[ComposeStack, str]] = []
     folder = Path(tempfile.mkdtemp(prefix="chaoslab-docker-"))
 
-    def make(file: Path) -> ComposeStack:
+    def make(file: Path, *, use_binds: bool = False) -> ComposeStack:
         run_id = token_hex(4)
-        made.append((ComposeStack(load_stack([file]), run_id, folder / run_id / "data", folder / run_id), run_id))
+        compose = replace(load_stack([file]), use_binds=use_binds)
+        made.append((ComposeStack(compose, run_id, folder / run_id / "data", folder / run_id), run_id))
         return made[-1][0]
 
     yield make

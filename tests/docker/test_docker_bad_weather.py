@@ -13,10 +13,10 @@ import pytest
 from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.errors import EnvironmentFault, NotReady, SpecError, StackError
-from chaoslab.spec.compose import load_stack
-from chaoslab.stack import docker_sweep
-from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_ready import Readiness, readiness
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.stack.compose import sweep
+from chaoslab.stack.compose.containers import Containers
+from chaoslab.stack.compose.ready import Readiness, bases_of, readiness
 
 pytestmark = pytest.mark.docker
 IMAGE = "chaoslab/two-site:latest"
@@ -59,7 +59,7 @@ def ready(file) -> Readiness:
 
 
 def test_an_image_that_cannot_be_had_is_named(make_stack, write_stack):
-    """With who wants it, and how to get it."""
+    """With the service that needs it, and how to get it."""
     file = write_stack({"shop": {"image": "nobody.invalid/has/this:1"}})
     with pytest.raises(EnvironmentFault, match=r"nobody\.invalid/has/this:1 \(of shop\)[\s\S]*cure: docker pull"):
         up(make_stack, file)
@@ -88,7 +88,7 @@ def test_a_service_that_is_never_healthy_is_named_with_its_log(make_stack, write
 
 
 def test_a_service_that_ends_is_told_at_once(make_stack, write_stack):
-    """Nobody waits for the deadline: it is not coming back."""
+    """Without waiting for the deadline: it is not coming back."""
     deadline = Deadline.after(90)
     with pytest.raises(NotReady, match=r"shop: Exited \(7\)[\s\S]*\| no shop today"):
         make_stack(write_stack({"shop": {"image": IMAGE, "command": ["sh", "-c", "echo no shop today; exit 7"]}})).up(
@@ -114,7 +114,7 @@ def test_what_fails_first_and_comes_back_by_its_policy_is_well(make_stack, write
 
 def test_the_network_of_the_machine_is_refused(make_stack, write_stack):
     """It would go around every link."""
-    with pytest.raises(SpecError, match="network_mode host would get around"):
+    with pytest.raises(SpecError, match="network_mode host would bypass"):
         up(make_stack, write_stack({"shop": {"image": IMAGE, "network_mode": "host"}}))
 
 
@@ -125,22 +125,50 @@ def test_a_run_that_was_shot_is_swept_by_its_id_alone(make_stack, write_stack, e
     run_id = stack.topology.project.rpartition("-")[2]
     assert Containers(engine, run_id).left() != []
     for _ in range(2):
-        assert process.run(docker_sweep.command(run_id), timeout_s=60).returncode == 0
+        assert process.run(sweep.command(run_id), timeout_s=60).returncode == 0
         assert Containers(engine, run_id).left() == []
 
 
 def test_what_is_missing_is_told_before_anything_starts(write_stack, engine):
-    """For `--runtime auto`: ready with all images, and not with one that nobody has."""
+    """For `--runtime auto`: ready with all images, and not with one that no registry has."""
     assert ready(write_stack({"shop": {"image": IMAGE}})).ready
     found = ready(write_stack({"shop": {"image": "nobody.invalid/has/this:1"}}))
     assert not found.ready
-    assert "there is no nobody.invalid/has/this:1, and no registry" in found.why
+    assert "nobody.invalid/has/this:1 is missing, and no registry" in found.why
+
+
+def test_what_is_built_from_images_that_are_here_can_be_had(write_stack, engine, tmp_path):
+    """Known bad: without a registry it could not be run, though everything to build it from was on the machine."""
+    build = {"shop": {"build": "."}, "till": {"build": {"context": ".", "dockerfile_inline": "FROM nobody.invalid/till:1\n"}}}
+    (tmp_path / "Dockerfile").write_text(f"FROM --platform=linux/amd64 {IMAGE} AS oven\nFROM oven\nFROM scratch\n")
+    assert ready(write_stack({"shop": build["shop"]})).ready
+    found = ready(write_stack(build))
+    assert "but weather-till (built from nobody.invalid/till:1) is missing, and no registry" in found.why
+    assert (found.ready, found.cure) == (
+        False,
+        "get nobody.invalid/till:1: docker pull, docker load, or docker login to its registry",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "bases"),
+    [
+        ("FROM a:1\nFROM --platform=$BUILDPLATFORM b AS build\nfrom build as last\nFROM LAST\n", {"a:1", "b"}),
+        ("ARG V=1\nFROM python:${V}\n# FROM c\nFROM scratch\n", set()),
+    ],
+)
+def test_what_a_dockerfile_begins_with(text, bases, tmp_path):
+    """But for stages and what only the build knows; a Dockerfile elsewhere is left to the build, too."""
+    (tmp_path / "Other").write_text(text)
+    assert bases_of({"context": str(tmp_path), "dockerfile": "Other"}) == bases
+    assert bases_of({"context": str(tmp_path), "dockerfile_inline": text}) == bases
+    assert bases_of({"context": "https://example.test/repository.git"}) == set()
 
 
 def test_what_a_registry_offers_can_be_had(write_stack, engine, registry):
     """Known bad: the same registry asked for what it does not have."""
     found = ready(write_stack({"shop": {"image": f"{registry}/bakery:1"}}))
-    assert (found.ready, f"to be built or pulled first: {registry}/bakery:1" in found.why) == (True, True), found.why
+    assert (found.ready, f"must be built or pulled first: {registry}/bakery:1" in found.why) == (True, True), found.why
     assert not ready(write_stack({"shop": {"image": f"{registry}/butcher:1"}})).ready
 
 

@@ -1,4 +1,4 @@
-"""Which engine is taken, and what is said when there is none. Needs none."""
+"""Which engine is taken, and the message when there is none. Needs none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from chaoslab import process
 from chaoslab.errors import EnvironmentFault
-from chaoslab.stack.docker_engine import connect, engine_errors, is_remote, require_compose, same_engine
+from chaoslab.stack.compose.engine import connect, engine_errors, is_remote, require_compose, same_engine
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_no_engine_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_who_takes_a_call_and_never_answers_is_no_engine(monkeypatch: pytest.MonkeyPatch):
     """Known bad: it held up a run on `auto`, which needs no engine, for a minute."""
-    monkeypatch.setattr("chaoslab.stack.docker_engine._FIRST_ANSWER_S", 0.2)
+    monkeypatch.setattr("chaoslab.stack.compose.engine._FIRST_ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(EnvironmentFault, match=r"no Docker engine answers[\s\S]*cure: "):
@@ -76,7 +76,7 @@ def test_a_choice_that_makes_no_sense_is_one_error_with_a_cure(monkeypatch: pyte
 
 
 def test_an_unknown_context_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    """DOCKER_CONTEXT is honoured, and so its typing errors are told."""
+    """DOCKER_CONTEXT is honoured, and so its typing errors are reported."""
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
@@ -86,13 +86,13 @@ def test_an_unknown_context_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):
 
 def test_a_command_for_later_reaches_the_same_engine(monkeypatch: pytest.MonkeyPatch):
     """Whatever is chosen where it is run: a host stays that host, a context that context, and nothing else speaks."""
-    told = "import os; print(os.environ.get('DOCKER_HOST'), os.environ.get('DOCKER_CONTEXT'))"
+    code = "import os; print(os.environ.get('DOCKER_HOST'), os.environ.get('DOCKER_CONTEXT'))"
     monkeypatch.setenv("DOCKER_HOST", "unix:///then.sock")
     monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
-    by_host = [*same_engine(), sys.executable, "-c", told]
+    by_host = [*same_engine(), sys.executable, "-c", code]
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setenv("DOCKER_CONTEXT", "lab")
-    by_context = [*same_engine(), sys.executable, "-c", told]
+    by_context = [*same_engine(), sys.executable, "-c", code]
     now = {**os.environ, "DOCKER_HOST": "unix:///now.sock", "DOCKER_CONTEXT": "now"}
     assert process.run(by_host, timeout_s=10, env=now).stdout == "unix:///then.sock None\n"
     assert process.run(by_context, timeout_s=10, env=now).stdout == "None lab\n"
@@ -118,7 +118,7 @@ def test_an_engine_that_dies_is_told_from_one_that_refuses():
 
     from chaoslab.errors import StackError
 
-    with pytest.raises(EnvironmentFault, match="does not answer any more"), engine_errors("pausing x"):
+    with pytest.raises(EnvironmentFault, match="no longer answers"), engine_errors("pausing x"):
         raise requests.ConnectionError("gone")
     with pytest.raises(StackError, match="pausing x: no such container"), engine_errors("pausing x"):
         raise APIError("409", explanation="no such container")

@@ -1,9 +1,14 @@
-"""Whom a service waits for, what its health check is, and who is brought back, in Compose's own words. Needs no engine."""
+"""What a service waits for, and its health check, as Compose writes it. Needs no engine."""
 
 from __future__ import annotations
 
-from chaoslab.stack.docker_health import checks_of
-from chaoslab.stack.docker_watch import Customs, needs_of, revived
+import pytest
+
+from chaoslab.clock import Deadline, FakeClock
+from chaoslab.errors import NotReady
+from chaoslab.stack.compose.bring_up import StartRules, bring_up, needs_of
+from chaoslab.stack.compose.containers import ContainerInfo
+from chaoslab.stack.compose.health import checks_of
 
 
 def test_checks_are_the_services_own_else_the_images():
@@ -43,17 +48,35 @@ def test_needs_are_the_conditions_and_the_owner_of_a_shared_network():
     needs = needs_of(config)
     assert needs["a"] == {"b": "service_healthy", "j": "service_completed_successfully"}
     assert needs["b"] == {"c": "service_started"}
-    assert Customs(needs, {}, frozenset()).jobs == {"j"}
+    assert StartRules(needs, {}, frozenset()).awaited == {"j"}
 
 
-def test_who_is_brought_back():
-    """By `restart`, or by `deploy`; `no` brings nobody back."""
-    services = {
-        "always": {"restart": "always"},
-        "on-failure": {"restart": "on-failure:3"},
-        "deployed": {"deploy": {"restart_policy": {"condition": "any"}}},
-        "no": {"restart": "no"},
-        "never": {"deploy": {"restart_policy": {"condition": "none"}}},
-        "silent": {},
-    }
-    assert revived({"services": services}) == {"always", "on-failure", "deployed"}
+class OneReplica:
+    """The containers of a replica that has one, which runs from a moment on."""
+
+    def __init__(self, clock: FakeClock, runs_at_ns: int) -> None:
+        self._clock, self._runs_at_ns = clock, runs_at_ns
+
+    def of(self, names):
+        state = "running" if self._clock.now_ns() >= self._runs_at_ns else "created"
+        return [ContainerInfo("1", name, "replica", state, state) for name in names]
+
+    def at_once(self, work, ids):
+        pass
+
+    def start(self, id_):
+        raise AssertionError("it is not dead")
+
+    def logs(self, name, lines):
+        return []
+
+
+def test_healthy_for_the_first_time_at_the_deadline_is_in_time():
+    """Known bad: the error about what is unhealthy broke, since nothing was."""
+    clock = FakeClock()
+    deadline = Deadline.after(3.0, clock)
+    rules = StartRules({"pay": {}}, {}, frozenset())
+    bring_up(OneReplica(clock, clock.now_ns() + 3 * 10**9), rules, ["pay"], deadline, lambda: None)
+    late = OneReplica(clock, clock.now_ns() + 9 * 10**9)
+    with pytest.raises(NotReady, match="not healthy after waiting up to 3 s: pay"):
+        bring_up(late, rules, ["pay"], Deadline.after(3.0, clock), lambda: None)

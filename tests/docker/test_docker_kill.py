@@ -13,7 +13,7 @@ import pytest
 from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.kill import kill
-from chaoslab.stack.docker_kill import is_here, kill_all, kill_by_api
+from chaoslab.stack.compose.kill import is_here, kill_all, kill_by_api
 
 FAMILY = """
 import subprocess, sys, time
@@ -52,14 +52,14 @@ def test_all_die_and_each_death_is_seen(families):
 
 
 def test_whoever_kills_is_as_urgent_as_before(families):
-    """Known bad: a harness that stays in real time after a kill keeps everybody else from the processor."""
+    """Known bad: a harness that stays in real time after a kill keeps all others from the processor."""
     before = os.sched_getscheduler(0), os.nice(0)
     kill(families, Deadline.after(5.0))
     assert (os.sched_getscheduler(0), os.nice(0)) == before
 
 
 def test_families_are_these_and_all_that_come_from_them(families):
-    """The first ones first; nobody else, and nobody twice."""
+    """The first ones first; no others, and none twice."""
     children = [child.pid for pid in families for child in psutil.Process(pid).children()]
     found = process.families(families)
     assert found[:3] == families
@@ -75,7 +75,7 @@ def test_killing_the_dead_is_no_error():
 
 
 def test_the_frozen_are_thawed_once_they_are_signalled(families):
-    """Beside the watching, so that they can die at all; what goes wrong with it is told."""
+    """Beside the watching, so that they can die at all; what goes wrong with it is reported."""
     called = []
     killed = kill(families, Deadline.after(5.0), then=lambda: called.append(1))
     assert set(killed.deaths_ns) == set(families)

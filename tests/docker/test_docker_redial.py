@@ -1,14 +1,14 @@
-"""Calls that were made while somebody was away are ended when he is back. Needs no engine."""
+"""Dials that began while a replica was dead are ended when it is back. Needs no engine."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from chaoslab.links.docker_links import Crossing, DockerLinks
-from chaoslab.spec.model import OUTSIDE, StackSpec
-from chaoslab.stack.topology import Flow, Replica, Topology, places_of
-from chaoslab.stack.wan import Network, Reach, plan_wans
+from chaoslab.spec.stackfile.model import OUTSIDE, StackSpec
+from chaoslab.spec.stackfile.topology import Flow, Replica, Topology, places_of
+from chaoslab.stack.compose.links import Crossing, DockerLinks
+from chaoslab.stack.compose.wan import Network, Reach, plan_wans
 
 
 class Spoken:
@@ -21,7 +21,7 @@ class Spoken:
     def began(self, containers: Iterable[str]) -> dict[str, str]:
         return dict.fromkeys(containers, "once")
 
-    def say(self, name: str, script: str) -> str:
+    def run(self, name: str, script: str) -> str:
         if "ss -K" in script:
             self.ended.append(name)
         elif given := re.match(r"printf %s '(.*?)' \|", script, re.DOTALL):
@@ -39,15 +39,15 @@ def links_of(spoken: Spoken) -> DockerLinks:
     return DockerLinks(crossings, reach, spoken, spoken, ["gate-east", "gate-west"])
 
 
-def test_every_call_that_waits_is_ended() -> None:
-    """Known bad: Toxiproxy dials one after the other, so all later calls wait behind one that nobody refused."""
+def test_every_dial_that_waits_is_ended() -> None:
+    """Known bad: Toxiproxy dials one after the other, so all later dials wait behind one that was never refused."""
     spoken = Spoken()
     links_of(spoken).redial()
     assert {"wan-outside-east", "wan-outside-west", "wan-east-west", "gate-east", "gate-west"} <= {*spoken.ended}
 
 
 def test_what_a_fence_holds_goes_on_waiting() -> None:
-    """Known bad: its callers would see the end of their calls, as if somebody had answered."""
+    """Known bad: its clients would see the end of their connects, as if there had been an answer."""
     spoken = Spoken()
     links = links_of(spoken)
     links.fence([Flow("east", "west"), Flow("west", "east")])

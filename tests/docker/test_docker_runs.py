@@ -22,18 +22,22 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(150), pytest.mark.usefixtu
 CUT = {"id": "cut", "fault": "site.isolate", "site": "east", "at": "0s", "heal_after": "4s"}
 CUT_IS_IN = '"event":"effective"'
 OTHER_MACHINE = {"DOCKER_HOST": "tcp://192.0.2.1:2375"}  # RFC 5737: nobody's address
-MAIN = "from chaoslab.cli import main; main()"
+MAIN = "from chaoslab.cli.program import main; main()"
 
 
-def run(cwd: Path, *options: str, env: Mapping[str, str] | None = None, tweak: str = "", **services: Any) -> Ran:
-    """A whole run on Compose; `services` change the stack, `tweak` the program."""
-    write_experiment(cwd, overlay=in_containers(**{name.replace("_", "-"): one for name, one in services.items()}))
+def run(
+    cwd: Path, *options: str, env: Mapping[str, str] | None = None, tweak: str = "", boot: str = "120s", **services: Any
+) -> Ran:
+    """A whole run on Compose; `services` change the stack, `boot` how long it may take, `tweak` the program."""
+    overlay = in_containers(**{name.replace("_", "-"): one for name, one in services.items()})
+    overlay["x-chaoslab"] = {**overlay.get("x-chaoslab", {}), "boot": boot}
+    write_experiment(cwd, overlay=overlay)
     program = (sys.executable, "-c", f"{tweak}; {MAIN}") if tweak else PROGRAM
     options = options or ("--runtime", "compose")
     return finish(start_chaoslab(cwd, "run", "mini.yaml", *options, program=program, env=env), cwd)
 
 
-def told(ran: Ran, code: int, *messages: str) -> None:
+def reports(ran: Ran, code: int, *messages: str) -> None:
     """The exit code, the story with its cure, one error and no more, nothing of the run on the engine."""
     said = ran.out + ran.err
     assert ran.code == code, said
@@ -78,7 +82,7 @@ def wait_for(child: subprocess.Popen[str], cwd: Path, text: str) -> str:
 def test_no_engine(tmp_path: Path) -> None:
     """Asked for, Compose is an error with its cure."""
     ran = run(tmp_path, env={"DOCKER_HOST": f"unix://{tmp_path}/nobody"})
-    told(ran, 5, "no Docker engine answers at unix://", "cure: start Docker")
+    reports(ran, 5, "no Docker engine answers at unix://", "cure: start Docker")
     nothing_was_started(ran)
 
 
@@ -91,9 +95,9 @@ def test_no_engine_and_any_runtime_will_do(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_engine_on_another_machine(tmp_path: Path) -> None:
-    """Refused; nobody connects to it."""
+    """Refused; no connection is made to it."""
     ran = run(tmp_path, env=OTHER_MACHINE)
-    told(ran, 5, "stands on another machine", "cure: run chaoslab on that machine")
+    reports(ran, 5, "is on another machine", "cure: run chaoslab on that machine")
     nothing_was_started(ran)
 
 
@@ -102,17 +106,17 @@ def test_an_engine_on_another_machine_is_never_taken_by_itself(tmp_path: Path) -
     ran = run(tmp_path, "--runtime", "auto", "--dry-run", env=OTHER_MACHINE)
     assert ran.code == 0, ran.err
     assert "embedded" in ran.out
-    assert "stands on another machine" in ran.out
+    assert "is on another machine" in ran.out
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"mem_limit": "a lot"}, "mem_limit"), ({"network_mode": "host"}, "network_mode host would get around the links")],
+    [({"mem_limit": "a lot"}, "mem_limit"), ({"network_mode": "host"}, "network_mode host would bypass the links")],
 )
 def test_a_compose_file_with_errors(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
     """The user's fault, in Compose's words or ours: exit 2, and nothing is started."""
     ran = run(tmp_path, app_west=wrong)
-    told(ran, 2, words)
+    reports(ran, 2, words)
     nothing_was_started(ran)
 
 
@@ -120,9 +124,9 @@ def test_a_compose_file_with_errors(tmp_path: Path, wrong: dict[str, Any], words
 
 
 def test_an_image_that_cannot_be_had(tmp_path: Path) -> None:
-    """Who wants it, and how to get it."""
+    """The service that needs it, and how to get it."""
     ran = run(tmp_path, app_east={"image": "nobody.invalid/has/this:1"})
-    told(ran, 5, "image nobody.invalid/has/this:1 (of app-east)", "cure: docker pull nobody.invalid/has/this:1")
+    reports(ran, 5, "image nobody.invalid/has/this:1 (of app-east)", "cure: docker pull nobody.invalid/has/this:1")
     assert ran.result["verdict"] == "error"
 
 
@@ -130,15 +134,15 @@ def test_a_build_that_fails(tmp_path: Path) -> None:
     """The builder's last words."""
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo no flour left >&2; exit 3\n")
     ran = run(tmp_path, app_east={"image": "chaoslab-tests/never-built", "build": str(tmp_path)})
-    told(ran, 5, "docker compose build failed", "no flour left", "cure: docker compose build")
+    reports(ran, 5, "docker compose build failed", "no flour left", "cure: docker compose build")
     assert ran.result["verdict"] == "error"
 
 
 def test_a_service_that_never_gets_healthy(tmp_path: Path) -> None:
-    """Its state, what its check said, its last lines. The patience is cut short here."""
+    """Its state, the output of its check, its last lines. The stack says for how long it is waited for."""
     cold = {"command": ["sh", "-c", "echo the oven is cold; exec python app.py"], "healthcheck": {"test": ["CMD", "false"]}}
-    ran = run(tmp_path, tweak="import chaoslab.engine; chaoslab.engine.BOOT_TIMEOUT_S = 20.0", app_west=cold)
-    told(ran, 5, "not healthy after waiting up to 20 s: app-west", "its health check: false", "| the oven is cold", "cure: ")
+    ran = run(tmp_path, boot="20s", app_west=cold)
+    reports(ran, 5, "not healthy after waiting up to 20 s: app-west", "its health check: false", "| the oven is cold", "cure: ")
     assert ran.result["verdict"] == "error"
 
 
@@ -156,7 +160,7 @@ def test_a_port_that_another_program_takes_meanwhile(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = run(tmp_path, tweak=f"from chaoslab.stack.ports import PortBlock; PortBlock.take = lambda _: {port}")
-    told(ran, 5, str(port), "cure: run it again: another program took the port")
+    reports(ran, 5, str(port), "cure: run it again: another program took the port")
     assert ran.result["verdict"] == "error"
 
 
@@ -178,7 +182,7 @@ def test_the_disk_of_the_runs_is_full(tmp_path: Path) -> None:
     env = {"TMPDIR": str(tmp_path / "temporary")}
     child = start_chaoslab(tmp_path, "run", "mini.yaml", "--runtime", "compose", program=program, env=env)
     ran = finish(child, tmp_path)
-    told(ran, 5, "No space left on device", "cure: free some space")
+    reports(ran, 5, "No space left on device", "cure: free some space")
     assert [*(tmp_path / "temporary").iterdir()] == []
     ours = ["docker", "ps", "-aq", "--filter", f"label=weather={tmp_path}"]
     assert subprocess.run(ours, capture_output=True, text=True, check=True).stdout == ""
@@ -189,7 +193,7 @@ def test_the_disk_of_the_runs_is_full(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", [["kill"], ["restart", "--time", "0"], ["rm", "--force"]], ids=lambda words: words[0])
 def test_a_toxiproxy_that_ends_during_a_fault(tmp_path: Path, what: list[str]) -> None:
-    """Its faults are healed without a word: nothing can be told of them, and the run says so."""
+    """Its faults are healed without a word: nothing can be concluded about them, and the run says so."""
     write_experiment(tmp_path, overlay=in_containers(), timeline=[CUT])
     child = start_chaoslab(tmp_path, "run", "mini.yaml", "--runtime", "compose")
     id_ = wait_for(child, tmp_path, CUT_IS_IN)
@@ -198,7 +202,7 @@ def test_a_toxiproxy_that_ends_during_a_fault(tmp_path: Path, what: list[str]) -
     subprocess.run(["docker", *what, wan], capture_output=True, check=True)
     ran = finish(child, tmp_path)
     assert (ran.code, ran.result["verdict"]) == (3, "inconclusive"), ran.out
-    assert "every fault without a word" in ran.objective("fault.cut")["why"]
+    assert "silently undoes every fault" in ran.objective("fault.cut")["why"]
     assert ran.objective("app.rto")["verdict"] == "inconclusive"
     assert "Traceback" not in ran.out + ran.err
     assert left_on_engine(id_) == []
@@ -237,10 +241,10 @@ def test_an_engine_that_dies_during_the_run(tmp_path: Path, own_engine: PrivateE
     ran = finish(child, tmp_path)
     assert (ran.code, ran.result["verdict"], ran.result["cleanup"]) == (6, "error", "incomplete"), ran.out
     assert ran.out.count("  error: ") == 1, ran.out
-    assert "the Docker engine does not answer any more" in ran.result["reasons"][0]
+    assert "the Docker engine no longer answers" in ran.result["reasons"][0]
     assert "cure: start Docker" in ran.out
     assert any(f"labelled chaoslab.run={id_}" in left for left in ran.result["left_behind"])
-    assert any("once the cause is gone: chaoslab heal runs/mini/" in left for left in ran.result["left_behind"])
+    assert any("when the cause is fixed, run: chaoslab heal runs/mini/" in left for left in ran.result["left_behind"])
     code, said = heal(own_engine, tmp_path)
     assert code == 6, "healing cannot work before the engine is back"
     assert "no Docker engine answers" in said

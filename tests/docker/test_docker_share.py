@@ -8,9 +8,9 @@ import pytest
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import StackError
-from chaoslab.stack.compose import ComposeStack
-from chaoslab.stack.docker_containers import Containers, Seen
-from chaoslab.stack.docker_share import HELD_SHARES, USUAL_SHARES, CpuShares
+from chaoslab.stack.compose.containers import ContainerInfo, Containers
+from chaoslab.stack.compose.share import HELD_SHARES, USUAL_SHARES, CpuShares
+from chaoslab.stack.compose.stack import ComposeStack
 
 
 class FakeContainers:
@@ -19,8 +19,8 @@ class FakeContainers:
     def __init__(self, shares: dict[str, int], *, refuses: bool = False, deaf: bool = False) -> None:
         self.kept, self.refuses, self.deaf = shares, refuses, deaf
 
-    def of(self, replicas: Any) -> list[Seen]:
-        return [Seen(name, name, "replica", "dead", "Exited (137)") for name in self.kept if name in replicas]
+    def of(self, replicas: Any) -> list[ContainerInfo]:
+        return [ContainerInfo(name, name, "replica", "dead", "Exited (137)") for name in self.kept if name in replicas]
 
     def at_once(self, do: Any, what: Any) -> list[Any]:
         return [do(one) for one in what]
@@ -40,7 +40,7 @@ def shares_of(containers: FakeContainers, *replicas: str) -> CpuShares:
 
 
 def test_shares_are_small_until_they_are_put_back() -> None:
-    """Each gets what it had, and where nothing was said what is usual; others are not touched."""
+    """Each gets what it had, and where nothing was set the usual; others are not touched."""
     engine = FakeContainers({"a": 0, "b": 512, "elsewhere": 7})
     means = shares_of(engine, "a", "b")
     means.look()
@@ -66,6 +66,7 @@ def test_an_engine_that_does_not_do_it_is_told_and_is_no_error(engine: FakeConta
     means.put_back()
 
 
+@pytest.mark.docker
 def test_a_real_container_comes_back_with_a_small_share(shop: ComposeStack) -> None:
     """On the engine, as it has it; in the end it has the usual one."""
     shop.kill(["web-east"])

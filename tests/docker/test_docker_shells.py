@@ -15,7 +15,7 @@ import pytest
 
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.errors import StackError
-from chaoslab.stack.docker_shells import Shells
+from chaoslab.stack.compose.shells import Shells
 
 
 class LocalContainers:
@@ -75,22 +75,22 @@ def shells(containers: LocalContainers) -> Iterator[Shells]:
 def test_what_is_said_comes_back(shells: Shells, containers: LocalContainers) -> None:
     """Both outputs, whole, from one shell for all scripts."""
     shells.open(["wan"])
-    assert shells.say("wan", "echo one; echo two >&2") == "one\ntwo\n"
-    assert shells.say("wan", "printf %s 'no newline'") == "no newline"
-    assert len(shells.say("wan", "head -c 300000 /dev/zero | tr '\\0' x")) == 300_000
+    assert shells.run("wan", "echo one; echo two >&2") == "one\ntwo\n"
+    assert shells.run("wan", "printf %s 'no newline'") == "no newline"
+    assert len(shells.run("wan", "head -c 300000 /dev/zero | tr '\\0' x")) == 300_000
     assert len(containers.shells) == 1
 
 
 def test_a_script_that_reads_takes_no_other_script(shells: Shells) -> None:
-    assert shells.say("wan", "cat") == ""
-    assert shells.say("wan", "echo next") == "next\n"
+    assert shells.run("wan", "cat") == ""
+    assert shells.run("wan", "echo next") == "next\n"
 
 
 def test_a_script_that_fails_is_an_error(shells: Shells) -> None:
-    """With its container, its status and what it said; the shell goes on, even after `exit`."""
+    """With its container, its status and its output; the shell goes on, even after `exit`."""
     with pytest.raises(StackError, match=r"wan: .*exit status 3: no such table"):
-        shells.say("wan", "echo no such table; exit 3")
-    assert shells.say("wan", "echo next") == "next\n"
+        shells.run("wan", "echo no such table; exit 3")
+    assert shells.run("wan", "echo next") == "next\n"
 
 
 def test_a_shell_that_ended_is_opened_anew(shells: Shells, containers: LocalContainers) -> None:
@@ -98,15 +98,15 @@ def test_a_shell_that_ended_is_opened_anew(shells: Shells, containers: LocalCont
     shells.open(["wan"])
     containers.shells[0].kill()
     containers.shells[0].wait()
-    assert shells.say("wan", "echo there") == "there\n"
+    assert shells.run("wan", "echo there") == "there\n"
     assert len(containers.shells) == 2
 
 
 def test_where_no_shell_stays_open_is_told(shells: Shells, containers: LocalContainers) -> None:
     """Known bad: it is tried once more, and no more."""
     containers.command = ["false"]
-    with pytest.raises(StackError, match="wan: no shell stays open there"):
-        shells.say("wan", "true")
+    with pytest.raises(StackError, match="wan: no shell could be kept open there"):
+        shells.run("wan", "true")
     assert len(containers.shells) == 2
 
 
@@ -114,11 +114,11 @@ def test_a_script_that_does_not_end_is_an_error(
     shells: Shells, containers: LocalContainers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Known bad: it is not run again, and the next script does not get its answer."""
-    monkeypatch.setattr("chaoslab.stack.docker_shells._ANSWER_S", 0.2)
+    monkeypatch.setattr("chaoslab.stack.compose.shells._ANSWER_S", 0.2)
     with pytest.raises(StackError, match="no end within"):
-        shells.say("wan", "sleep 0.4; echo late")
-    monkeypatch.setattr("chaoslab.stack.docker_shells._ANSWER_S", 5.0)
-    assert shells.say("wan", "echo next") == "next\n"
+        shells.run("wan", "sleep 0.4; echo late")
+    monkeypatch.setattr("chaoslab.stack.compose.shells._ANSWER_S", 5.0)
+    assert shells.run("wan", "echo next") == "next\n"
     assert len(containers.shells) == 2
 
 
@@ -133,7 +133,7 @@ def test_closed_while_one_speaks(shells: Shells, tmp_path: Path) -> None:
     """Taken down while it starts: the script that was cut off is run again, as any whose shell broke."""
     begun = tmp_path / "begun"
     with ThreadPoolExecutor() as pool:
-        said = pool.submit(shells.say, "wan", f"test -e {begun} && echo again || {{ touch {begun}; sleep 30; }}")
+        said = pool.submit(shells.run, "wan", f"test -e {begun} && echo again || {{ touch {begun}; sleep 30; }}")
         wait_until("the script", lambda: (begun.exists(), None), Deadline.after(10), poll_s=0.01)
         shells.close()
         assert said.result(timeout=10) == "again\n"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from chaoslab.errors import SpecError
-from chaoslab.spec.model import OUTSIDE, StackSpec
-from chaoslab.stack.docker_project import CONTROL, REPLICA, ROLE, RUN, Renderer, image_of, names_of, ports_of
-from chaoslab.stack.topology import Replica, Topology, places_of
-from chaoslab.stack.wan import Network, Reach, plan_wans
+from chaoslab.spec.stackfile.model import OUTSIDE, StackSpec
+from chaoslab.spec.stackfile.topology import Replica, Topology, places_of
+from chaoslab.stack.compose.project import CONTROL, REPLICA_LABEL, ROLE_LABEL, RUN_LABEL, Renderer, image_of, names_of, ports_of
+from chaoslab.stack.compose.wan import Network, Reach, plan_wans
 
 CONFIG: dict[str, Any] = {
     "name": "shop",
@@ -56,6 +56,28 @@ def test_ports_are_found_wherever_they_are_said():
     """Published, exposed, of the image, or spoken of; UDP is none of ours."""
     found = ports_of(CONFIG, {"web": [80], "postgres": []})
     assert found == {"web-a": (80,), "web-b": (80, 9000, 9001), "db-b": (5432,), "entry": (80, 8080)}
+
+
+def test_names_of_links_and_hosts_lead_to_their_service():
+    """Known bad: an alias of `links` was a name that nobody knew."""
+    config = with_service("web-a", links=["db-b:database", "web-b"], hostname="www")
+    assert names_of(config) == {
+        "web-a": ("web-a", "the-web", "www", "shopfront"),
+        "web-b": ("web-b",),
+        "db-b": ("db-b", "database"),
+        "entry": ("entry",),
+    }
+
+
+def test_a_port_is_learned_by_any_name():
+    """Known bad: `database:5433` told nothing of db-b, whose alias it is, so nothing carried it across sites."""
+    config = with_service("web-a", links=["db-b:database"], environment={"DB": "tcp://database:5433/x"})
+    assert ports_of(config, {})["db-b"] == (5433,)
+
+
+def test_several_containers_stay_several():
+    """Known bad: of `scale: 3` one was started."""
+    assert rendered(with_service("web-b", scale=3))["services"]["web-b"]["scale"] == 3
 
 
 def test_a_volume_is_no_speech():
@@ -155,7 +177,21 @@ def test_the_control_is_one_of_the_run():
     """Labelled, so that it goes with the rest; published as all else is; in no site; its file on a volume that goes, too."""
     project = rendered()
     control = project["services"][CONTROL]
-    assert control["labels"] | {ROLE: "control", REPLICA: CONTROL, RUN: "r1"} == control["labels"]
-    assert project["volumes"][CONTROL]["labels"][RUN] == control["labels"][RUN]
+    assert control["labels"] | {ROLE_LABEL: "control", REPLICA_LABEL: CONTROL, RUN_LABEL: "r1"} == control["labels"]
+    assert project["volumes"][CONTROL]["labels"][RUN_LABEL] == control["labels"][RUN_LABEL]
     assert {port["host_ip"] for port in control["ports"]} == {"127.0.0.1"}
     assert list(control["networks"]) == ["outside"]
+
+
+def test_a_replica_does_not_look_for_itself_in_the_wan() -> None:
+    """Its neighbours do, where replicas of a place reach each other through the WAN."""
+    ports = ports_of(CONFIG, {"web": [80], "postgres": [5432]})
+    replicas = tuple(Replica(name, name, site, ports[name]) for name, site in SITES.items())
+    topology = Topology("run-1", replicas, StackSpec(sites=["a", "b"], entry="entry:8080"), places_of(replicas))
+    networks = {place: Network(f"run-1_{place}", f"10.0.{n}.0/24", f"10.0.{n}.1") for n, place in enumerate(topology.places)}
+    reach = Reach(ports, names_of(CONFIG), networks)
+    services = Renderer(CONFIG, topology, reach, plan_wans(topology, reach, within=True), "r1").project()["services"]
+    named = {name: {host.partition("=")[0] for host in services[name]["extra_hosts"]} for name in ("web-b", "db-b")}
+    assert "db-b" in named["web-b"] and "web-b" not in named["web-b"]
+    assert "web-b" in named["db-b"] and "db-b" not in named["db-b"]
+    assert list(services["wan-b-b"]["networks"]) == ["b"]

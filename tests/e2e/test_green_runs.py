@@ -10,7 +10,7 @@ import pytest
 from green_runs import Seen, exit_status, line, tally
 from mini_stack import Ran
 
-PASS, UNTOLD, FAIL = Seen("pass"), Seen("inconclusive", "the harness stalled"), Seen("fail", "pay.rto: not back")
+PASS, UNTOLD, FAIL = Seen("pass"), Seen("inconclusive", "the harness stalled"), Seen("fail", "pay.rto: not recovered")
 
 
 def ran(folder: Path, code: int, **result: Any) -> Ran:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab.plan import describe, describe_as_data
+from chaoslab.run.dry_run import describe, describe_as_data
 from chaoslab.spec.load import load_experiment
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -41,7 +41,7 @@ def test_machines_are_told_the_same() -> None:
 def test_machines_are_told_what_a_strangers_stack_would_start() -> None:
     """Known bad: the commands of somebody else's stack, and why they need permission, were for people alone."""
     loaded = load_experiment(EXPERIMENTS / "gray-link.yaml", {})
-    plan = describe_as_data(loaded, "embedded", "asked for", "it has commands of its own", foreign=True)
+    plan = describe_as_data(loaded, "embedded", "asked for", "it has commands of its own", unfamiliar=True)
     assert plan["warning"] == "it has commands of its own"
     assert plan["starts"].keys() == {replica.name for replica in loaded.compose.replicas}
     assert describe_as_data(loaded, "embedded", "asked for")["starts"] == {}
@@ -62,3 +62,27 @@ def test_the_rate_of_the_probe_is_told_with_its_reason() -> None:
     probe = describe_as_data(loaded, "embedded", "asked for")["probe"]
     assert (probe["rate"], probe["why"]) == (29, "0.5% of the tightest objective, 7.0 s, is 35 ms")
     assert "auth.login" in probe["journeys"]
+
+
+def test_a_heal_at_recovery_is_told_with_its_latest_time() -> None:
+    """To people and to machines."""
+    loaded = load_experiment(EXPERIMENTS / "idc-fire.yaml", {})
+    said = describe(loaded, "embedded", "asked for")
+    assert "72.0 s heal at recovery, at the latest at 72 s: fire: site.power-loss pangyo" in said
+    assert "72.0 s failback at the latest" in said
+    plan = describe_as_data(loaded, "embedded", "asked for")
+    assert [(step["verb"], step["at_s"], step.get("at_recovery")) for step in plan["timeline"]] == [
+        ("inject", 0.0, None),
+        ("heal", 72.0, True),
+    ]
+
+
+def test_degraded_modes_are_told() -> None:
+    """Of each service its own, whatever else its tier declares; what is required anyway is told to machines alone."""
+    loaded = load_experiment(EXPERIMENTS / "degraded-modes.yaml", {})
+    [talk] = [line for line in describe(loaded, "embedded", "asked for").splitlines() if "objective talk" in line]
+    assert talk.endswith("under restart: unaffected; talk.send may fail while a fault is active")
+    objectives = describe_as_data(loaded, "embedded", "asked for")["objectives"]
+    assert objectives["pay"]["degraded"] == {"pay.transfer": "queued", "pay.balance": "allowed"}
+    assert objectives["talk"]["degraded"] == {"talk.send": "allowed", "talk.read": "required"}
+    assert "degraded" not in objectives["partner"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mini_stack import assert_nothing_left, start_chaoslab, write_experiment
 
-from chaoslab.repeats import spread_of, worst_of
-from chaoslab.result import Interval, LedgerResult, LoadResult, Result, ServiceResult
+from chaoslab.history.result import Interval, LedgerResult, LoadResult, Result, ServiceResult
+from chaoslab.judge.repeats import spread_of, worst_run
+from chaoslab.report.spread import print_repeats
+from chaoslab.report.terminal import make_console
 
 QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
 INTERVALS = st.tuples(st.floats(0, 50), st.none() | st.floats(50, 100)).map(lambda pair: Interval(*pair))
@@ -50,12 +53,12 @@ def result(
 )
 def test_the_worst_run_decides(verdicts: list[str], worst: int) -> None:
     """fail > error > aborted > inconclusive > pass, wherever it stands."""
-    assert worst_of([result(verdict) for verdict in verdicts]) == worst
+    assert worst_run([result(verdict) for verdict in verdicts]) == worst
 
 
 def test_among_equals_the_one_that_left_something_decides() -> None:
     """Else its exit code 6 would go unheard."""
-    assert worst_of([result(), result(cleanup="incomplete"), result()]) == 1
+    assert worst_run([result(), result(cleanup="incomplete"), result()]) == 1
 
 
 def test_the_spread_names_the_worst_of_each_figure() -> None:
@@ -87,6 +90,37 @@ def test_the_spread_holds_every_run(intervals: list[Interval]) -> None:
     assert intervals[spread.worst_run - 1] == spread.worst
     for interval in intervals:
         assert spread.high is None or (interval.high is not None and interval.high <= spread.high)
+
+
+def test_one_run_in_twenty_may_be_beyond_the_95th_percentile() -> None:
+    """Known bad: a second one is, and the figure does not show it. One that never ended is beyond any other."""
+    runs = [result(rto=Interval(2.0, 3.0 + number / 100)) for number in range(18)]
+    once = spread_of([*runs, result(rto=Interval(2.0, 3.5)), result(rto=Interval(9.0, None))])
+    twice = spread_of([*runs, *[result(rto=Interval(9.0, None))] * 2])
+    assert (once["talk.rto"].p95, twice["talk.rto"].p95, once["talk.availability"].p95) == (3.5, None, None)
+
+
+def test_the_table_says_how_many_passed() -> None:
+    """And on what: one stack may carry something from run to run."""
+    told = io.StringIO()
+    print_repeats([result(), result("fail")], {}, 1, make_console(told, width=200), same_stack=True)
+    assert "1 of 2 runs passed, all on one stack; the worst verdict, that of run 2, counts: fail" in told.getvalue()
+
+
+def test_repeated_runs_on_one_stack_are_judged_apart(tmp_path: Path) -> None:
+    """Two real runs: one boot, a folder and a verdict each, the second on a stack that was up; nothing left of it."""
+    path = write_experiment(tmp_path, timeline=[QUICK])
+    child = start_chaoslab(tmp_path, "run", str(path), "--repeat", "2", "--same-stack", "--json")
+    out, err = child.communicate(timeout=90)
+    runs = json.loads(out)["runs"]
+    assert [run["cleanup"] for run in runs] == ["kept", "complete"], err
+    assert runs[1]["boot_s"] < runs[0]["boot_s"]
+    assert all(run["ledger"]["app"]["acked"] > 0 and run["ledger"]["app"]["unexpected"] == 0 for run in runs)
+    folders = [folder for folder in (tmp_path / "runs/mini").iterdir() if not folder.is_symlink()]
+    assert len(folders) == 2
+    for folder in folders:
+        assert_nothing_left(folder)
+    assert len([folder for folder in (tmp_path / "runs/stacks").iterdir() if not folder.is_symlink()]) == 1
 
 
 def test_repeated_runs_are_one_object(tmp_path: Path) -> None:

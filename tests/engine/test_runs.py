@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,16 @@ from chaoslab.clock import Deadline, wait_until
 QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
 
 
-def test_a_good_stack_passes(tmp_path: Path) -> None:
-    """East burns silently, west goes on, nothing acknowledged is lost; the run folder is complete."""
-    ran = run_until_told(tmp_path, str(write_experiment(tmp_path)))
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """East is lost silently, west goes on."""
+    folder = tmp_path_factory.mktemp("good")
+    return run_until_told(folder, str(write_experiment(folder)))
+
+
+def test_a_good_stack_passes(good: Ran) -> None:
+    """Nothing acknowledged is lost; the run folder is complete."""
+    ran = good
     assert (ran.code, ran.result["verdict"]) == (0, "pass"), ran.out + ran.err
     assert ran.out.splitlines()[-1] == "verdict: pass (exit 0)"
     for name in ("experiment.yaml", "history.jsonl", "result.json", "report.html", "junit.xml", "logs"):
@@ -42,16 +51,15 @@ def test_a_good_stack_passes(tmp_path: Path) -> None:
     assert ran.result["faults"][0]["verified"] is True
 
 
-def test_analyze_gives_the_same_result(tmp_path: Path) -> None:
+def test_analyze_gives_the_same_result(good: Ran, tmp_path: Path) -> None:
     """A stored run judged again: every byte of the result is the same."""
-    ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path, timeline=[QUICK])))
-    again = start_chaoslab(tmp_path, "analyze", str(ran.folder), "--json")
+    again = start_chaoslab(tmp_path, "analyze", str(good.folder), "--json")
     out, _ = again.communicate(timeout=30)
-    assert json.loads(out) == ran.result
-    assert again.returncode == ran.code
+    assert json.loads(out) == good.result
+    assert again.returncode == good.code
 
 
-def told(tmp_path: Path, **changes: Any) -> Ran:
+def decided(tmp_path: Path, **changes: Any) -> Ran:
     return run_until_told(tmp_path, str(write_experiment(tmp_path, **changes)))
 
 
@@ -65,21 +73,21 @@ def environment(replica: str, **values: str) -> dict[str, Any]:
 
 def test_a_store_that_forgets_fails_the_rpo(tmp_path: Path) -> None:
     """Known bad: every twentieth write is acknowledged and dropped."""
-    ran = told(tmp_path, overlay=environment("store", LOSE="20"), timeline=[QUICK])
+    ran = decided(tmp_path, overlay=environment("store", LOSE="20"), timeline=[QUICK])
     assert (ran.code, ran.result["verdict"]) == (1, "fail"), ran.out
     assert ran.objective("app.rpo")["verdict"] == "fail"
     assert ran.result["ledger"]["app"]["lost"] > 0
 
 
 def test_an_entry_that_knows_one_site_fails_the_rto(tmp_path: Path) -> None:
-    """Known bad: nobody takes over; back only after the heal, when the RTO was over, is a fail, not a recovery."""
+    """Known bad: no site takes over; back only after the heal, when the RTO was over, is a fail, not a recovery."""
     one_site = environment("entry", UPSTREAMS="${EAST:-app-east:8000}")
-    ran = told(tmp_path, overlay=one_site, objectives={"app": {"rto": "< 3s"}})
+    ran = decided(tmp_path, overlay=one_site, objectives={"app": {"rto": "< 3s"}})
     assert (ran.code, ran.objective("app.rto")["verdict"]) == (1, "fail"), ran.out
 
 
 def test_a_fault_that_does_not_bite_is_inconclusive(tmp_path: Path) -> None:
-    """Known bad: the injection does nothing, and its check says so."""
+    """Known bad: the injection does nothing, and its check finds that."""
     nothing = {"id": "f", "fault": "exec", "inject": ["true"], "heal": ["true"], "verify": ["false"]}
     ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path, timeline=[nothing])), "--allow-exec")
     assert (ran.code, ran.result["verdict"]) == (3, "inconclusive"), ran.out
@@ -117,7 +125,7 @@ def test_an_abort_condition_ends_the_run_and_heals(tmp_path: Path) -> None:
 
 
 def test_a_stack_that_does_not_come_up_is_an_error_with_its_log(tmp_path: Path) -> None:
-    """What was awaited, and what it said last."""
+    """What was awaited, and the last lines of its log."""
     overlay = {"services": {"store": {"command": ["python", "-c", "raise SystemExit('no disk today')"]}}}
     ran = failing(tmp_path, overlay=overlay)
     assert (ran.code, ran.result["verdict"]) == (5, "error"), ran.out
@@ -145,16 +153,40 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_ctrl_c_heals_cleans_up_and_reports(tmp_path: Path, moment: str) -> None:
+# Asks little of the machine: these runs are ended before they can be judged, so several may go on at the same time.
+CALM: dict[str, Any] = {
+    "steady_state": {"hold": "1s", "within": "20s", "journeys": {"good": "> 10%"}, "conditions": ["east-serves"]},
+    "probe": {"rate": 10},
+}
+
+
+def side_by_side(tmp_path: Path, names: Iterable[str], do: Callable[[Path, str], None]) -> None:
+    """Each in a folder and a thread of its own. Raises what the first of them raised."""
+
+    def alone(name: str) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        do(folder, name)
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(alone, name) for name in names]:
+            done.result()
+
+
+@pytest.mark.parametrize("moments", [("boot", "steady", "inject"), ("effective", "heal", "verify")], ids=" ".join)
+def test_ctrl_c_heals_cleans_up_and_reports(tmp_path: Path, moments: tuple[str, ...]) -> None:
     """At any moment: exit 130, nothing left, a report of what was seen."""
-    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
-    wait_for(child, tmp_path, MOMENTS[moment])
-    os.kill(child.pid, signal.SIGINT)
-    ran = finish(child, tmp_path)
-    assert ran.code == 130, ran.out + ran.err
-    assert (ran.folder / "report.html").exists()
-    assert "Traceback" not in ran.err
+
+    def interrupt(folder: Path, moment: str) -> None:
+        child = start_chaoslab(folder, "run", str(write_experiment(folder, **CALM)))
+        wait_for(child, folder, MOMENTS[moment])
+        os.kill(child.pid, signal.SIGINT)
+        ran = finish(child, folder)
+        assert ran.code == 130, f"{moment}: {ran.out}{ran.err}"
+        assert (ran.folder / "report.html").exists(), moment
+        assert "Traceback" not in ran.err
+
+    side_by_side(tmp_path, moments, interrupt)
 
 
 def test_whoever_asks_again_and_again_still_gets_the_report(tmp_path: Path) -> None:
@@ -182,19 +214,22 @@ def test_ctrl_c_while_the_report_is_written_lets_no_further_run_begin(tmp_path: 
     assert len([one for one in (tmp_path / "runs/mini").iterdir() if not one.is_symlink()]) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_end_the_run_the_same_way(tmp_path: Path, number: signal.Signals) -> None:
+def test_other_signals_end_the_run_the_same_way(tmp_path: Path) -> None:
     """A closed terminal and a polite kill heal too; a second signal does not cut the healing short."""
-    child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
-    wait_for(child, tmp_path, MOMENTS["effective"])
-    os.kill(child.pid, number)
-    time.sleep(0.2)
-    os.kill(child.pid, number)
-    assert finish(child, tmp_path).code == 130
+
+    def signal_twice(folder: Path, name: str) -> None:
+        child = start_chaoslab(folder, "run", str(write_experiment(folder, **CALM)))
+        wait_for(child, folder, MOMENTS["effective"])
+        os.kill(child.pid, signal.Signals[name])
+        time.sleep(0.2)
+        os.kill(child.pid, signal.Signals[name])
+        assert finish(child, folder).code == 130, name
+
+    side_by_side(tmp_path, ["SIGTERM", "SIGHUP"], signal_twice)
 
 
 def test_a_closed_output_does_not_keep_the_run_from_cleaning_up(tmp_path: Path) -> None:
-    """Nobody reads any more: the run goes on to its end all the same."""
+    """With no reader left, the run goes on to its end all the same."""
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])))
     assert child.stdout is not None
     child.stdout.close()
@@ -204,18 +239,18 @@ def test_a_closed_output_does_not_keep_the_run_from_cleaning_up(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("victim", "code", "verdict"), [("chaoslab.probe", 5, "error"), ("chaoslab.links.relay", 3, "inconclusive")]
+    ("victim", "code", "verdict"), [("chaoslab.probe", 5, "error"), ("chaoslab.stack.relay", 3, "inconclusive")]
 )
 def test_the_death_of_a_part_of_the_harness_says_nothing_about_the_stack(
     tmp_path: Path, victim: str, code: int, verdict: str
 ) -> None:
-    """Without the instrument nothing is known; without the relay no fault surely holds, and so nothing can be told."""
+    """Without the prober nothing is known; without the relay no fault surely holds, and so nothing follows."""
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
     wait_for(child, tmp_path, MOMENTS["effective"])
     kill_part(child.pid, victim)
     ran = finish(child, tmp_path)
     assert (ran.code, ran.result["verdict"]) == (code, verdict), ran.out
-    assert "ended by itself" in ran.result["reasons"][0]
+    assert "ended unexpectedly" in ran.result["reasons"][0]
 
 
 def kill_part(harness: int, module: str) -> None:
@@ -227,14 +262,14 @@ def test_a_reaper_that_was_killed_is_not_missed(tmp_path: Path) -> None:
     """The harness lives, so it does the reaper's work: nothing is left."""
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK])))
     wait_for(child, tmp_path, MOMENTS["effective"])
-    kill_part(child.pid, "chaoslab.reaper")
+    kill_part(child.pid, "chaoslab.cleanup.reaper")
     ran = finish(child, tmp_path)
     assert ran.code in (0, 3), ran.out + ran.err
     assert ran.result["cleanup"] == "complete"
 
 
-def test_a_prober_that_does_not_listen_holds_up_nobody(tmp_path: Path) -> None:
-    """Frozen before it was told a plan that no pipe's buffer holds: the run ends by itself, and says why."""
+def test_a_prober_that_does_not_listen_holds_up_no_run(tmp_path: Path) -> None:
+    """Frozen before it read a plan that no pipe's buffer holds: the run ends, with the reason."""
     request = {"path": "/where", "headers": {f"X-{number}": "x" * 7000 for number in range(20)}}
     overlay = {"x-chaoslab": {"journeys": {"app.read": {"service": "app", "request": request, "good": {"status": 200}}}}}
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, overlay=overlay, timeline=[QUICK])))
@@ -249,7 +284,7 @@ def test_a_prober_that_does_not_listen_holds_up_nobody(tmp_path: Path) -> None:
 
 
 def test_load_that_stands_still_in_the_fault_is_none(tmp_path: Path) -> None:
-    """^Z of Locust once the fault bites: what came back was not under load, and the run says so."""
+    """^Z of Locust once the fault is in effect: what came back was not under load, and the reasons name that."""
     users = tmp_path / "users.py"
     users.write_text(
         "from locust import task\nfrom chaoslab.locust_rows import DeadlineUser\n"
@@ -258,11 +293,11 @@ def test_load_that_stands_still_in_the_fault_is_none(tmp_path: Path) -> None:
     changes = {"load": {"locustfile": str(users), "users": 2}, "failback": {"within": "20s", "hold": "10s"}}
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, timeline=[QUICK], **changes)))
     wait_for(child, tmp_path, MOMENTS["effective"])
-    for process in parts_of(child.pid, "chaoslab.locust_rows"):
+    for process in parts_of(child.pid, "chaoslab.load.locust_plugin"):
         process.suspend()
     ran = finish(child, tmp_path)
     assert ran.code == 3, ran.out
-    assert any("Locust stood still" in reason for reason in ran.result["reasons"]), ran.result["reasons"]
+    assert any("Locust stalled" in reason for reason in ran.result["reasons"]), ran.result["reasons"]
 
 
 def test_a_hang_up_that_is_ignored_at_the_start_stays_so(tmp_path: Path) -> None:
@@ -297,11 +332,11 @@ def test_a_kept_stack_stays_until_it_is_healed(tmp_path: Path) -> None:
     folder = (tmp_path / "runs/mini/latest").resolve()
     with pytest.raises(AssertionError):
         assert_nothing_left(folder)
-    for said in ("healed", ""):
+    for message in ("healed", ""):
         heal = start_chaoslab(tmp_path, "heal", "--all")
         out, _ = heal.communicate(timeout=30)
         assert heal.returncode == 0
-        assert said in out
+        assert message in out
     finish(child, tmp_path)
 
 

@@ -6,14 +6,16 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import AnyRow, Condition, PhaseRow, Probe
-from chaoslab.premises import check_steady_state
-from chaoslab.record import Record
-from chaoslab.slots import Slots
-from chaoslab.spec.model import Journey, ProbeSpec, SteadyState
-from chaoslab.steady import SteadyWindow
+from chaoslab.engine.steady import SteadyWindow
+from chaoslab.history.rows import AnyRow, Condition, PhaseRow, Probe
+from chaoslab.judge.run_record import Record
+from chaoslab.judge.slots import Slots
+from chaoslab.judge.validity import check_steady_state
+from chaoslab.spec.model import ProbeSpec, SteadyState
+from chaoslab.spec.stackfile.journey import Journey
 
 SPEC = SteadyState.model_validate({"hold": "2s", "journeys": {"good": "> 99%", "p95": "< 100ms"}})
 WITHIN_S = 0.5
@@ -39,7 +41,7 @@ def window(slots: int, *, bad: int = 0, rate: float = 50, **more: Any) -> Steady
 
 
 def trouble(filled: SteadyWindow, at_s: float) -> str:
-    return filled.trouble(round(at_s * NS_PER_S)) or ""
+    return filled.why_not_steady(round(at_s * NS_PER_S)) or ""
 
 
 def test_good_fast_slots_for_long_enough_are_a_steady_state() -> None:
@@ -49,7 +51,7 @@ def test_good_fast_slots_for_long_enough_are_a_steady_state() -> None:
 
 def test_too_few_slots_are_none_yet() -> None:
     """A window that is not full proves nothing; nor does a prober that sends nothing."""
-    assert trouble(window(50), 1) == "j: 50 of 100 slots in the last 2.0 s, too few"
+    assert trouble(window(50), 1) == "j: 50 of 100 slots were answered in the last 2.0 s, which is too few"
     assert trouble(window(0), 0) == "j: no slot in the last 2.0 s"
 
 
@@ -63,10 +65,20 @@ def test_a_journey_without_rows_is_none() -> None:
     assert trouble(only, 2) == "j: no slot in the last 2.0 s"
 
 
+def test_a_journey_that_never_works_says_what_it_gets() -> None:
+    """Known bad: a path that is not there, of which a person learns only that 0% is good."""
+    filled = window(101, bad=101)
+    filled.add(structs.replace(slot(2.02, good=False), status=404))
+    line = "; j last got status 404 after 10 ms: see its `request` and `good` under journeys of the stack"
+    assert filled.never_good() == line
+    assert window(101, bad=100).never_good() == ""
+    assert window(0).never_good() == ""
+
+
 def test_bad_or_slow_slots_are_named() -> None:
     """The journey, what was seen and what was wanted."""
-    assert trouble(window(101, bad=3), 2) == "j: 97.00% of slots are good, wanted > 99%"
-    assert trouble(window(101, took_s=0.15), 2) == "j: p95 is 150 ms, wanted < 100ms"
+    assert trouble(window(101, bad=3), 2) == "j: 97.00% of the slots are good, but > 99% is required"
+    assert trouble(window(101, took_s=0.15), 2) == "j: p95 is 150 ms, but < 100ms is required"
 
 
 def test_slots_that_are_refused_at_once_are_slow_for_ever() -> None:
@@ -75,7 +87,7 @@ def test_slots_that_are_refused_at_once_are_slow_for_ever() -> None:
     filled = SteadyWindow(spec, ProbeSpec(rate=50), journeys("j"))
     for number in range(101):
         filled.add(slot(number / 50, took_s=0.001, good=number % 10 != 0))
-    assert trouble(filled, 2) == "j: p95 is no good answer, wanted < 100ms"
+    assert trouble(filled, 2) == "j: p95 is beyond the good answers, but < 100ms is required"
 
 
 def test_slots_that_hang_count_before_they_have_given_up() -> None:
@@ -84,23 +96,23 @@ def test_slots_that_hang_count_before_they_have_given_up() -> None:
     for number in range(101):
         if number not in (40, 41):
             filled.add(slot(number / 50))
-    assert trouble(filled, 2) == "j: 98.00% of slots are good, wanted > 99%"
+    assert trouble(filled, 2) == "j: 98.00% of the slots are good, but > 99% is required"
     slow = SteadyWindow(
         SteadyState.model_validate({"hold": "2s", "journeys": {"p95": "< 100ms"}}), ProbeSpec(rate=50), journeys("j")
     )
     for number in range(101):
         if not 40 <= number < 46:
             slow.add(slot(number / 50))
-    assert trouble(slow, 2) == "j: p95 is no good answer, wanted < 100ms"
+    assert trouble(slow, 2) == "j: p95 is beyond the good answers, but < 100ms is required"
 
 
 def test_slots_that_may_still_be_in_time_count_for_neither() -> None:
-    """Sent 0.4 s ago and not answered: within half a second nobody knows."""
+    """Sent 0.4 s ago and not answered: within half a second nothing is known."""
     filled = SteadyWindow(SPEC, ProbeSpec(rate=50), journeys("j"))
     for number in range(80):
         filled.add(slot(number / 50))
     assert trouble(filled, 2) == ""
-    assert "j: 94.67% of slots are good" in trouble(filled, 2.18)
+    assert "j: 94.67% of the slots are good" in trouble(filled, 2.18)
 
 
 def test_a_condition_counts_as_last_seen() -> None:
@@ -109,15 +121,15 @@ def test_a_condition_counts_as_last_seen() -> None:
     filled = SteadyWindow(spec, ProbeSpec(rate=50), journeys("j"))
     for number in range(101):
         filled.add(slot(number / 50))
-    assert trouble(filled, 2) == "condition leader was never looked at"
-    for at_s, holds, role, said in [
+    assert trouble(filled, 2) == "condition leader was never checked"
+    for at_s, holds, role, message in [
         (0.1, True, "steady", ""),
         (0.2, False, "fault", "condition leader did not hold: seen"),
         (0.3, True, "bring-about", "condition leader did not hold: seen"),
         (0.4, True, "fault", ""),
     ]:
         filled.add(condition(at_s, holds=holds, role=role))
-        assert trouble(filled, 2) == said
+        assert trouble(filled, 2) == message
 
 
 def condition(at_s: float, *, holds: bool, role: Any) -> Condition:
@@ -165,7 +177,7 @@ def steady_phases(draw) -> tuple[SteadyState, int, list[AnyRow], int]:
 
 @settings(max_examples=300, deadline=None)
 @given(steady_phases())
-def test_the_run_and_the_judge_say_the_same(phase: tuple[SteadyState, int, list[AnyRow], int]) -> None:
+def test_the_run_and_the_judge_come_to_the_same(phase: tuple[SteadyState, int, list[AnyRow], int]) -> None:
     """The run has only the rows that were written by then, in the order in which they were; the judge has them all."""
     spec, rate, rows, now_ns = phase
     lived = SteadyWindow(spec, ProbeSpec(rate=rate), journeys("one", "two"))
@@ -181,5 +193,5 @@ def test_the_run_and_the_judge_say_the_same(phase: tuple[SteadyState, int, list[
         for name in ("one", "two")
     }
     judged = check_steady_state(record, seen, spec)
-    assert (lived.trouble(now_ns) or "") == judged.why
+    assert (lived.why_not_steady(now_ns) or "") == judged.why
     assert (judged.verdict == "pass") is (judged.why == "")

@@ -11,14 +11,13 @@ from typing import Any, cast
 
 import pytest
 
-from chaoslab import reaper, registry
+from chaoslab.cleanup import active_runs, reaper
+from chaoslab.cleanup.journal import EndProcesses, RemoveFolder, RunCommand, UndoJournal, open_steps, undo
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.errors import EnvironmentFault
-from chaoslab.faults.command import ExecFault
-from chaoslab.masking import Secrets
+from chaoslab.faults.command import Exec, ExecFault
 from chaoslab.process import marked, spawn
-from chaoslab.spec.model import Exec
-from chaoslab.undo import EndProcesses, RemoveFolder, RunCommand, UndoJournal, open_steps, undo
+from chaoslab.redact import Secrets
 
 
 def test_a_planned_step_is_on_disk_when_plan_returns(tmp_path: Path) -> None:
@@ -103,7 +102,7 @@ def test_a_journal_that_was_cut_short_is_written_on(tmp_path: Path) -> None:
 def test_what_cannot_be_planned_must_not_be_done(tmp_path: Path) -> None:
     """Known bad: the journal cannot be written. A note of what is done already may be lost: undoing twice is no harm."""
     journal = UndoJournal(tmp_path / "no such folder" / "undo.jsonl")
-    with pytest.raises(EnvironmentFault, match="nothing may be changed"):
+    with pytest.raises(EnvironmentFault, match="no change may be made"):
         journal.plan(RemoveFolder("/nowhere"))
     journal.done(0)
 
@@ -184,7 +183,7 @@ def test_the_reaper_cleans_up_after_a_harness_that_was_killed(sleeper, tmp_path:
     log.parent.mkdir()
     log.write_text("signed in with hunter2-and-more\n")
     script = (
-        "import sys,time; from pathlib import Path; from chaoslab import reaper; from chaoslab.masking import Secrets;"
+        "import sys,time; from pathlib import Path; from chaoslab.cleanup import reaper; from chaoslab.redact import Secrets;"
         f"reaper.start(Path({str(journal.path)!r}), 'a-run', Secrets(frozenset(['hunter2-and-more'])));"
         "print('up', flush=True); time.sleep(300)"
     )
@@ -210,7 +209,7 @@ def test_one_log_that_cannot_be_covered_is_said_and_keeps_no_other_from_it(tmp_p
     assert reaper.dismiss(reaper.start(journal.path, "a-run", Secrets(frozenset(["hunter2-and-more"])))) == 1
     assert (logs / "pay.log").read_text() == "***\n"
     said = (tmp_path / "reaper.log").read_text()
-    assert "with whatever secrets" in said
+    assert "logs that are not redacted" in said
     assert "hunter2" not in said.replace(str(logs), "")
 
 
@@ -219,9 +218,21 @@ def test_a_reaper_that_was_told_half_still_undoes(tmp_path: Path) -> None:
     journal, folder = UndoJournal(tmp_path / "undo.jsonl"), tmp_path / "data"
     folder.mkdir()
     journal.plan(RemoveFolder(str(folder)))
-    command = [sys.executable, "-m", "chaoslab.reaper", str(journal.path), "a-run"]
+    command = [sys.executable, "-m", "chaoslab.cleanup.reaper", str(journal.path), "a-run"]
     assert subprocess.run(command, input=b'["hun', check=False).returncode == 0
     assert not folder.exists()
+
+
+def test_the_logs_of_every_trial_are_covered_with_the_secrets_of_all(tmp_path: Path) -> None:
+    """On a stack that several trials share, the services may write down what any of them sent."""
+    journal, logs = UndoJournal(tmp_path / "undo.jsonl"), [tmp_path / "logs", tmp_path / "trial"]
+    for folder in logs:
+        folder.mkdir()
+        (folder / "pay.log").write_text("hunter2-and-more swordfish-9\n")
+    watcher = reaper.start(journal.path, "a-run", Secrets(frozenset(["hunter2-and-more"])))
+    reaper.redact_too(watcher, logs[1], Secrets(frozenset(["swordfish-9"])))
+    assert reaper.dismiss(watcher) == 0
+    assert [(folder / "pay.log").read_text() for folder in logs] == ["*** ***\n"] * 2
 
 
 def test_a_dismissed_reaper_says_whether_anything_is_left(tmp_path: Path) -> None:
@@ -235,13 +246,13 @@ def test_a_dismissed_reaper_says_whether_anything_is_left(tmp_path: Path) -> Non
 def test_a_reaper_that_leaves_nothing_strikes_the_run_off(tmp_path: Path) -> None:
     """Even while the harness still writes its report: a kill then would leave the entry. One that leaves something keeps it."""
     journal = UndoJournal(tmp_path / "undo.jsonl")
-    place = registry.enter("struck", journal.path)
+    place = active_runs.enter("struck", journal.path)
     journal.plan(RunCommand(["/no/such/program"], str(tmp_path), 1.0))
     assert reaper.dismiss(reaper.start(journal.path, "struck", Secrets())) == 1
-    assert registry.alive("struck")
+    assert active_runs.alive("struck")
     journal.done(0)
     assert reaper.dismiss(reaper.start(journal.path, "struck", Secrets())) == 0
-    assert not registry.alive("struck")
+    assert not active_runs.alive("struck")
     place.leave(done=True)
 
 
@@ -273,7 +284,7 @@ def test_a_reaper_that_does_not_end_is_killed_and_its_work_done(tmp_path: Path) 
     frozen = reaper.start(journal.path, "a-run", Secrets())
     frozen.send_signal(signal.SIGSTOP)
     assert reaper.dismiss(frozen, timeout_s=0.2) < 0
-    (left,) = reaper.look(journal.path, "a-run", Secrets(frozenset(["hunter2-and-more"])), tell=lambda _: None)
+    (left,) = reaper.look(journal.path, "a-run", Secrets(frozenset(["hunter2-and-more"])), on_progress=lambda _: None)
     assert "/no/such/program" in left
     assert log.read_text() == "***\n"
     assert not data.exists()

@@ -7,13 +7,13 @@ from fake_stack import FakeStack
 from mini_stack import MINI, mini_stack
 
 from chaoslab.clock import Deadline
-from chaoslab.spec.compose import load_stack
-from chaoslab.stack.embedded import EmbeddedStack
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.stack.embedded.stack import EmbeddedStack
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[EmbeddedStack]:
-    with mini_stack() as up:
+    with mini_stack(cut=["store"]) as up:
         yield up
 
 

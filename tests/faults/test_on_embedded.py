@@ -1,4 +1,4 @@
-"""Every fault on a real stack: it bites, as seen from outside; it heals; and a fault that does not bite is caught."""
+"""Every fault on a real stack: its effect is seen from outside, it heals, and one without effect is caught."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pydantic import TypeAdapter
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import FaultNotEffective
-from chaoslab.events import NOT_HIDDEN
-from chaoslab.faults import Fault, fault_for
-from chaoslab.faults.witness import Witness, prove_silence, witnesses
-from chaoslab.spec.model import FaultSpec
-from chaoslab.stack.embedded import EmbeddedStack
+from chaoslab.faults.base import Fault
+from chaoslab.faults.proof import Endpoint, prove_silence, reachable
+from chaoslab.faults.registry import fault_for
+from chaoslab.history.rows import NOT_HIDDEN
+from chaoslab.spec.fault_types import FaultSpec
+from chaoslab.stack.embedded.stack import EmbeddedStack
 from chaoslab.stack.protocol import Stack
 
 SPEC = TypeAdapter(FaultSpec)
@@ -25,6 +26,7 @@ SPEC = TypeAdapter(FaultSpec)
 FAULTS: list[dict[str, Any]] = [
     {"fault": "site.power-loss", "site": "east"},
     {"fault": "site.power-loss", "site": "east", "disks": "destroy"},
+    {"fault": "site.destroy", "sites": ["east", "west"], "replaced_after": "0s"},
     {"fault": "site.isolate", "site": "east"},
     {"fault": "link.cut", "from": "east", "to": "west"},
     {"fault": "link.cut", "from": "east", "to": "west", "direction": "from-to"},
@@ -42,6 +44,7 @@ FAULTS: list[dict[str, Any]] = [
     {"fault": "dependency.down", "service": "store"},
     {"fault": "dependency.down", "service": "store", "mode": "silent"},
     {"fault": "dependency.down", "service": "app", "callers": "elsewhere"},
+    {"fault": "dependency.down", "service": "store", "from": "east", "mode": "silent"},
 ]
 
 
@@ -50,7 +53,7 @@ def made(stack: Stack, **written: Any) -> Fault:
 
 
 @pytest.mark.parametrize("written", FAULTS, ids=lambda w: " ".join(str(v) for v in w.values()))
-def test_a_fault_bites_and_heals(stack: EmbeddedStack, written: dict[str, Any]) -> None:
+def test_a_fault_is_seen_and_heals(stack: EmbeddedStack, written: dict[str, Any]) -> None:
     """Inject, see the effect; heal, see everything answer again; healing twice does no harm."""
     fault = made(stack, **written)
     fault.prepare()
@@ -68,7 +71,7 @@ def test_a_fault_that_was_not_injected_is_not_verified(
     fake: FakeStack, written: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The known-bad case of every check: nothing was done, so nothing may be seen."""
-    monkeypatch.setattr("chaoslab.faults.witness.BITE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("chaoslab.faults.proof.EFFECT_TIMEOUT_S", 0.0)
     fault = made(fake, **written)
     fault.prepare()
     with pytest.raises(FaultNotEffective):
@@ -93,7 +96,7 @@ def test_a_fence_tells_of_connects_that_it_could_not_hide(
     fault = made(fake, **written)
     fault.prepare()
     fault.inject()
-    monkeypatch.setattr(fake.links, "lift", lambda _: let_in)
+    monkeypatch.setattr(fake.links, "lift", lambda *_: let_in)
     told = fault.heal(Deadline.after(20))
     assert told.get(NOT_HIDDEN) == ("outside_east_app-east_8000 1, west_east_app-east_8000 2" if let_in else None)
 
@@ -161,16 +164,16 @@ def test_nothing_answers_before_so_nothing_can_be_proven(stack: EmbeddedStack) -
     stack.kill(["app-west"])
     try:
         with pytest.raises(FaultNotEffective, match="nothing answers before the fault"):
-            witnesses(stack, stack.topology.of_service("app", "west"))
+            reachable(stack, stack.topology.of_service("app", "west"))
     finally:
         stack.start(["app-west"], Deadline.after(20))
 
 
 def test_who_still_answers_is_named(stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says which path disproves the fault."""
-    monkeypatch.setattr("chaoslab.faults.witness.BITE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("chaoslab.faults.proof.EFFECT_TIMEOUT_S", 0.0)
     with pytest.raises(FaultNotEffective, match="still answered by app-east:8000 from outside"):
-        prove_silence(stack, [Witness("app-east", 8000, "outside")])
+        prove_silence(stack, [Endpoint("app-east", 8000, "outside")])
 
 
 def exec_fault(stack: EmbeddedStack, marker: Path, *, inject: str = "touch", check: str = "test -e") -> Fault:

@@ -11,12 +11,11 @@ from fake_stack import FakeStack
 from pydantic import TypeAdapter
 
 from chaoslab.clock import Deadline
-from chaoslab.faults.overlap import touched
-from chaoslab.links.toxic_verbs import ToxicVerbs
-from chaoslab.links.wire import ProxyView
-from chaoslab.spec.model import FaultSpec
-from chaoslab.stack.embedded import EmbeddedStack
-from chaoslab.stack.topology import Flow
+from chaoslab.spec.fault_types import FaultSpec
+from chaoslab.spec.stackfile.topology import Flow
+from chaoslab.stack.embedded.stack import EmbeddedStack
+from chaoslab.stack.toxiproxy.toxic_verbs import ToxicVerbs
+from chaoslab.stack.toxiproxy.wire import ProxyView
 
 SPEC = TypeAdapter(FaultSpec)
 WAYS = {"from": "east", "to": "west"}
@@ -54,7 +53,7 @@ EXEC = {"fault": "exec", "inject": ["true"], "heal": ["true"], "verify": ["true"
 )
 def test_who_gets_in_whose_way(fake: FakeStack, one: dict[str, Any], other: dict[str, Any], meet: bool) -> None:
     """Either way round."""
-    first, second = (touched(SPEC.validate_python({"id": "f", **each}), fake.topology) for each in (one, other))
+    first, second = (SPEC.validate_python({"id": "f", **each}).touches(fake.topology) for each in (one, other))
     assert first.meets(second) is meet
     assert second.meets(first) is meet
 
@@ -62,7 +61,7 @@ def test_who_gets_in_whose_way(fake: FakeStack, one: dict[str, Any], other: dict
 def test_two_that_start_one_replica_at_once_start_it_once(stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Known bad: both saw it dead, and the second process could not have the port."""
     both_looked, real, spawned = threading.Barrier(2), stack._spawn, list[str]()
-    from chaoslab.stack import embedded
+    from chaoslab.stack.embedded import stack as embedded
 
     spawn = embedded.process.spawn
 

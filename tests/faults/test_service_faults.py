@@ -8,22 +8,25 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_stack import FakeStack
 from mini_stack import MINI, mini_stack, run_chaoslab, write_experiment
 from pydantic import TypeAdapter
 
 from chaoslab import process
 from chaoslab.clock import SYSTEM, Deadline
 from chaoslab.errors import ExitCode, FaultNotEffective, NotReady, SpecError
-from chaoslab.faults import Fault, fault_for
 from chaoslab.faults.abilities import refuse_impossible, relayed_services
+from chaoslab.faults.base import Fault
+from chaoslab.faults.registry import fault_for
 from chaoslab.report.view import JsonView
-from chaoslab.runner import Options, run_once
-from chaoslab.spec.compose import load_stack
+from chaoslab.run.session import Options, run_once
+from chaoslab.spec.fault_types import FaultSpec
 from chaoslab.spec.load import load_experiment
-from chaoslab.spec.model import FaultSpec
-from chaoslab.stack.compose import ComposeStack
-from chaoslab.stack.embedded import EmbeddedStack
-from chaoslab.stack.protocol import CanBar, CanBarNeighbours, CanDestroyDisks, CanStop, CanThrottle
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.spec.stackfile.topology import Flow
+from chaoslab.stack.compose.stack import ComposeStack
+from chaoslab.stack.embedded.stack import EmbeddedStack
+from chaoslab.stack.protocol import CanBlock, CanBlockWithinSite, CanDestroyDisks, CanStop, CanThrottle, Stack
 
 SPEC = TypeAdapter(FaultSpec)
 STORE_IN_EAST = {"services": {"store": {"labels": {"chaoslab.site": "east"}}}}
@@ -33,7 +36,7 @@ def spec(**written: Any) -> FaultSpec:
     return SPEC.validate_python({"id": "f", **written})
 
 
-def made(stack: EmbeddedStack, **written: Any) -> Fault:
+def made(stack: Stack, **written: Any) -> Fault:
     return fault_for(spec(**written), stack)
 
 
@@ -137,7 +140,7 @@ def test_a_throttle_is_a_share_and_ends_with_its_holder(stack: EmbeddedStack) ->
         helper = stack._throttles._helpers[f"{stack._run_id}/app-west"]
         helper.send_signal(signal.SIGKILL)
         helper.wait()
-        assert "ended by itself" in (stack.trouble() or "")
+        assert "ended unexpectedly" in (stack.trouble() or "")
     finally:
         heal(fault)
     assert stack.trouble() is None
@@ -202,7 +205,7 @@ def test_a_link_that_breaks_while_it_flaps_is_told(stack: EmbeddedStack, monkeyp
     fault = made(stack, fault="link.flap", **{"from": "east", "to": "west", "period": "1s", "count": 3})
     fault.prepare()
     fault.inject()
-    monkeypatch.setattr(stack.links, "fence", lambda _: (_ for _ in ()).throw(NotReady("no fence any more")))
+    monkeypatch.setattr(stack.links, "fence", lambda *_: (_ for _ in ()).throw(NotReady("no fence any more")))
     fault.verify()
     SYSTEM.sleep(1.5)
     with pytest.raises(NotReady, match="no fence any more"):
@@ -224,11 +227,11 @@ def test_a_dependency_is_down_for_its_neighbours_too(tmp_path: Path, mode: str) 
         stack.start(["store"], Deadline.after(10))
         stack.links.refuse([])
         stack.links.restore([flow for place in ("west", "outside") for flow in stack.topology.flows_around(place)])
-        fault.verify()  # the heal of a link opens no bar
+        fault.verify()  # the heal of a link unblocks nothing
         heal(fault)
 
 
-def test_a_bar_that_spares_neighbours(tmp_path: Path) -> None:
+def test_neighbours_that_are_not_blocked(tmp_path: Path) -> None:
     """`elsewhere`: who stands beside the service is answered all the time."""
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump(STORE_IN_EAST))
@@ -239,6 +242,38 @@ def test_a_bar_that_spares_neighbours(tmp_path: Path) -> None:
         fault.verify()
         assert stack.reaches("store", 7000, seen_from="east", timeout_s=2.0)
         heal(fault)
+
+
+@pytest.mark.parametrize("mode", ["refuse", "silent"])
+def test_only_callers_in_the_places_that_are_named_are_blocked(stack: EmbeddedStack, mode: str) -> None:
+    """A third party's place loses sight of the service; everybody else is answered, and the proof says so."""
+    fault = made(stack, fault="dependency.down", service="store", mode=mode, **{"from": "east"})
+    fault.prepare()
+    fault.inject()
+    try:
+        evidence = fault.verify()
+        assert evidence.detail["silent"] == ["store:7000 from east"]
+        assert stack.reaches("store", 7000, seen_from="west", timeout_s=2.0)
+    finally:
+        heal(fault)
+
+
+def test_a_block_that_hits_others_too_is_another_fault(fake: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known bad: what should have been blocked for one place is blocked for all."""
+    monkeypatch.setattr("chaoslab.faults.proof.EFFECT_TIMEOUT_S", 0.0)
+    fault = made(fake, fault="dependency.down", service="store", **{"from": "east"})
+    fault.prepare()
+    fake.block(["store"], "refuse")
+    with pytest.raises(FaultNotEffective, match=r"also silent for other callers: .*store:7000 from outside"):
+        fault.verify()
+
+
+def test_two_views_of_one_service_conflict(fake: FakeStack) -> None:
+    """The heal of one would unblock the service for the callers of the other."""
+    east, west = (spec(fault="dependency.down", service="store", **{"from": place}) for place in ("east", "west"))
+    assert east.conflicts_with(west)
+    assert not east.conflicts_with(spec(fault="dependency.down", service="app", callers="elsewhere"))
+    assert (east.target, [*east.ways(fake.topology)]) == ("store from east", [Flow("east", "witness")])
 
 
 def test_a_dead_service_is_no_dependency_that_is_down(stack: EmbeddedStack) -> None:
@@ -261,11 +296,11 @@ class Bare:
 @pytest.mark.parametrize(
     ("written", "why"),
     [
-        ({"fault": "service.stop", "service": "app"}, "cannot ask a replica to end"),
-        ({"fault": "service.restart", "service": "app"}, "cannot ask a replica to end"),
-        ({"fault": "service.throttle", "service": "app", "cpu": "20%"}, "cannot limit the processor"),
-        ({"fault": "dependency.down", "service": "store"}, "cannot bar the way"),
-        ({"fault": "site.power-loss", "site": "east", "disks": "destroy"}, "cannot lose volumes"),
+        ({"fault": "service.stop", "service": "app"}, "cannot ask a replica to stop"),
+        ({"fault": "service.restart", "service": "app"}, "cannot ask a replica to stop"),
+        ({"fault": "service.throttle", "service": "app", "cpu": "20%"}, "cannot limit CPU time"),
+        ({"fault": "dependency.down", "service": "store"}, "cannot block access"),
+        ({"fault": "site.power-loss", "site": "east", "disks": "destroy"}, "cannot destroy volumes"),
     ],
 )
 def test_what_a_runtime_cannot_do_is_refused(stack: EmbeddedStack, written: dict[str, Any], why: str) -> None:
@@ -276,13 +311,13 @@ def test_what_a_runtime_cannot_do_is_refused(stack: EmbeddedStack, written: dict
         refuse_impossible([spec(**written)], stack.topology, runtime, "own")
 
 
-def test_compose_cannot_bar_neighbours(tmp_path: Path) -> None:
+def test_compose_cannot_block_neighbours(tmp_path: Path) -> None:
     """Containers of one network talk directly; who asks for callers elsewhere gets them."""
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump(STORE_IN_EAST))
     topology = load_stack([MINI / "compose.yaml", overlay]).topology()
     down = {"fault": "dependency.down", "service": "store"}
-    with pytest.raises(SpecError, match="app-east reach it inside their own place; say callers: elsewhere"):
+    with pytest.raises(SpecError, match="app-east reach it inside their own place; use callers: elsewhere"):
         refuse_impossible([spec(**down)], topology, ComposeStack, "compose")
     refuse_impossible([spec(**down, callers="elsewhere")], topology, ComposeStack, "compose")
     refuse_impossible([spec(**down)], topology, EmbeddedStack, "embedded")
@@ -296,7 +331,7 @@ def test_a_run_that_cannot_be_is_refused_before_it_begins(tmp_path: Path, monkey
     down = {"id": "down", "fault": "dependency.down", "service": "store", "heal_after": "3s"}
     loaded = load_experiment(write_experiment(tmp_path, overlay=STORE_IN_EAST, timeline=[down]))
     with pytest.raises(SpecError, match="inside their own place") as refused:
-        run_once(loaded, Options(runtime="compose"), JsonView())
+        run_once(loaded, Options(tmp_path, runtime="compose"), JsonView())
     assert refused.value.exit_code is ExitCode.USAGE
     assert not (tmp_path / "runs").exists()
 
@@ -319,6 +354,6 @@ def test_whole_runs_take_the_new_faults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("runtime", [EmbeddedStack, ComposeStack])
 def test_the_abilities_of_our_runtimes(runtime: type) -> None:
-    """What the refusals rely on; only one of them can bar neighbours."""
-    assert all(issubclass(runtime, ability) for ability in (CanStop, CanThrottle, CanBar, CanDestroyDisks))
-    assert issubclass(runtime, CanBarNeighbours) is (runtime is EmbeddedStack)
+    """What the refusals rely on; only one of them can block neighbours."""
+    assert all(issubclass(runtime, ability) for ability in (CanStop, CanThrottle, CanBlock, CanDestroyDisks))
+    assert issubclass(runtime, CanBlockWithinSite) is (runtime is EmbeddedStack)

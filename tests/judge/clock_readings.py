@@ -8,8 +8,8 @@ from typing import Any
 import naive_clocks as naive
 from timelines import Scene, experiment_of, rows_of, stack_of
 
-from chaoslab.result import Result
-from chaoslab.verdict import judge
+from chaoslab.history.result import Result
+from chaoslab.judge.verdict import judge
 
 Reading = tuple[
     list[dict[str, Any]], dict[str, str]
@@ -24,7 +24,7 @@ def read_by_naive(scene: Scene) -> Reading:
 
 def read_by_judge(scene: Scene, judge_: Judge = judge) -> Reading:
     result = judge_(experiment_of(scene), stack_of(scene), rows_of(scene))
-    kept = {one.id: one.verdict for one in result.objectives if one.id.endswith((".rto", ".failback"))}
+    kept = {one.id: one.verdict for one in result.objectives if one.id.endswith((".rto", ".failback", ".restored"))}
     return _clocks(result.clocks), kept | _noticed({name: one.faults for name, one in result.services.items()})
 
 
@@ -51,7 +51,7 @@ def difference(expected: Reading, found: Reading) -> str:
     verdicts = [
         f"{id_}: {expected[1].get(id_)}, not {found[1].get(id_)}" for id_ in ids if expected[1].get(id_) != found[1].get(id_)
     ]
-    said = [f"missing {clock}" for clock in missing] + [f"extra {clock}" for clock in extra] + verdicts
-    if not said and len(expected[0]) != len(found[0]):
-        said = ["one clock is there more than once"]
-    return "\n".join(said)
+    differences = [f"missing {clock}" for clock in missing] + [f"extra {clock}" for clock in extra] + verdicts
+    if not differences and len(expected[0]) != len(found[0]):
+        differences = ["one clock is there more than once"]
+    return "\n".join(differences)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chaoslab.events import Abort, Anchor, AnyRow, Condition, Fault, LedgerRead, Load, Note, PhaseRow, Probe
-from chaoslab.result import ObjectiveResult, Result
-from chaoslab.spec.model import Experiment, StackSpec
-from chaoslab.verdict import judge
+from chaoslab.history.result import ObjectiveResult, Result
+from chaoslab.history.rows import Abort, Anchor, AnyRow, Condition, Fault, LedgerRead, Load, Note, PhaseRow, Probe
+from chaoslab.judge.verdict import judge
+from chaoslab.spec.model import Experiment
+from chaoslab.spec.stackfile.model import StackSpec
 
 RATE = 50
 PERIOD_S = 1 / RATE

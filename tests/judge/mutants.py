@@ -12,7 +12,10 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-JUDGE = ("outages", "record", "measure", "clocks", "said", "premises", "checks", "case", "figures", "verdict")
+JUDGE = (
+    *("intervals", "outages", "run_record", "clocks", "outcome", "validity", "objectives", "run_data", "metrics"),
+    *("degraded", "functions", "verdict"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Mutant:
 
 def judge_with(mutant: Mutant) -> Any:
     """The mutated `judge`."""
-    spec = find_spec(f"chaoslab.{mutant.module}")
+    spec = find_spec(f"chaoslab.judge.{mutant.module}")
     assert spec is not None
     assert spec.origin is not None
     with open(spec.origin, encoding="utf-8") as file:  # noqa: PTH123
@@ -37,7 +40,7 @@ def judge_with(mutant: Mutant) -> Any:
     )
     with _fresh():
         _load(spec, source.replace(mutant.old, mutant.new))
-        return importlib.import_module("chaoslab.verdict").judge
+        return importlib.import_module("chaoslab.judge.verdict").judge
 
 
 def _load(spec: ModuleSpec, source: str) -> None:
@@ -49,8 +52,8 @@ def _load(spec: ModuleSpec, source: str) -> None:
 @contextmanager
 def _fresh() -> Iterator[None]:
     """Without the judge's modules, which come back afterwards as they were."""
-    names = [f"chaoslab.{name}" for name in JUDGE]
-    package: ModuleType = importlib.import_module("chaoslab")
+    names = [f"chaoslab.judge.{name}" for name in JUDGE]
+    package: ModuleType = importlib.import_module("chaoslab.judge")
     kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     try:
         yield

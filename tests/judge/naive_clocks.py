@@ -1,43 +1,53 @@
-"""A second reading of measurement.md, section 2, written apart from the judge: slow, plain, with nothing of this project in it.
+"""A second reading of judge/README.md, Clocks, written apart from the judge: slow, plain, with nothing of this project in it.
 
 It takes events, slots and objectives, and says which clocks ran, what each came to, and what became of RTO and failback.
 Instants are whole nanoseconds. Where the text leaves a choice, this is the one taken, behind the words it follows from:
 
-1.  "Those scripted for one instant are one event": injects with injects and heals with heals, by what the script says; an
-    inject and a heal of one instant stay two events. The event is called with its first call, and verified with the last
-    verification of its members. A fault burns from the first call of its inject's event to the first call of its heal's.
-2.  "Its cause is the last event before it": of an event with several faults all are the cause and all are noticed; the
-    tightest of what is promised under each holds. "Its cause's own heal" is the one after which none of them burns.
-3.  "A fault that acts in cycles": each cycle (`f1#3`) is an event and a cause of its own; what is promised, and whether the
-    fault was noticed, goes by `f1`. Noticed when a cycle was, else unnoticed when a cycle was, else masked.
-4.  "Neither answered nor late yet": late when due + within is before the event. A bad slot moves to the last event at which
-    it was in flight. The end of the look, or the cut, is such an instant too: what is in flight there is not judged.
-5.  "One bad slot alone (K good before and after) is a flap ... and no clock": it is treated as if the slot were good.
-    Events between these slots make no difference; in the length of a run it counts as a good one.
-6.  "Holds to the next event": between the first good slot of the run and the first bad slot after it there is an event, or
-    there is no such bad slot. The K slots are counted across events. The clock ran until the end of that first good slot.
-7.  "Recovery between that heal's call and 5 s after its verification": the instant of recovery is the end of the first good
+1.  "What the timeline schedules for one instant is one event": injects with injects and heals with heals, by what the script
+    says; an inject and a heal of one instant stay two events. The event is called with its first call, and verified with the
+    last verification of its members. A fault is active from the first call of its inject's event to the first call of its
+    heal's.
+2.  "Its cause is the last event before that slot": of an event with several faults all are the cause and all are noticed; the
+    tightest objective under each holds. "The heal after which no fault of the cause is active" is the cause's own heal.
+3.  "A fault that acts in cycles": each cycle (`f1#3`) is an event and a cause of its own; objectives are given, and notice is
+    taken, by `f1`. Noticed when a cycle was, else unnoticed when a cycle was, else masked.
+4.  "In flight at an event (not answered yet, and not late)": late when due + within is before the event. A bad slot moves to
+    the last event at which it was in flight. The end of the observation, or the cut, is such an instant too: what is in flight
+    there is not judged.
+5.  "One bad slot with a stable run before it and after it starts no clock": it is treated as if the slot were good. Events
+    between these slots make no difference; in the length of a run it counts as a good one.
+6.  "Lasts to the next event": between the first good slot of the run and the first bad slot after it there is an event, or
+    there is no such bad slot. The slots of a stable run are counted across events. The clock ran until the end of that first
+    good slot.
+7.  "A recovery from that call to 5 s after the verification of the heal": the instant of recovery is the end of the first good
     slot. The heal is one that came while the clock ran. A heal that was never verified leaves this open for ever.
-8.  "A good run that begins before a heal and is stable only after it: inconclusive": the clock ended by recovery, also where
-    the heal was its cause's own; it is a fail only where the lower bound says so.
-9.  "When the objective's time had passed by then": when the lower bound says so. What was seen last is sure, and the instant
-    of the event or of the end is not.
-10. "That heal starts the next clock", "starts its own": with the next bad slot. Without one there is no clock.
-11. A cause that was never verified supports no verdict, whatever its figures; nor does a fault, whether noticed or not.
-12. "No bad slot after a heal: failback met, 0 s": asked of each heal that leaves nothing burning, up to the next event, and
-    only where its verification and a slot were seen. Where a clock of an earlier cause runs on over that heal, its failback
-    is inconclusive.
-13. "A share p of bad slots": of all ends of the outage that hold ten bad slots or more, the thinnest; without what went before
-    a return. A return is a good run that is stable and twice as long as luck would allow on both sides. Where luck is longer
-    than the good run (up to the next bad slot or the next heal) there is no upper bound.
+8.  "A heal during the run of good slots, before that run is stable": the clock ended by recovery, also where the heal was its
+    cause's own; it is a fail only where the lower bound says so.
+9.  "A fail when low exceeds the objective": the lower bound decides. What was seen last is sure, and the instant of the event
+    or of the end is not.
+10. "Bad slots after the heal start the next clock": with the next bad slot. Without one there is no clock.
+11. A cause that was never verified supports no verdict, whatever its numbers; nor does a fault, whether noticed or not.
+12. "Failback after a heal without bad slots is 0 s": asked of each heal that leaves nothing active, up to the next event, and
+    only where its verification and a slot were seen. Where a clock of an earlier cause runs on over that heal, its failback is
+    inconclusive.
+13. "Where only a share p of the slots was bad": of all ends of the outage that hold ten bad slots or more, the lowest; without
+    what went before a return. A return is a good run that is stable and twice as long as chance would allow on both sides.
+    Where chance is longer than the good run (up to the next bad slot or the next heal) there is no upper bound.
 14. "A run that was cut": its clocks keep their verdicts; the objectives are a fail where a clock is, and else inconclusive.
-15. "Masked": by an RTO clock of any journey of the service, since a fault is "asked of the service, any journey".
-16. "Served time": bad slots due in a starved second are left out, and the starved time is taken off what remains. It can turn
-    a fail into inconclusive and nothing else. Whether a fault was noticed by nothing but such slots is unclear: no pass for
-    the claim that it goes unnoticed, and no fail.
-17. "A step is an event like an inject": it ends a failback clock as one does. What it causes is held against what the service
-    owes whatever the fault: the RTO while any burns, else the failback.
-18. "`service.restart` is one inject; its end is its own": its heal is no event and ends its burning all the same.
+15. "Masked": by an RTO clock of any journey of the service, as a fault is noticed by any journey.
+16. "Excused seconds stop the clock": bad slots due in a starved second are left out, and the starved time is taken off what
+    remains. It can turn a fail into inconclusive and nothing else. Whether a fault was noticed by nothing but such slots is
+    unclear: no pass for the claim that it goes unnoticed, and no fail.
+17. "An event is an inject, a heal or a step": a step ends a failback clock as one does. What it causes is held against the
+    objectives that the service has whatever the fault: the RTO while any is active, else the failback.
+18. "That end is no event": its heal is no event, and the fault is not active any more all the same.
+19. "Its bad slots start no clock" (`allowed`, while a fault is active): where a bad slot counts decides, and not when it was
+    due; a heal that leaves nothing active has come at its own instant. Such a slot is as good, also beside a flap.
+20. "Degraded": unnoticed as the journeys are judged, and noticed had each of them been required.
+21. "One whose cause is the heal": what was due before the heal is not looked at, but still tells whether a bad slot stands
+    alone. Whether any fault is active, and so what an inject does to this clock, is as for the others.
+22. "Where the heal was verified": without a bad slot. With one, the instant at which nothing was left stands for it, where each
+    of several faults has one.
 """
 
 from __future__ import annotations
@@ -49,7 +59,7 @@ from typing import Any, NamedTuple
 
 S = 1_000_000_000
 SHAKY = 5 * S  # after the verification of another fault's heal
-LUCK = 0.01
+CHANCE = 0.01
 TAIL = 10
 
 Span = tuple[int, int]
@@ -67,6 +77,7 @@ class Fault:
     inject_script: int | None = None
     heal_script: int | None = None
     own_end: bool = False  # nobody heals it
+    connected: int | None = None  # when nothing of it was left
 
 
 @dataclass(frozen=True)
@@ -91,23 +102,25 @@ class Journey:
     period: int
     within: int
     slots: Sequence[Slot]
+    may_fail: bool = False  # while a fault is active
 
 
 @dataclass(frozen=True)
-class Owed:
-    """What a service owes. `unaffected`: False, True or "allowed"."""
+class Objectives:
+    """The objectives of a service. `unaffected`: False, True or "allowed"."""
 
     rto: float | None = None
     failback: float | None = None
     unaffected: bool | str = False
+    restored: float | None = None
 
 
 @dataclass(frozen=True)
 class Service:
-    """`under`: by fault, the fields of `Owed` that it refines."""
+    """`under`: by fault, the fields of `Objectives` that it refines."""
 
     name: str
-    owed: Owed
+    objectives: Objectives
     under: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -126,7 +139,7 @@ class Facts:
 class Clock:
     """`cause`: the faults of the event that it counts from, joined by +.
 
-    `verdict`: pass, fail, inconclusive, or unjudged where nothing was promised.
+    `verdict`: pass, fail, inconclusive, or unjudged without an objective.
     """
 
     journey: str
@@ -196,17 +209,23 @@ def find(facts: Facts) -> Findings:
     """All clocks of a run and what its RTO and failback objectives come to."""
     end = facts.end if facts.cut is None else min(facts.end, facts.cut)
     events = [event for event in _events(facts.faults, facts.steps) if event.at < end]
-    lines = [_run_clocks(journey, events, end, facts) for journey in facts.journeys]
+    lines = [_run_clocks(journey, events, events, end, facts) for journey in facts.journeys]
+    strict = [_run_clocks(replace(journey, may_fail=False), events, events, end, facts) for journey in facts.journeys]
     statuses: dict[str, dict[str, str]] = {}
     objectives: dict[str, str] = {}
     for service in facts.services:
         own = [line for line in lines if line.journey.service == service.name]
         statuses[service.name] = _statuses(own, events, facts.starved)
+        required = _statuses([line for line in strict if line.journey.service == service.name], events, facts.starved)
+        for fault, status in statuses[service.name].items():
+            if (status, required[fault]) == ("unnoticed", "noticed"):
+                statuses[service.name][fault] = "degraded"
         for line in own:
             for run in line.done:
                 _judge_clock(run, line, service, facts)
                 run.clock.masked = _masked_names(run, statuses[service.name])
         objectives |= _objectives(service, own, events, statuses[service.name], facts)
+        objectives |= _restored(service, own, events, end, facts)
     return Findings([run.clock for line in lines for run in line.done], statuses, objectives)
 
 
@@ -215,9 +234,9 @@ def base(fault_id: str) -> str:
     return fault_id.partition("#")[0]
 
 
-def owed_under(service: Service, fault_id: str) -> Owed:
-    """What the service owes under one fault."""
-    return replace(service.owed, **service.under.get(base(fault_id), {}))
+def objectives_under(service: Service, fault_id: str) -> Objectives:
+    """The objectives of a service under one fault."""
+    return replace(service.objectives, **service.under.get(base(fault_id), {}))
 
 
 # --- events -----------------------------------------------------------------------------------------------------
@@ -258,8 +277,8 @@ def _script(fault: Fault, kind: str) -> int | None:
     return fault.inject_script if kind == "inject" else fault.heal_script
 
 
-def _burning_at(facts: Facts, events: Sequence[_Event], at: int) -> list[Fault]:
-    """The faults (cycles) that burn at an instant; an event of this very instant has come."""
+def _active_at(facts: Facts, events: Sequence[_Event], at: int) -> list[Fault]:
+    """The faults (cycles) that are active at an instant; an event of this very instant has come."""
     return [fault for fault in facts.faults if _begin(fault, events) <= at and not _is_over(fault, events, at)]
 
 
@@ -276,7 +295,7 @@ def _is_over(fault: Fault, events: Sequence[_Event], at: int) -> bool:
 # --- slots ------------------------------------------------------------------------------------------------------
 
 
-def _seen(journey: Journey, events: Sequence[_Event], end: int) -> list[_Seen]:
+def _seen(journey: Journey, events: Sequence[_Event], end: int, facts: Facts) -> list[_Seen]:
     """The slots that count, each where it counts; a flap is as good."""
     placed: list[_Seen] = []
     instants = [*(event.at for event in events), end]
@@ -286,6 +305,8 @@ def _seen(journey: Journey, events: Sequence[_Event], end: int) -> list[_Seen]:
         if at < end and not (slot.good and in_flight):
             placed.append(_Seen(at, slot.due, slot.good, slot.end))
     placed.sort(key=lambda one: (one.at, one.due))
+    if journey.may_fail:
+        placed = [one._replace(good=one.good or bool(_active_at(facts, events, one.at))) for one in placed]
     stable = stable_slots(journey.period)
     flaps = [number for number, one in enumerate(placed) if not one.good and _is_flap(placed, number, stable)]
     for number in flaps:
@@ -305,37 +326,37 @@ def stable_slots(period: int) -> int:
 # --- clocks -----------------------------------------------------------------------------------------------------
 
 
-def _run_clocks(journey: Journey, events: list[_Event], end: int, facts: Facts) -> _Line:
-    """Walk through events and slots in the order of time."""
-    seen = _seen(journey, events, end)
+def _run_clocks(journey: Journey, walked: list[_Event], events: list[_Event], end: int, facts: Facts) -> _Line:
+    """Walk through events and slots in the order of time. `walked`: the events that clocks meet; `events`: all."""
+    seen = _seen(journey, events, end, facts)
     line = _Line(journey, seen, [])
     run: _Running | None = None
     came: list[_Event] = []
     for number in range(len(seen) + 1):
         now = seen[number].at if number < len(seen) else end
-        while len(came) < len(events) and events[len(came)].at <= now:
-            event = events[len(came)]
+        while len(came) < len(walked) and walked[len(came)].at <= now:
+            event = walked[len(came)]
             came.append(event)
             if run is not None:
                 run = _meet(run, event, facts, events)
         if number == len(seen):
             break
         if not seen[number].good and run is None and came:
-            run = _start(journey, came[-1], _burning_at(facts, events, seen[number].at))
+            run = _start(journey, came[-1], _active_at(facts, events, seen[number].at))
             line.done.append(run)
         if not seen[number].good and run is not None:
             run.bad.append(number)
-        if seen[number].good and run is not None and _is_recovery(line, number, events):
-            _recover(run, line, number, events)
+        if seen[number].good and run is not None and _is_recovery(line, number, walked):
+            _recover(run, line, number, walked)
             run = None
     if run is not None:
         run.clock.end = "cut" if facts.cut == end else "end"
     return line
 
 
-def _start(journey: Journey, cause: _Event, burning: list[Fault]) -> _Running:
+def _start(journey: Journey, cause: _Event, active: list[Fault]) -> _Running:
     name = "+".join(fault.id for fault in cause.members)
-    return _Running(Clock(journey.name, name, cause.kind, "rto" if burning else "failback"), cause, [])
+    return _Running(Clock(journey.name, name, cause.kind, "rto" if active else "failback"), cause, [])
 
 
 def _meet(run: _Running, event: _Event, facts: Facts, events: list[_Event]) -> _Running | None:
@@ -349,8 +370,8 @@ def _meet(run: _Running, event: _Event, facts: Facts, events: list[_Event]) -> _
     if event.kind == "step":
         return run
     caused = run.cause.members if run.cause.kind == "inject" else ()
-    burning = _burning_at(facts, events, event.at)
-    if any(fault in caused for fault in event.members) and not any(fault in caused for fault in burning):
+    active = _active_at(facts, events, event.at)
+    if any(fault in caused for fault in event.members) and not any(fault in caused for fault in active):
         run.clock.end = "heal"
         return None
     run.heals.append(event)
@@ -380,45 +401,48 @@ def _recover(run: _Running, line: _Line, first: int, events: list[_Event]) -> No
     run.clock.end, run.recovered = "recovered", True
     run.shaky = any(event.kind == "heal" and slot.at < event.at <= stable.at for event in events)
     run.shaky |= any(heal.verified is None or slot.end <= heal.verified + SHAKY for heal in run.heals)
-    luck = _luck(run.bad, stable_slots(line.journey.period))
-    if luck <= _told_by(line.seen, first, events):
-        run.clock.high = (slot.end + luck * line.journey.period - run.cause.at) / S
+    chance = _widening(run.bad, stable_slots(line.journey.period))
+    if chance <= _good_after(line.seen, first, events):
+        run.clock.high = (slot.end + chance * line.journey.period - run.cause.at) / S
 
 
-def _told_by(seen: list[_Seen], first: int, events: list[_Event]) -> int:
+def _good_after(seen: list[_Seen], first: int, events: list[_Event]) -> int:
     """How many good slots tell that it was back: up to the next heal, which may have brought the rest, or the next bad one."""
     heal = min((event.at for event in events if event.kind == "heal" and event.at > seen[first].at), default=math.inf)
     return sum(slot.at < heal for slot in seen[first : first + _good_run(seen, first)])
 
 
-def _luck(bad: list[int], stable: int) -> int:
-    """Good slots in a row that come by luck, by how thin the outage is towards its end."""
+def _widening(bad: list[int], stable: int) -> int:
+    """Good slots in a row that come by chance, by the share of bad slots towards the end of the outage."""
     last_return = 0
     for number in range(1, len(bad) - TAIL + 1):
         run = bad[number] - bad[number - 1] - 1
-        thinnest = min(_share(bad[:number]), _share(bad[number:]))
-        if run >= stable and run >= 2 * _lucky(thinnest):
+        lowest = min(_share(bad[:number]), _share(bad[number:]))
+        if run >= stable and run >= 2 * _by_chance(lowest):
             last_return = number
     rest = bad[last_return:]
-    return _lucky(min(_share(rest[begin:]) for begin in range(max(1, len(rest) - TAIL + 1))))
+    return _by_chance(min(_share(rest[begin:]) for begin in range(max(1, len(rest) - TAIL + 1))))
 
 
 def _share(bad: list[int]) -> float:
     return len(bad) / (bad[-1] - bad[0] + 1)
 
 
-def _lucky(share: float) -> int:
-    return 0 if share >= 1 else math.ceil(math.log(LUCK) / math.log1p(-share) - 1e-9)
+def _by_chance(share: float) -> int:
+    return 0 if share >= 1 else math.ceil(math.log(CHANCE) / math.log1p(-share) - 1e-9)
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------
 
 
 def _judge_clock(run: _Running, line: _Line, service: Service, facts: Facts) -> None:
+    _judge(run, line, _limit(run, service), facts)
+
+
+def _judge(run: _Running, line: _Line, limit: float | None, facts: Facts) -> None:
     clock, since = run.clock, run.cause.since
     last_bad = line.seen[run.bad[-1]].at
     clock.low = max(0, last_bad - since) / S
-    limit = _limit(run, service)
     if limit is None:
         clock.verdict = "unjudged"
     elif run.cause.verified is None:
@@ -432,10 +456,13 @@ def _judge_clock(run: _Running, line: _Line, service: Service, facts: Facts) -> 
 
 
 def _limit(run: _Running, service: Service) -> float | None:
-    """The tightest that is promised under any fault of the cause."""
+    """The tightest objective under any fault of the cause."""
     step = run.cause.kind == "step"
-    owed = [service.owed if step else owed_under(service, fault.id) for fault in run.cause.members]
-    limits = [one.rto if run.clock.kind == "rto" else one.failback for one in owed]
+    wanted = [service.objectives if step else objectives_under(service, fault.id) for fault in run.cause.members]
+    return _least([one.rto if run.clock.kind == "rto" else one.failback for one in wanted])
+
+
+def _least(limits: Sequence[float | None]) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -485,22 +512,49 @@ def _objectives(
     service: Service, own: list[_Line], events: list[_Event], statuses: dict[str, str], facts: Facts
 ) -> dict[str, str]:
     runs = [run for line in own for run in line.done]
-    all_owed = [service.owed, *(owed_under(service, name) for name in service.under)]
+    layers = [service.objectives, *(objectives_under(service, name) for name in service.under)]
     found = {}
-    if any(owed.rto is not None or owed.unaffected for owed in all_owed):
-        said = [run.clock.verdict for run in runs if run.clock.kind == "rto"]
-        said += [_fault_verdict(name, status, service, facts) for name, status in statuses.items()]
-        found[f"{service.name}.rto"] = _together(said, facts)
-    if any(owed.failback is not None for owed in all_owed):
-        said = [run.clock.verdict for run in runs if run.clock.kind == "failback"]
-        said += [_quiet_heal(event, service, own, events, facts) for event in events if event.kind == "heal"]
-        found[f"{service.name}.failback"] = _together(said, facts)
+    if any(wanted.rto is not None or wanted.unaffected for wanted in layers):
+        outcomes = [run.clock.verdict for run in runs if run.clock.kind == "rto"]
+        outcomes += [_fault_verdict(name, status, service, facts) for name, status in statuses.items()]
+        found[f"{service.name}.rto"] = _together(outcomes, facts)
+    if any(wanted.failback is not None for wanted in layers):
+        outcomes = [run.clock.verdict for run in runs if run.clock.kind == "failback"]
+        outcomes += [_quiet_heal(event, service, own, events, facts) for event in events if event.kind == "heal"]
+        found[f"{service.name}.failback"] = _together(outcomes, facts)
     return found
 
 
-def _together(said: list[str], facts: Facts) -> str:
+def _restored(service: Service, own: list[_Line], events: list[_Event], end: int, facts: Facts) -> dict[str, str]:
+    """From each heal until the service worked, whatever else was active."""
+    names = [None, *service.under]
+    if all((service.objectives if name is None else objectives_under(service, name)).restored is None for name in names):
+        return {}
+    outcomes = []
+    for number, event in enumerate(events):
+        limit = _least([objectives_under(service, fault.id).restored for fault in event.members])
+        if event.kind != "heal" or limit is None:
+            continue
+        connected = [fault.connected for fault in event.members if fault.connected is not None]
+        cause = replace(event, verified=max(connected)) if len(connected) == len(event.members) else event
+        until = min((later.at for later in events if later.at > event.at), default=end)
+        own_outcomes = []
+        for line in own:
+            walked = _run_clocks(line.journey, [cause, *events[number + 1 :]], events, end, facts)
+            for run in walked.done:
+                if run.cause is cause:
+                    _judge(run, walked, limit, facts)
+                    own_outcomes.append(run.clock.verdict)
+        if not own_outcomes:
+            seen = all(any(event.at <= slot.at < until for slot in line.seen) for line in own)
+            own_outcomes.append("pass" if event.verified is not None and seen else "inconclusive")
+        outcomes += own_outcomes
+    return {f"{service.name}.restored": _together(outcomes, facts)}
+
+
+def _together(outcomes: list[str], facts: Facts) -> str:
     """The worst; inconclusive where nothing was judged; and of a cut run nothing but a fail."""
-    judged = [one for one in said if one != "unjudged"]
+    judged = [one for one in outcomes if one != "unjudged"]
     if "fail" in judged:
         return "fail"
     if not judged or "inconclusive" in judged or facts.cut is not None:
@@ -510,22 +564,24 @@ def _together(said: list[str], facts: Facts) -> str:
 
 def _fault_verdict(name: str, status: str, service: Service, facts: Facts) -> str:
     """What a fault itself says of the RTO objective, beside the clocks."""
-    owed = owed_under(service, name)
-    if status == "masked" or (owed.rto is None and not owed.unaffected):
+    wanted = objectives_under(service, name)
+    if status == "masked" or (wanted.rto is None and not wanted.unaffected):
         return "unjudged"
     if any(fault.effective is None for fault in facts.faults if base(fault.id) == name):
         return "inconclusive"
-    if status == "noticed" and owed.unaffected is True:
+    if status in ("noticed", "degraded") and wanted.unaffected is True:
         return "fail" if facts.cut is None else "inconclusive"
+    if status == "degraded":
+        return "pass"
     if status == "noticed":
-        return "pass" if owed.unaffected else "unjudged"
-    return "pass" if owed.unaffected == "allowed" or (owed.unaffected and status == "unnoticed") else "inconclusive"
+        return "pass" if wanted.unaffected else "unjudged"
+    return "pass" if wanted.unaffected == "allowed" or (wanted.unaffected and status == "unnoticed") else "inconclusive"
 
 
 def _quiet_heal(event: _Event, service: Service, own: list[_Line], events: list[_Event], facts: Facts) -> str:
     """The failback after a heal, beside the clock that it may have caused."""
-    promised = [owed_under(service, fault.id).failback for fault in event.members]
-    if _burning_at(facts, events, event.at) or not any(limit is not None for limit in promised):
+    wanted = [objectives_under(service, fault.id).failback for fault in event.members]
+    if _active_at(facts, events, event.at) or not any(limit is not None for limit in wanted):
         return "unjudged"
     until = min((later.at for later in events if later.at > event.at), default=math.inf)
     for line in own:

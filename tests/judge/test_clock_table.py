@@ -1,4 +1,4 @@
-"""The table of measurement.md, section 2, and verdicts that were wrong before it: read by the naive model and by the judge."""
+"""judge/README.md, Examples, and verdicts that were once wrong: read by the naive model and by the judge."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ TABLE = [
     pytest.param(scene(FIRE_AND_SLOW, [(0, 24)], rto=45.0), "pass", 24, id="masked"),
     pytest.param(scene({"fire": (0, 20), "slow": (10, 60)}, [(0, 25)], rto=15.0), "fail", 20, id="power came back: too late"),
     pytest.param(scene({"fire": (0, 20), "slow": (10, 60)}, [(0, 25)], rto=45.0), "inconclusive", 20, id="power came back"),
-    pytest.param(scene(FIRE_AND_SLOW, [(0, 2), (15, 48)], rto=40.0), "inconclusive", 33, id="not noticed, not said"),
-    pytest.param(scene(FIRE_AND_SLOW, [(0, 2), (15, 48)], rto=40.0, under=ALLOWED), "pass", 33, id="not noticed, said"),
+    pytest.param(scene(FIRE_AND_SLOW, [(0, 2), (15, 48)], rto=40.0), "inconclusive", 33, id="not noticed, not declared"),
+    pytest.param(scene(FIRE_AND_SLOW, [(0, 2), (15, 48)], rto=40.0, under=ALLOWED), "pass", 33, id="not noticed, declared"),
     pytest.param(scene(FIRE_AND_SLOW, [(0, 2), (15, 48)], rto=30.0, under=ALLOWED), "fail", 33, id="from a heal, too late"),
     pytest.param(scene(FIRE, [(0, 10), (30, 40)], rto=20.0), "fail", 40, id="relapse"),
     pytest.param(
-        scene({"slow": (0, 20), "fire": (10, 60)}, [(10, 34)], rto=45.0, under=ALLOWED), "pass", 24, id="second noticed, said"
+        scene({"slow": (0, 20), "fire": (10, 60)}, [(10, 34)], rto=45.0, under=ALLOWED),
+        "pass",
+        24,
+        id="second noticed, declared",
     ),
     pytest.param(scene({"slow": (0, 20), "fire": (10, 60)}, [(10, 34)], rto=45.0), "inconclusive", 24, id="second noticed"),
     # Verdicts that were wrong before.
@@ -61,7 +64,7 @@ def test_a_masked_fault_is_named_by_the_clock_that_hid_it(read: Reader) -> None:
 
 @pytest.mark.parametrize("read", READERS)
 def test_a_heal_starts_the_next_clock(read: Reader) -> None:
-    """The slow link still burns, so it is held against the RTO; the failback of the last heal is met with no bad slot."""
+    """The slow link is still active, so it is held against the RTO; the failback of the last heal is met with no bad slot."""
     clocks, objectives = read(scene({"fire": (0, 20), "slow": (10, 60)}, [(0, 25)], rto=45.0, failback=3.0))
     assert [(one["event"], one["kind"], one["end"]) for one in clocks] == [
         ("inject", "rto", "heal"),
@@ -74,7 +77,7 @@ def test_a_heal_starts_the_next_clock(read: Reader) -> None:
 @pytest.mark.parametrize(
     ("until", "failback", "verdict"), [(50, 4.0, "pass"), (53, 4.0, "pass"), (55, 4.0, "fail"), (53, 2.9, "inconclusive")]
 )
-def test_failback_counts_from_the_heal_that_leaves_nothing_burning(
+def test_failback_counts_from_the_heal_that_leaves_nothing_active(
     read: Reader, until: float, failback: float, verdict: str
 ) -> None:
     """Low from its verification, high from its call."""
@@ -84,7 +87,7 @@ def test_failback_counts_from_the_heal_that_leaves_nothing_burning(
 
 @pytest.mark.parametrize("read", READERS)
 def test_an_inject_ends_a_failback_clock(read: Reader) -> None:
-    """There was no steady state to hurt."""
+    """There was no steady state to disturb."""
     clocks, objectives = read(scene({"fire": (0, 20), "again": (24, 60)}, [(0, 10), (20, 30)], rto=30.0, failback=8.0))
     failback = next(one for one in clocks if one["kind"] == "failback")
     assert (failback["end"], failback["high"], objectives["talk.failback"]) == ("inject", None, "inconclusive")

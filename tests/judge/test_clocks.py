@@ -1,4 +1,4 @@
-"""Overlapping faults, cut runs, a busy machine: the table of measurement.md, section 2, and what was once judged wrong."""
+"""Overlapping faults, cut runs, a busy machine: judge/README.md, Examples, and what was once judged wrong."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from judge_runs import FaultScript, Run, Span, experiment, judged, note, ns, objective, verdicts
 
-from chaoslab.events import Machine, Step
-from chaoslab.result import ClockResult, Result
+from chaoslab.history.result import ClockResult, Result
+from chaoslab.history.rows import Machine, Step
 
 SEND, READ = "talk.send", "talk.read"
 
@@ -73,7 +73,7 @@ def the_slow_link_may_go_unnoticed(rto: str) -> dict[str, Any]:
     ],
 )
 def test_each_fault_is_judged_by_itself_whatever_overlaps(faults, bad, objectives, verdict):
-    """The table of section 2, row by row."""
+    """judge/README.md, Examples, row by row."""
     assert objective(Scene(faults, bad, objectives).judged(), "talk.rto").verdict == verdict
 
 
@@ -97,7 +97,7 @@ def test_the_heal_of_another_fault_ends_no_clock_but_who_recovers_with_it_proves
     assert objective(Scene({"fire": FIRE, "slow": SLOW}, [(0, 18)], {"rto": "< 10s"}).judged(), "talk.rto").verdict == "fail"
 
 
-def test_a_heal_under_which_another_fault_burns_starts_a_clock_of_the_rto():
+def test_a_heal_under_which_another_fault_is_active_starts_a_clock_of_the_rto():
     """33 s from the heal of the slow link, by the objectives of the slow link."""
     result = Scene({"fire": FIRE, "slow": SLOW}, [(0, 2), (15, 48)], the_slow_link_may_go_unnoticed("< 40s")).judged()
     found = clock(result, "slow", "heal")
@@ -111,8 +111,8 @@ def test_one_fault_that_was_noticed_excuses_no_other():
     assert "no bad slot after again" in objective(result, "talk.rto").why
 
 
-def test_faults_scripted_for_one_instant_are_one_event_and_burn_to_their_first_heal_call():
-    """Both are noticed; between the two calls of their heals neither burns."""
+def test_faults_scripted_for_one_instant_are_one_event_and_active_to_their_first_heal_call():
+    """Both are noticed; between the two calls of their heals neither is active."""
     both = {"a": ("fire", 0.0, 30.0), "b": ("slow", 0.0, 30.0)}
     result = Scene(both, [(0, 10)], {"rto": "< 45s"}).judged()
     assert clock(result, "a+b").high == pytest.approx(10.004)
@@ -154,7 +154,7 @@ def test_a_good_slot_in_flight_at_a_heal_counts_for_neither_side():
 
 
 def test_an_inject_ends_a_failback_clock():
-    """Still down 2 s after the heal when the next fire comes: no steady state to hurt; past its objective it is a fail."""
+    """Still down 2 s after the heal when the next fire comes: no steady state to disturb; past its objective it is a fail."""
     twice = {"fire": ("fire", 0.0, 30.0), "again": ("fire", 32.0, 60.0)}
     bad = [(0, 10), (30, 45)]
     assert objective(Scene(twice, bad, {"failback": "< 4s"}).judged(), "talk.failback").verdict == "inconclusive"
@@ -228,10 +228,10 @@ def starved(begin: float, end: float, **busy: float) -> list[Machine]:
 
 
 def test_starved_seconds_stop_the_clock_and_are_named():
-    """Down 36 s of which the machine stood still for 12: no fail of 30 s, no pass either, and said who had it."""
+    """Down 36 s of which the machine stood still for 12: no fail of 30 s, no pass either, and the reason says what used it."""
     result = Scene({"fire": FIRE}, [(0, 36)], {"rto": "< 30s"}, {"more": starved(20, 30)}).judged()
     row = objective(result, "talk.rto")
-    assert (row.verdict, "the machine did not serve for 12.0 s" in row.why, "others" in row.why) == ("inconclusive", True, True)
+    assert (row.verdict, "the machine was starved for 12.0 s" in row.why, "others" in row.why) == ("inconclusive", True, True)
     assert (result.machine.starved_s, "others" in result.machine.by[0]) == (12.0, True)
     assert (
         objective(Scene({"fire": FIRE}, [(0, 36)], {"rto": "< 20s"}, {"more": starved(20, 30)}).judged(), "talk.rto").verdict

@@ -1,4 +1,4 @@
-"""RTO and failback as intervals: every clause of measurement.md, section 2, and what load.md adds."""
+"""RTO and failback as intervals: judge/README.md, Clocks, clause by clause."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from judge_runs import (
 )
 from msgspec.structs import replace as changed
 
-from chaoslab.measure import lucky_slots, share_bad
-from chaoslab.result import Interval, Result
-from chaoslab.verdict import judge
+from chaoslab.history.result import Interval, Result
+from chaoslab.judge.intervals import chance_slots, share_bad
+from chaoslab.judge.verdict import judge
 
 RTO = {"rto": "< 10s"}
 
@@ -51,14 +51,14 @@ def test_low_is_never_below_zero():
     ("limit", "verdict"),
     [("< 5.1s", "pass"), ("< 5.004s", "pass"), ("< 4.95s", "inconclusive"), ("< 4.9s", "fail"), ("< 1s", "fail")],
 )
-def test_met_above_the_interval_missed_below_it_and_not_to_be_told_inside(limit, verdict):
+def test_met_above_the_interval_missed_below_it_and_inconclusive_inside(limit, verdict):
     """Met when high ≤ objective, missed when low > objective, else inconclusive."""
     result = judged(Run(bad=outage(0.0, 5.0)), experiment({"rto": limit}))
     assert objective(result, "talk.rto").verdict == verdict
     assert result.verdict == verdict
 
 
-def test_what_cannot_be_told_says_what_to_do():
+def test_an_inconclusive_interval_says_what_to_do():
     """Inside the interval the advice is a higher probe rate."""
     assert (
         "raise the probe rate" in objective(judged(Run(bad=outage(0.0, 5.0)), experiment({"rto": "< 4.95s"})), "talk.rto").why
@@ -74,8 +74,8 @@ def test_an_interval_as_wide_as_the_fault_took_says_so():
 @pytest.mark.parametrize(
     ("limit", "verdict", "why"),
     [
-        ("< 10s", "fail", "it came back only because of that"),
-        ("< 1h", "inconclusive", "healed before the time of its objective"),
+        ("< 10s", "fail", "it recovered only because of the heal"),
+        ("< 1h", "inconclusive", "healed, before its objective had passed"),
     ],
 )
 def test_recovering_only_with_the_heal_is_no_failover(limit, verdict, why):
@@ -175,8 +175,8 @@ def test_a_service_is_as_its_worst_journey():
 
 @pytest.mark.parametrize(("share", "slots"), [(1.0, 0), (0.99, 1), (0.5, 7), (0.1, 44), (0.01, 459)])
 def test_a_share_of_bad_slots_widens_the_upper_bound(share, slots):
-    """⌈ln 0.01 / ln(1 − p)⌉ periods, as load.md has it."""
-    assert lucky_slots(share) == slots
+    """⌈ln 0.01 / ln(1 − p)⌉ periods, as defined in Clocks."""
+    assert chance_slots(share) == slots
 
 
 def test_a_brown_out_is_wider_than_a_black_out():
@@ -184,20 +184,20 @@ def test_a_brown_out_is_wider_than_a_black_out():
     half = Run(bad={"talk.send": [(n * 2 * PERIOD_S - 0.001, n * 2 * PERIOD_S + 0.001) for n in range(5, 101)]})
     found = rto(judged(half))
     share = 96 / 191
-    assert found.high == pytest.approx(4.02 + LATENCY_S + lucky_slots(share) * PERIOD_S)
+    assert found.high == pytest.approx(4.02 + LATENCY_S + chance_slots(share) * PERIOD_S)
 
 
 def test_a_flap_is_no_brown_out():
-    """Away, back for longer than luck could make it look so, and away again: as narrow as the last outage alone."""
+    """Away, back for longer than chance could make it look so, and away again: as narrow as the last outage alone."""
     found = rto(judged(Run(bad={"talk.send": [(0.1, 1.0), (2.0, 2.6), (3.4, 4.0)]})))
     assert (found.low, found.high) == (pytest.approx(4.0 - PERIOD_S - 0.05), pytest.approx(4.0 + LATENCY_S))
 
 
 def test_a_thin_brown_out_is_no_row_of_flaps():
-    """Two of forty slots bad: its good runs are stable, and no longer than luck makes them."""
+    """Two of forty slots bad: its good runs are stable, and no longer than chance makes them."""
     thin = [(n * 40 * PERIOD_S - 0.001, (n * 40 + 1) * PERIOD_S + 0.001) for n in range(1, 11)]
     found = rto(judged(Run(bad={"talk.send": thin})))
-    assert found.high == pytest.approx(8.04 + LATENCY_S + lucky_slots(19 / 361) * PERIOD_S)
+    assert found.high == pytest.approx(8.04 + LATENCY_S + chance_slots(19 / 361) * PERIOD_S)
 
 
 def test_one_bad_slot_alone_is_a_flap_and_starts_no_clock():
@@ -219,21 +219,21 @@ BLACK = range(500)
         ([*BLACK, *range(500, 650, 7)], 11 / 74),  # thins out: as thin as its end, not as the whole of it
         ([*BLACK, *range(600, 700)], 1.0),  # back for 100 slots, then away again: a flap
         ([*BLACK, 540], 10 / 50),  # one bad slot after 40 good ones: a flap, or a brown-out as thin as that
-        ([*range(0, 4000, 40)], 100 / 3961),  # stable runs, and no longer than luck makes them: no flaps
+        ([*range(0, 4000, 40)], 100 / 3961),  # stable runs, and no longer than chance makes them: no flaps
         ([3], 1.0),
     ],
 )
 def test_how_thin_an_outage_ends(bad, thinnest):
-    """Known bad: the mean of a black-out and the brown-out after it says that it cannot be luck where it is."""
+    """Known bad: the mean of a black-out and the brown-out after it says that it cannot be chance where it is."""
     assert share_bad(bad, 25) == pytest.approx(thinnest, rel=0.01)
 
 
-def test_a_good_run_that_may_be_luck_is_inconclusive():
+def test_a_good_run_that_may_be_chance_is_inconclusive():
     """Four bad slots in ten seconds, and then ten good seconds: the next might be on its way."""
     rare = Run(bad={"talk.send": [(0.1, 0.13), (10.0, 10.03)]})
     assert rto(judged(rare, experiment({"rto": "< 1h"}))).high is None
     row = objective(judged(rare, experiment({"rto": "< 1h"})), "talk.rto")
-    assert (row.verdict, "luck" in row.why) == ("inconclusive", True)
+    assert (row.verdict, "chance" in row.why) == ("inconclusive", True)
     assert objective(judged(rare, experiment({"rto": "< 9s"})), "talk.rto").verdict == "fail"
 
 
@@ -310,7 +310,7 @@ def test_slots_in_flight_at_the_second_fault_are_not_blamed_on_the_first():
 
 
 def test_an_unverified_fault_supports_no_verdict_on_rto():
-    """Whatever hurt the service, it was not known to be this fault."""
+    """Whatever affected the service, it was not known to be this fault."""
     run = Run(faults=[FaultScript(effective=None)], bad=outage(0.1, 30.0))
     result = judged(run, experiment(RTO))
     assert verdicts(result)["talk.rto"] == "inconclusive"
@@ -326,7 +326,7 @@ def test_a_fault_that_was_healed_behind_our_back_supports_no_verdict_on_rto():
 
 @pytest.mark.parametrize("end", [aborted(3.0), *(note(level, 3.0) for level in ("interrupted", "error", "blind"))])
 def test_a_run_cut_short_does_not_fail_what_had_time_left(end):
-    """Ended after 3 s, still down, with an RTO of 10 s: it could not be told. With one of 2 s it is a fail."""
+    """Ended after 3 s, still down, with an RTO of 10 s: it is inconclusive. With one of 2 s it is a fail."""
     run = Run(bad=outage(0.1, 30.0), more=[end])
     assert objective(judged(run, experiment(RTO)), "talk.rto").verdict == "inconclusive"
     assert objective(judged(run, experiment({"rto": "< 2s"})), "talk.rto").verdict == "fail"
@@ -380,7 +380,7 @@ def test_failback_begins_with_the_heal_that_leaves_no_fault_open():
 
 
 def test_the_next_fault_ends_a_failback_undecided():
-    """Healed, struck again 1 s later while still down: nobody can tell how long the failback would have taken."""
+    """Healed, injected again 1 s later while still down: it is unknown how long the failback would have taken."""
     flapping = [FaultScript("fire", 0.0, 0.05, 5.0, 5.1), FaultScript("again", 6.0, 6.05, 20.0, 20.1)]
     timeline = [TWO[0] | {"id": "fire", "heal_after": "5s"}, TWO[1] | {"id": "again", "at": "6s", "heal_after": "14s"}]
     result = judged(Run(faults=flapping, bad={"talk.send": [(0.1, 1.0), (5.1, 7.0)]}), experiment(timeline=timeline))
@@ -413,10 +413,10 @@ def test_downtime_longest_and_flaps():
     assert service.flaps == 1
 
 
-def test_a_relapse_counts_whoever_was_in_flight_when_the_fault_struck():
+def test_a_relapse_counts_whoever_was_in_flight_at_the_fault():
     """The first bad slot was due just before the fault; the relapse is still one."""
-    struck = Run(bad={"talk.send": [(-0.01, 2.0), (4.0, 5.0)]}, edit=due_earlier)
-    assert judged(struck).services["talk"].flaps == 1
+    relapsed = Run(bad={"talk.send": [(-0.01, 2.0), (4.0, 5.0)]}, edit=due_earlier)
+    assert judged(relapsed).services["talk"].flaps == 1
     calm_before = Run(faults=STAGED, bad={"talk.send": [(0.1, 1.0), (4.99, 6.0)]}, edit=due_earlier)
     assert judged(calm_before, experiment(RTO, timeline=TWO)).services["talk"].flaps == 0
 

@@ -1,4 +1,4 @@
-"""Random timelines, read by the judge and by the naive model of measurement.md, section 2: both must say the same.
+"""Random timelines, read by the judge and by the naive model of judge/README.md, Clocks: both must say the same.
 
 CLOCK_EXAMPLES=5000 looks at more of them, and at others each time.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import naive_clocks
@@ -30,7 +31,17 @@ MANY = settings(
 @MANY
 @given(scenes())
 def test_the_judge_reads_a_timeline_as_the_naive_model_does(scene: Scene) -> None:
-    """Clocks with their figures, and what became of RTO and failback."""
+    """Clocks with their numbers, and what became of RTO and failback."""
+    assert difference(read_by_naive(scene), read_by_judge(scene)) == ""
+
+
+@settings(MANY, max_examples=int(MORE or 100))
+@given(scenes())
+def test_the_judge_reads_a_journey_that_may_fail_as_the_naive_model_does(scene: Scene) -> None:
+    """The first journey of each timeline may fail while a fault is active; its service may have others."""
+    first, *others = scene.facts.journeys
+    facts = replace(scene.facts, journeys=[replace(first, may_fail=True), *others])
+    scene = replace(scene, facts=facts)
     assert difference(read_by_naive(scene), read_by_judge(scene)) == ""
 
 

@@ -17,12 +17,12 @@ CHUNK = 50  # scenes
 CHUNKS = 20
 CHUNKS_CLEAN = 6
 JOIN = "script.get((call[0], kind), call)"
-HIGH = "return seconds(self.back_ns + self.luck_ns - self.cause.at_ns)"
-FAILS = "if clock.served_low_s(look) > limit.value:"
+HIGH = "return seconds(self.back_ns + self.chance_ns - self.cause.at_ns)"
+FAILS = "if clock.served_low_s(timeline) > limit.value:"
 STABLE = "if segment.stop - self._running.numbers[-1] > self._stable:"
-OWN_HEAL = "elif self._look.is_own_heal(event, running.cause):"
+OWN_HEAL = "elif self._timeline.is_own_heal(event, running.cause):"
 INJECT = 'elif running.kind == "failback":'
-NEAR = "return heal.verified_ns is None or back_ns <= heal.verified_ns + AFTER_HEAL_S * NS_PER_S"
+NEAR = "if heal.verified_ns is None or back_ns <= heal.verified_ns + AFTER_HEAL_S * NS_PER_S:"
 MOVED = """if not slots.good[number]:
             found.insert(Slot(due_ns, slots.sent[number], slots.end[number], good=False))"""
 RELAPSE = """for number in bad:
@@ -60,7 +60,7 @@ MUTANTS = [
     ),
     Mutant("low counts from the call", "clocks", "return max(self.at_ns, self.verified_ns or self.at_ns)", "return self.at_ns"),
     Mutant("high counts from the verification", "clocks", HIGH, HIGH.replace("at_ns", "counted_from_ns")),
-    Mutant("recovery after another's heal is met", "clocks", NEAR, "return False"),
+    Mutant("recovery after another's heal is met", "clocks", NEAR, "if False:"),
     Mutant("5 s count from the call of a heal", "clocks", NEAR, NEAR.replace("heal.verified_ns + ", "heal.at_ns + ")),
     Mutant("a heal that was not verified brings nothing", "clocks", NEAR, NEAR.replace("is None or", "is not None and")),
     Mutant(
@@ -73,12 +73,12 @@ MUTANTS = [
         "found.insert(Slot(due_ns, slots.sent[number], slots.end[number], bool(slots.good[number])))",
     ),
     Mutant("a bad slot in flight does not count", "clocks", "if not slots.good[number]:", "if False:"),
-    Mutant("a lone bad slot starts a clock", "clocks", "forgiven.good[number] = 1", "forgiven.good[number] = 0"),
+    Mutant("a lone bad slot starts a clock", "clocks", "slots.good[number] = 1", "slots.good[number] = 0"),
     Mutant("a flap needs good slots on one side", "clocks", "if min(bad[place]", "if max(bad[place]"),
     Mutant(
         "what an inject caused is held against the RTO",
         "clocks",
-        "if self._look.burns_at(seen.due[bad[0]]) else",
+        "if self._timeline.active_at(slots.due[bad[0]]) else",
         'if event.kind == "inject" else',
     ),
     Mutant("faults of one instant are events apart", "clocks", JOIN, "call"),
@@ -90,44 +90,67 @@ MUTANTS = [
         "min(verified) if len(verified)",
     ),
     Mutant("one of several verified is enough", "clocks", "if len(verified) == len(own) else", "if verified else"),
-    Mutant("a brown-out is as narrow as a black-out", "clocks", "luck * self._seen.period_ns if", "0 if"),
+    Mutant("a brown-out is as narrow as a black-out", "clocks", "chance * self._slots.period_ns if", "0 if"),
     Mutant(
-        "what is good after a heal counts against luck",
+        "what is good after a heal counts against chance",
         "clocks",
-        "return min(self._good_run(first), heal - first)",
-        "return self._good_run(first)",
+        "good = min(self._good_run(first_good), self._slots.numbers(0, heal_ns).stop - first_good)",
+        "good = self._good_run(first_good)",
     ),
-    Mutant("a fault that ends by itself is healed", "clocks", 'if one.detail.get("own_end")}', "if False}"),
+    Mutant("a fault with an end of its own is healed", "clocks", 'if fault.detail.get("own_end")}', "if False}"),
     Mutant("a step is no event", "clocks", "[*injects, *taken, *heals]", "[*injects, *heals]"),
     Mutant("starved seconds count", "clocks", FAILS, "if clock.low_s > limit.value:"),
     Mutant("a limit inside the interval is met", "clocks", "if clock.high_s > limit.value:", "if clock.low_s > limit.value:"),
     Mutant("a cut is a fail", "clocks", FAILS, FAILS.replace(":", ' or clock.ended_by == "cut":')),
     Mutant("open at the end is a fail", "clocks", FAILS, FAILS.replace(":", ' or clock.ended_by == "end":')),
     Mutant("healed too early is a fail", "clocks", FAILS, FAILS.replace(":", ' or clock.ended_by == "heal":')),
-    Mutant("a cause that was not verified is judged", "clocks", "if not clock.verified:", "if False:"),
-    Mutant("a masked fault is unnoticed", "clocks", 'return "masked" if injects <=', 'return "unnoticed" if injects <='),
-    Mutant("one masked cycle masks the fault", "clocks", "if injects <= {", "if injects & {"),
+    Mutant("a cause that was not verified is judged", "clocks", "if clock.cause.verified_ns is None:", "if False:"),
+    Mutant("a masked fault is unnoticed", "clocks", '"masked" if ids <=', '"unnoticed" if ids <='),
+    Mutant("one masked cycle masks the fault", "clocks", "if ids <= overlapping", "if ids & overlapping"),
     Mutant(
         "one noticed fault excuses the others",
-        "checks",
-        "for id_, notice in notices.items()\n",
-        'for id_, notice in notices.items() if notice == "noticed" or "noticed" not in notices.values()\n',
+        "objectives",
+        "outcomes.append(outcome)",
+        'outcomes += [outcome] if impact == "noticed" or "noticed" not in impacts.values() else []',
     ),
     Mutant(
         "a claim not to notice is met by the RTO",
-        "checks",
-        "if owed.unaffected is True else PASS",
-        "if owed.unaffected is True and owed.rto is None else PASS",
+        "objectives",
+        'if impact in ("noticed", "degraded") and unaffected is True:',
+        'if impact in ("noticed", "degraded") and unaffected is True and objectives.rto is None:',
     ),
-    Mutant("the loosest of several promises holds", "checks", "return min(limits, key=", "return max(limits, key="),
+    Mutant("the loosest of several objectives holds", "objectives", "return min(limits, key=", "return max(limits, key="),
     Mutant(
         "a claim is broken in a run that was cut",
-        "checks",
-        "return inconclusive(wrong) if cut else fail(wrong)",
-        "return fail(wrong)",
+        "objectives",
+        "outcome = inconclusive(outcome[1])",
+        "pass",
     ),
-    Mutant("a clock that ran on over a heal is its failback", "checks", "if over is None:", "if True:"),
-    Mutant("what was met before the cut is met", "verdict", "or not case.look.cut or", "or True or"),
+    Mutant("a clock that ran on over a heal is its failback", "objectives", "elif over is not None:", "elif False:"),
+    Mutant(
+        "a restoration counts from the health of the replicas",
+        "clocks",
+        "if len(reconnected) == len(known) else heal",
+        "if False else heal",
+    ),
+    Mutant(
+        "one of several reconnected is enough",
+        "clocks",
+        "if len(reconnected) == len(known) else heal",
+        "if reconnected else heal",
+    ),
+    Mutant("a restoration ends at the next event", "clocks", "events=[cause, *later]", "events=[cause, *later[:1]]"),
+    Mutant(
+        "a heal that nobody saw restored what was not missed",
+        "objectives",
+        """        if heal.verified_ns is None:
+            outcomes.append(inconclusive(f"the heal of {heal.cause} was not verified"))
+        elif not seen(heal):
+            outcomes.append(inconclusive(f"no slot came""",
+        """        if not seen(heal):
+            outcomes.append(inconclusive(f"no slot came""",
+    ),
+    Mutant("what was met before the cut is met", "verdict", "if run.timeline.cut and", "if False and"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What holds for any history: intervals hold the truth, buckets count exactly, order and bad news never help."""
+"""What holds for any history: intervals hold the truth, the ledger counts exactly, order and bad news never help."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from judge_runs import PERIOD_S, FaultScript, Run, experiment, judged, ledger_read, ns, objective, outage, stack_spec, verdicts
 from msgspec.structs import replace
 
-from chaoslab.events import AnyRow, LedgerRead, Probe
-from chaoslab.result import Interval, LedgerResult
-from chaoslab.said import worst
-from chaoslab.verdict import WORST_FIRST, judge, worst_of
+from chaoslab.errors import WORST_FIRST, worst_verdict
+from chaoslab.history.result import Interval, LedgerResult
+from chaoslab.history.rows import AnyRow, LedgerRead, Probe
+from chaoslab.judge.outcome import worst
+from chaoslab.judge.verdict import judge
 
 SOME = settings(max_examples=40, deadline=None)
 SPEC = experiment({"rto": "< 4s", "failback": "< 3s", "availability": "> 50%", "rpo": 0}, probe={"rate": 50})
@@ -88,7 +89,7 @@ COUNTS = st.integers(0, 4)
 
 @SOME
 @given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, st.randoms(use_true_random=False))
-def test_buckets_count_exactly_what_went_wrong(lost, duplicated, corrupt, divergent, resurrected, unexpected, dice):
+def test_the_ledger_counts_exactly_what_went_wrong(lost, duplicated, corrupt, divergent, resurrected, unexpected, dice):
     """k of each, picked anywhere in an otherwise honest ledger."""
     honest = [slot for slot in SHORT.slots() if slot.outcome == "acked"]
     picked = dice.sample(honest, lost + duplicated + corrupt + divergent + resurrected)
@@ -129,7 +130,7 @@ LOOK_S = 9.5  # one look through the entry, after all of these
 @SOME
 @given(st.lists(st.tuples(st.sampled_from(WRITES), FATES), max_size=30, unique_by=lambda pair: pair[0].id))
 def test_any_mixture_of_fates_is_counted_exactly(fates):
-    """Each write has a fate of its own, and none is told as another's; losses are dated by the fault."""
+    """Each write has a fate of its own, and none is counted as another's; losses are dated by the fault."""
     fate = {slot.id: what for slot, what in fates}
     outcomes = dict.fromkeys(("rejected", "undone"), "rejected") | dict.fromkeys(
         ("recovered", "vanished", "shown"), "indeterminate"
@@ -200,7 +201,7 @@ def test_another_bad_slot_never_improves_a_verdict(back, share, worse):
     """Turn good slots bad, one after the other: no objective gets better.
 
     Two things may, as documented: a service that did not notice is questioned until it does, and more bad slots in a
-    brown-out leave less room for luck. Neither ever turns a fail into anything else.
+    brown-out leave less room for chance. Neither ever turns a fail into anything else.
     """
     spans = {"talk.send": [(0.1, back)], "talk.read": [(0.1, 0.1 + share)]}
     before = judged(SHORT.but(bad=spans), SPEC)
@@ -275,17 +276,17 @@ VERDICTS = st.lists(st.sampled_from(WORST_FIRST), max_size=6)
 @given(VERDICTS, VERDICTS, st.randoms(use_true_random=False))
 def test_verdicts_merge_in_any_order_and_grouping(some, others, dice):
     """The worst of all is the worst of the parts, whatever the order; saying one twice changes nothing; pass is neutral."""
-    whole = worst_of([*some, *others])
-    assert whole == worst_of([worst_of(some), worst_of(others)])
-    assert whole == worst_of(dice.sample([*some, *others], len(some) + len(others)))
-    assert whole == worst_of([*some, *others, whole, "pass"])
+    whole = worst_verdict([*some, *others])
+    assert whole == worst_verdict([worst_verdict(some), worst_verdict(others)])
+    assert whole == worst_verdict(dice.sample([*some, *others], len(some) + len(others)))
+    assert whole == worst_verdict([*some, *others, whole, "pass"])
     assert whole == "pass" or whole in some + others
     assert WORSE[whole] == max([0, *(WORSE[one] for one in some + others)])
 
 
 @given(st.lists(st.tuples(st.sampled_from(["fail", "error", "inconclusive", "pass"]), st.text("ab", max_size=1)), max_size=6))
-def test_what_checks_say_merges_as_verdicts_do(said):
+def test_outcomes_of_checks_merge_as_verdicts_do(outcomes):
     """One order for both; only reasons of the worst are given, each once."""
-    verdict, reasons = worst(said)
-    assert verdict == worst_of([one for one, _ in said])
-    assert set(filter(None, reasons.split("; "))) == {why for one, why in said if one == verdict and why}
+    verdict, reasons = worst(outcomes)
+    assert verdict == worst_verdict([one for one, _ in outcomes])
+    assert set(filter(None, reasons.split("; "))) == {why for one, why in outcomes if one == verdict and why}

@@ -1,4 +1,4 @@
-"""How losses are dated, and when a ledger is worth reading, against a second, naive reading of measurement.md, section 3."""
+"""How losses are dated, and when a ledger could have shown any, against a naive reading of judge/README.md, RPO."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from judge_runs import FaultScript, Run, experiment, judged, ledger_read, ns, objective, outage, stack_spec
 from msgspec.structs import replace
 
-from chaoslab.buckets import Ledger, ledger_of, together
-from chaoslab.checks import alike_in_time
-from chaoslab.events import AnyRow, Fault, LedgerRead, Probe
-from chaoslab.losses import Span
-from chaoslab.record import Injection, Record
-from chaoslab.result import Result
-from chaoslab.verdict import judge
-from chaoslab.writes import Writes
+from chaoslab.history.result import Result
+from chaoslab.history.rows import AnyRow, Fault, LedgerRead, Probe
+from chaoslab.judge.ledger import Ledger, ledger_of, merged
+from chaoslab.judge.losses import Span
+from chaoslab.judge.objectives import alike_in_time
+from chaoslab.judge.run_record import Injection, Record
+from chaoslab.judge.verdict import judge
+from chaoslab.judge.writes import Writes
 
 RUN = Run(bad=outage(0.1, 3.0))
 DEGRADE = FaultScript("slow", -5.0, -4.95, 15.0, 15.1, name="link.degrade")
@@ -107,7 +107,7 @@ def test_a_loss_from_under_a_healed_partition_is_not_excused_by_the_next_fault(p
 
 
 def test_a_partition_that_is_still_on_excuses_as_any_fault():
-    """The side that took the write burnt before it could pass it on."""
+    """The side that took the write died before it could pass it on."""
     cut = FaultScript("cut", 0.0, 0.05, 12.0, 12.1, name="link.cut")
     assert dated(losing(RUN.but(faults=[cut, TWICE[1]]), w(4.0))) == (1, 0, 4.996)
 
@@ -238,7 +238,7 @@ def silent_faults(*scripts: FaultScript, acks: list[float], clocks: list[tuple[f
 
 
 @pytest.mark.parametrize(
-    ("acks", "clocks", "said"),
+    ("acks", "clocks", "silent"),
     [
         ([-1.0, 8.0], [], (True, set())),
         ([-1.0], [], (True, {"again"})),
@@ -254,16 +254,16 @@ def silent_faults(*scripts: FaultScript, acks: list[float], clocks: list[tuple[f
         "outages before both", "too long ago",
     ],
 )  # fmt: skip
-def test_each_fault_that_can_destroy_data_is_asked_unless_a_clock_runs(acks, clocks, said):
+def test_each_fault_that_can_destroy_data_is_asked_unless_a_clock_runs(acks, clocks, silent):
     """Writes cannot be acknowledged in an outage; but some fault of the run must have had them."""
-    assert silent_faults(*TWICE, acks=acks, clocks=clocks) == said
+    assert silent_faults(*TWICE, acks=acks, clocks=clocks) == silent
 
 
 def test_a_run_whose_faults_all_came_into_outages_is_inconclusive():
     """No fault at all could have cost a write."""
     ledger = ledger_from([slot(1, ns(-9))], [], Record.of(FaultScript().rows()).injections, [(ns(-5), ns(5))])
     assert (ledger.acked_before_fault, ledger.silent_faults) == (False, set())
-    assert together([ledger, Ledger(acked_before_fault=True)]).acked_before_fault is False
+    assert merged([ledger, Ledger(acked_before_fault=True)]).acked_before_fault is False
 
 
 # --- reads that are not final -----------------------------------------------------------------------------------
@@ -291,12 +291,12 @@ def test_a_site_that_still_catches_up_is_inconclusive():
     assert objective(settled, "talk.ledger").verdict == "fail"
 
 
-@pytest.mark.parametrize("owed", [{"rpo": 0}, {"rto": "< 10s"}], ids=["rpo", "no rpo"])
+@pytest.mark.parametrize("objectives", [{"rpo": 0}, {"rto": "< 10s"}], ids=["rpo", "no rpo"])
 @pytest.mark.parametrize("at", [-1.0, 10.0], ids=["dated", "after the fault"])
-def test_what_is_missing_while_sites_change_may_still_come(owed, at):
+def test_what_is_missing_while_sites_change_may_still_come(objectives, at):
     """Nothing is lost for good before two rounds agreed."""
     rows = with_final(RUN, w(at), **CHANGING)
-    result = judge(experiment(owed), stack_spec(), rows)
+    result = judge(experiment(objectives), stack_spec(), rows)
     assert {one.verdict for one in result.objectives if one.id in ("talk.rpo", "talk.ledger")} == {"inconclusive"}
     assert result.verdict == "inconclusive"
 
@@ -380,5 +380,5 @@ def test_sites_that_are_not_alike_in_time_miss_the_failback_objective(differed, 
 def test_a_service_is_alike_when_all_its_journeys_are():
     """The latest of them; none when one is not."""
     one, other = Ledger(differed_ns=5, alike_ns=9), Ledger(alike_ns=12)
-    assert (together([one, other]).differed_ns, together([one, other]).alike_ns) == (5, 12)
-    assert together([one, other, Ledger()]).alike_ns is None
+    assert (merged([one, other]).differed_ns, merged([one, other]).alike_ns) == (5, 12)
+    assert merged([one, other, Ledger()]).alike_ns is None

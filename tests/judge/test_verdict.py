@@ -10,13 +10,11 @@ import msgspec
 import pytest
 from judge_runs import Run, aborted, experiment, judged, note, objective, outage, stack_spec
 
-from chaoslab import checks, figures, verdict
-from chaoslab.errors import ExitCode
-from chaoslab.events import NOT_HIDDEN, Anchor, Fault, decode, encode
-from chaoslab.judging import judge_rows
-from chaoslab.report.words import exit_code_of
-from chaoslab.result import Result
-from chaoslab.verdict import WORST_FIRST, as_expected, judge, judge_safely, worst_of
+from chaoslab.errors import WORST_FIRST, ExitCode, exit_code_of, worst_verdict
+from chaoslab.history.result import Result
+from chaoslab.history.rows import NOT_HIDDEN, Anchor, Fault, decode, encode
+from chaoslab.judge import metrics, objectives, verdict
+from chaoslab.judge.verdict import as_expected, judge, judge_rows, judge_safely
 
 GOOD = Run(bad=outage(0.1, 3.0))
 LATE = Run(bad=outage(0.1, 15.0))
@@ -26,7 +24,7 @@ def test_the_worst_verdict_wins():
     """fail > error > aborted > inconclusive > pass, for every pair."""
     assert WORST_FIRST == ("fail", "error", "aborted", "inconclusive", "pass")
     for better, worse in itertools.combinations(reversed(WORST_FIRST), 2):
-        assert worst_of([better, worse]) == worst_of([worse, better]) == worse
+        assert worst_verdict([better, worse]) == worst_verdict([worse, better]) == worse
 
 
 @pytest.mark.parametrize(
@@ -63,19 +61,19 @@ def test_warnings_are_kept():
 def test_connects_that_a_fence_could_not_hide_are_a_warning():
     """They say that an application saw something else than on a real network; they judge nothing."""
     rows = GOOD.rows()
-    told = [
+    not_hidden = [
         msgspec.structs.replace(row, detail={**row.detail, NOT_HIDDEN: "a_b_c_80 3"})
         if isinstance(row, Fault) and row.event == "healed"
         else row
         for row in rows
     ]
-    result = judge(experiment({}), stack_spec(), told)
+    result = judge(experiment({}), stack_spec(), not_hidden)
     assert [text for text in result.warnings if "a_b_c_80 3" in text]
     assert judge(experiment({}), stack_spec(), rows).warnings == []
     assert result.verdict == judge(experiment({}), stack_spec(), rows).verdict
 
 
-def test_a_run_in_which_nobody_owes_anything_proves_nothing():
+def test_a_run_without_objectives_proves_nothing():
     """No objective, no ledger: inconclusive."""
     stack = stack_spec()
     read_only = stack.model_copy(update={"journeys": {"talk.read": stack.journeys["talk.read"]}})
@@ -105,7 +103,7 @@ def broken(*args: object, **more: object) -> object:
 @pytest.mark.parametrize(
     ("name", "id_"),
     [
-        ("check_steady_state", "steady-state"), ("check_instrument", "instrument"), ("check_fault", "fault.fire"),
+        ("check_steady_state", "steady-state"), ("check_prober", "instrument"), ("check_fault", "fault.fire"),
         ("check_rto", "talk.rto"), ("check_rpo", "talk.rpo"), ("check_failback", "talk.failback"),
         ("check_availability", "talk.availability"), ("check_ledger", "talk.ledger"),
         ("check_failback_condition", "failback.leader-in-pangyo"), ("check_load", "load"),
@@ -114,8 +112,8 @@ def broken(*args: object, **more: object) -> object:
 def test_a_check_that_crashes_is_an_error_under_its_own_name(monkeypatch, name, id_):
     """The others are still judged; the verdict is error, never pass."""
     monkeypatch.setattr(verdict, name, broken)
-    owed = {"rto": "< 10s", "rpo": 0, "failback": "< 4s", "availability": "> 10%"}
-    result = judged(GOOD, experiment(owed, load={"locustfile": "/nowhere/x.py"}))
+    objectives = {"rto": "< 10s", "rpo": 0, "failback": "< 4s", "availability": "> 10%"}
+    result = judged(GOOD, experiment(objectives, load={"locustfile": "/nowhere/x.py"}))
     assert objective(result, id_).verdict == "error"
     assert "ZeroDivisionError" in objective(result, id_).why
     assert [one.id for one in result.objectives if one.verdict != "pass"] == [id_]
@@ -123,7 +121,7 @@ def test_a_check_that_crashes_is_an_error_under_its_own_name(monkeypatch, name, 
 
 
 @pytest.mark.parametrize("name", ["service_result", "journey_result"])
-def test_a_figure_that_cannot_be_worked_out_is_an_error(monkeypatch, name):
+def test_a_metric_that_cannot_be_worked_out_is_an_error(monkeypatch, name):
     """A result with a hole in it is no pass."""
     monkeypatch.setattr(verdict, name, broken)
     assert judged(GOOD).verdict == "error"
@@ -185,8 +183,8 @@ def test_load_is_summed_up():
 
 def test_the_judge_imports_nothing_that_acts():
     """A stored run can be judged where there is no network, no Docker and no process to start."""
-    banned = {"aiohttp", "docker", "subprocess", "psutil", "requests", "locust", "chaoslab.process", "chaoslab.engine"}
-    code = f"import sys; import chaoslab.verdict; print(sorted({banned!r} & set(sys.modules)))"
+    banned = {"aiohttp", "docker", "subprocess", "psutil", "requests", "locust", "chaoslab.process", "chaoslab.engine.engine"}
+    code = f"import sys; import chaoslab.judge.verdict; print(sorted({banned!r} & set(sys.modules)))"
     before = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert before.stdout.strip() == "[]"
 
@@ -224,5 +222,5 @@ def test_an_expectation_that_is_not_met_says_what_was():
 
 def test_the_modules_under_test_are_the_real_ones():
     """The checks that were broken on purpose above are whole again."""
-    assert verdict.check_rto is checks.check_rto
-    assert verdict.service_result is figures.service_result
+    assert verdict.check_rto is objectives.check_rto
+    assert verdict.service_result is metrics.service_result

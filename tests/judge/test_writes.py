@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judge_runs import ns
 
-from chaoslab.events import Note, Probe
-from chaoslab.record import Record
-from chaoslab.writes import Ids, sequence_of
+from chaoslab.history.rows import Note, Probe
+from chaoslab.judge.run_record import Record
+from chaoslab.judge.writes import Ids, sequence_of
 
 ODD = [
     *(
@@ -47,7 +47,7 @@ def test_an_odd_id_comes_back_as_it_was_with_its_writer_and_sequence(id_: str) -
 
 @given(st.lists(ID, max_size=8), st.sampled_from(["w", "v", "", "w-1", None]))
 def test_ids_and_numbers_are_one_to_one(texts: list[str], writer: str | None) -> None:
-    """Together or one by one, whatever writer they are said to be of."""
+    """Together or one by one, whatever writer they are given as."""
     ids = Ids()
     together = [*ids.keys(texts, writer)]
     assert together == [*map(ids.key, texts)]
@@ -73,14 +73,14 @@ def bad_slot(at: float, error: str | None, status: int | None = None) -> Probe:
 def test_errors_come_by_how_often_and_then_by_when_they_came_first() -> None:
     """Whatever the order of the rows; long ones are cut."""
     rows = [bad_slot(9, "reset"), bad_slot(3, "x" * 200), bad_slot(2, None), bad_slot(5, None, 503), bad_slot(4, "reset")]
-    told = Record.of(rows).probes["talk.read"].errors()
-    assert told == [("reset", 2), ("no answer", 1), (f"{'x' * 160}…", 1), ("status 503", 1)]
+    errors = Record.of(rows).probes["talk.read"].errors()
+    assert errors == [("reset", 2), ("no answer", 1), (f"{'x' * 160}…", 1), ("status 503", 1)]
 
 
 def test_slots_and_reads_are_kept_as_columns_alone() -> None:
     """And lie by due time, whatever the order of their rows."""
     note = Note(t_ns=ns(1), level="info", text="seen")
     record = Record.of([bad_slot(9, "reset"), note, bad_slot(3, "reset")])
-    assert record.told == [note]
+    assert record.rows == [note]
     assert [*record.probes["talk.read"].slots.due] == [ns(3), ns(9)]
     assert (record.first_ns, record.last_ns) == (ns(1), ns(9))

@@ -11,9 +11,10 @@ import naive_clocks as naive
 from hypothesis import strategies as st
 from naive_clocks import S
 
-from chaoslab.events import Anchor, AnyRow, Machine, Note, PhaseRow, Probe, Step
-from chaoslab.events import Fault as FaultRow
-from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.history.rows import Anchor, AnyRow, Machine, Note, PhaseRow, Probe, Step
+from chaoslab.history.rows import Fault as FaultRow
+from chaoslab.spec.model import Experiment
+from chaoslab.spec.stackfile.model import StackSpec
 
 MS = S // 1000
 ORIGIN = 100 * S  # the end of the steady state, from which a script counts
@@ -41,7 +42,7 @@ class Scene:
         lines += [
             f"{one.name} at {self.rate}/s, within {one.within / S}: bad {', '.join(_bad_text(one))}" for one in facts.journeys
         ]
-        lines += [f"{one.name} owes {one.owed} under {dict(one.under)}" for one in facts.services]
+        lines += [f"{one.name} has {one.objectives} under {dict(one.under)}" for one in facts.services]
         cut = "" if facts.cut is None else f", cut at {_since(facts.cut)}"
         starved = [f"{_since(begin)}..{_since(end)}" for begin, end in self.starved_rows]
         return "\n".join(
@@ -102,7 +103,7 @@ def experiment_of(scene: Scene) -> Experiment:
         "probe": {"rate": scene.rate, "journeys": [one.name for one in scene.facts.journeys]},
         "steady_state": {"hold": "3s"},
         "timeline": _timeline(scene),
-        "objectives": {one.name: _objectives(one) for one in scene.facts.services},
+        "objectives": {one.name: _objectives(one, _may_fail(scene, one.name)) for one in scene.facts.services},
     }
     return Experiment.model_validate(raw)
 
@@ -123,11 +124,23 @@ def _timeline(scene: Scene) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _objectives(service: naive.Service) -> dict[str, Any]:
-    owed = {"rto": service.owed.rto, "failback": service.owed.failback, "unaffected": service.owed.unaffected}
-    said: dict[str, Any] = {name: _limit(value) for name, value in owed.items() if value not in (None, False)}
+def _objectives(service: naive.Service, may_fail: list[str]) -> dict[str, Any]:
+    wanted = {
+        "rto": service.objectives.rto,
+        "failback": service.objectives.failback,
+        "unaffected": service.objectives.unaffected,
+        "restored": service.objectives.restored,
+    }
+    found: dict[str, Any] = {name: _limit(value) for name, value in wanted.items() if value not in (None, False)}
+    if may_fail:
+        found["degraded"] = dict.fromkeys(may_fail, "allowed")
     under = {id_: {name: _limit(value) for name, value in fields.items()} for id_, fields in service.under.items()}
-    return said | ({"under": under} if under else {})
+    return found | ({"under": under} if under else {})
+
+
+def _may_fail(scene: Scene, service: str) -> list[str]:
+    """The journeys of a service that may fail while a fault is active."""
+    return [journey.name for journey in scene.facts.journeys if journey.service == service and journey.may_fail]
 
 
 def _limit(value: Any) -> Any:
@@ -161,15 +174,16 @@ def rows_of(scene: Scene) -> list[AnyRow]:
 
 
 def _fault_rows(fault: naive.Fault, name: str) -> Iterable[FaultRow]:
-    said: list[tuple[Any, int]] = [("inject", fault.inject)]
-    said.append(("ineffective", fault.inject + 1) if fault.effective is None else ("effective", fault.effective))
+    events: list[tuple[Any, int]] = [("inject", fault.inject)]
+    events.append(("ineffective", fault.inject + 1) if fault.effective is None else ("effective", fault.effective))
     if fault.heal is not None:
-        said.append(("heal", fault.heal))
-        said.append(("unhealed", fault.heal + 1) if fault.healed is None else ("healed", fault.healed))
+        events.append(("heal", fault.heal))
+        events += [] if fault.connected is None else [("reconnected", fault.connected)]
+        events.append(("unhealed", fault.heal + 1) if fault.healed is None else ("healed", fault.healed))
     detail = {"own_end": True} if fault.own_end else {}
     return [
         FaultRow(t_ns=when, id=fault.id, name=name, target="pangyo", event=event, detail=detail if event == "heal" else {})
-        for event, when in said
+        for event, when in events
     ]
 
 
@@ -234,6 +248,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     begins = [ORIGIN + draw(st.integers(0, whole_s * 1000)) * MS for _ in range(starved)]
     widened = [(begin - S, begin + 2 * S) for begin in begins]
     cut_by = draw(st.sampled_from(["interrupted", "error", "blind"]))
+    faults, services = _restored(faults, services)
     facts = naive.Facts(faults, journeys, services, end, cut_at, widened, steps)
     return Scene(facts, names, tuple((begin, begin + S) for begin in begins), cut_by)
 
@@ -281,29 +296,50 @@ def _cycle(id_: str, begin: int, length: int) -> naive.Fault:
 
 
 def _cut_short(fault: naive.Fault, cut: int) -> naive.Fault:
-    """What burns when the run is cut is healed at once."""
+    """What is active when the run is cut is healed at once."""
     if fault.heal is None or fault.heal < cut:
         return fault
     effective = fault.effective if fault.effective is not None and fault.effective < cut else None
     return replace(fault, effective=effective, heal=cut + 30 * MS, healed=cut + 300 * MS)
 
 
+def _restored(faults: list[naive.Fault], services: list[naive.Service]) -> tuple[list[naive.Fault], list[naive.Service]]:
+    """The same with objectives from heals on, and with the instants at which nothing of a fault was left.
+
+    Nothing is drawn for them, so that the scenes are otherwise what they were without.
+    """
+    dice = random.Random(sum(fault.inject for fault in faults) + len(services))  # noqa: S311
+    limits = [None, 1.0, 3.0, 6.0, 12.0, 20.0]
+    connected = []
+    for fault in faults:
+        last = None if fault.heal is None else fault.heal + 3 * S if fault.healed is None else fault.healed
+        at_heal = None if last is None or fault.heal is None else dice.randint(fault.heal, last)
+        connected.append(replace(fault, connected=dice.choice([None, at_heal, at_heal])))
+    wanted = []
+    for service in services:
+        ids = sorted({naive.base(fault.id) for fault in faults})
+        under = {id_: {**service.under.get(id_, {}), "restored": dice.choice(limits)} for id_ in ids if dice.random() < 0.3}
+        objectives = replace(service.objectives, restored=dice.choice(limits))
+        wanted.append(replace(service, objectives=objectives, under={**service.under, **under}))
+    return connected, wanted
+
+
 @st.composite
 def _services(draw: st.DrawFn, name: str, faults: list[str]) -> naive.Service:
-    owed = naive.Owed(draw(_RTO), draw(_FAILBACK), draw(_UNAFFECTED))
+    objectives = naive.Objectives(draw(_RTO), draw(_FAILBACK), draw(_UNAFFECTED))
     under = {}
     for fault in faults:
         if draw(st.integers(0, 2)) == 0:
             fields = draw(st.sets(st.sampled_from(["rto", "failback", "unaffected"]), min_size=1))
             every = {"rto": _RTO, "failback": _FAILBACK, "unaffected": _UNAFFECTED}
             under[fault] = {one: draw(every[one]) for one in sorted(fields)}
-    return naive.Service(name, owed, under)
+    return naive.Service(name, objectives, under)
 
 
 _CALM = st.builds(
     naive.Service,
     st.just("talk"),
-    st.builds(naive.Owed, st.sampled_from([10.0, 40.0]), st.just(12.0), st.sampled_from([False, "allowed", True])),
+    st.builds(naive.Objectives, st.sampled_from([10.0, 40.0]), st.just(12.0), st.sampled_from([False, "allowed", True])),
     st.sampled_from([{}, {}, {"f0": {"rto": 4.0, "failback": 3.0}}, {"f1": {"rto": 20.0, "unaffected": True}}]),
 )
 _RTO = st.sampled_from([2.0, 4.0, 10.0, 20.0, 40.0, 40.0, None])

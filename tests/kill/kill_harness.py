@@ -6,7 +6,8 @@ Each run is one of the mini stack with load, a power loss and a command of its o
 temporary files; that folder stands in the environment of every process of the run, so what is left is found without asking
 chaoslab's own marks. Within 10 s of the kill no process, port, temporary folder, registry entry, effect of the command or
 open step of the undo journal may be left. The control kills the reaper, too: then things must be left, or the looking is
-worth nothing, and `chaoslab heal --all` must clear them. On Compose no container, network, volume or packet rule may be
+worth nothing, and `chaoslab heal --all` must clear them. Where the machine allows it, the power loss cuts the power of a
+volume, whose mount and loop device may not be left either. On Compose no container, network, volume or packet rule may be
 left either; those are found by the name of the stack. Exit status 1 when any of this is not so.
 """
 
@@ -37,8 +38,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import docker_traces
 from mini_stack import in_containers, parts_of, write_experiment
 
+from chaoslab.cleanup.journal import open_steps, undo_journal
 from chaoslab.process import marked
-from chaoslab.undo import open_steps, undo_journal
+from chaoslab.stack.embedded.disks import why_no_cut
+from chaoslab.stack.loop_disk import attached
 
 WITHIN_S = 10.0
 RUN_S = {"embedded": 14.0, "compose": 25.0}  # about how long an undisturbed run takes
@@ -109,18 +112,31 @@ class Workspace:
         made = cls(parent / f"kill-{number}", runtime, f"kill{secrets.token_hex(4)}")
         for folder in (made.folder, made.temporary, made.registry):
             folder.mkdir(mode=0o700)
+        fire = {"id": "fire", "fault": "site.power-loss", "site": "east", "at": "0s", "heal_after": "3s"}
         write_experiment(
             made.folder,
             load={"locustfile": str(Path(__file__).with_name("small_load.py")), "users": 3, "spawn_rate": 10},
             timeline=[
-                {"id": "fire", "fault": "site.power-loss", "site": "east", "at": "0s", "heal_after": "3s"},
+                {**fire, "disks": "cut"} if made.cuts else fire,
                 {"id": "bite", "fault": "exec", "at": "500ms", "heal_after": "2s", **made._commands()},
             ],
             probe={"rate": 10},
             failback={"within": "20s", "hold": "500ms"},
-            overlay={"name": made.stack, **(in_containers() if made.in_containers else {})},
+            overlay=made._overlay(),
         )
         return made
+
+    def _overlay(self) -> dict[str, Any]:
+        """The stack under its own name, with a volume in the site that burns."""
+        services: dict[str, Any] = in_containers()["services"] if self.in_containers else {}
+        app = {**services.get("app-east", {})}
+        app["volumes"] = [*app.get("volumes", []), "east:/data"]
+        return {"name": self.stack, "services": {**services, "app-east": app}, "volumes": {"east": {}}}
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the power of the volume can be cut here."""
+        return self.in_containers or why_no_cut() is None
 
     def _commands(self) -> dict[str, list[str]]:
         """An injection that takes its time before it bites, and a heal that takes some, too."""
@@ -193,12 +209,20 @@ class Workspace:
         found += [f"port {port}" for port in _listening(traces.ports, {process.pid for process in processes})]
         found += docker_traces.things(self.stack) if self.in_containers else []
         found += [f"packet rule {rule}" for rule in (docker_traces.rules(traces.ports) if self.in_containers else [])]
+        found += [f"mount {place}" for place in self._mounts()]
+        found += [f"loop device {device}" for part in (str(self.temporary), self.stack) for device in attached(part)]
         found += [f"temporary {path.name}" for path in self.temporary.iterdir()]
         found += [f"private folder {run / 'private'}" for run in self.run_folders() if (run / "private").exists()]
         found += [f"registry entry {path.name}" for path in self.registry.glob("chaoslab/*")]
         found += ["the command's effect"] if self.bitten.exists() else []
         found += [f"open step {step}" for run in self.run_folders() for _, step in open_steps(undo_journal(run))]
         return found
+
+    def _mounts(self) -> list[str]:
+        """Where file systems of the run are mounted, by the processes of this machine or by the engine."""
+        mounts = Path("/proc/self/mountinfo")
+        places = [line.split()[4] for line in mounts.read_text().splitlines()] if mounts.exists() else []
+        return [place for place in places if str(self.temporary) in place or self.stack in place]
 
 
 def _existing(pids: list[int]) -> list[psutil.Process]:
@@ -258,7 +282,7 @@ def kill_at(workspace: Workspace, moment: Moment, delay_s: float, *, reaper: boo
     time.sleep(delay_s)
     traces = traces or workspace.traces()
     if reaper:
-        for process in parts_of(child.pid, "chaoslab.reaper"):
+        for process in parts_of(child.pid, "chaoslab.cleanup.reaper"):
             process.kill()
     os.kill(child.pid, signal.SIGKILL)
     where = where_in(workspace.history())
@@ -338,6 +362,8 @@ def workspace_of(parent: Path, number: int, runtime: str) -> Iterator[Workspace]
             time.sleep(0.05)
         if workspace.in_containers:
             docker_traces.remove(workspace.stack)
+        for place in workspace._mounts():
+            subprocess.run(["umount", place], check=False)
         shutil.rmtree(workspace.folder)
 
 
@@ -346,6 +372,7 @@ class Control:
     """The known-bad case: what was left without the reaper, what healing by hand said, twice, and what it left."""
 
     runtime: str
+    cuts: bool
     left: list[str]
     said: str
     said_again: str
@@ -356,6 +383,7 @@ class Control:
     def proves(self) -> bool:
         kinds = ["process", "port", "temporary", "registry entry", "the command's effect", "open step"]
         kinds += ["container", "network", "volume"] if self.runtime == "compose" else []
+        kinds += ["mount", "loop device"] if self.cuts and sys.platform == "linux" else []
         seen = all(any(what.startswith(kind) for what in self.left) for kind in kinds)
         return seen and self.statuses == (0, 0) and not self.left_after and "nothing to heal" in self.said_again
 
@@ -369,7 +397,7 @@ def control(parent: Path, runtime: str = "embedded") -> Control:
         left = workspace.left(traces)
         first, second = _heal(workspace), _heal(workspace)
         _, left_after = wait_until_clean(workspace, traces)
-        return Control(runtime, left, first[1], second[1], (first[0], second[0]), left_after)
+        return Control(runtime, workspace.cuts, left, first[1], second[1], (first[0], second[0]), left_after)
 
 
 def _heal(workspace: Workspace) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from mini_stack import Ran, finish, parts_of, run_chaoslab, start_chaoslab, write_experiment
 
-from chaoslab import registry
+from chaoslab.cleanup import active_runs
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.process import marked
 
@@ -49,11 +50,11 @@ def test_locust_killed(tmp_path: Path) -> None:
     """Without load the run says nothing about the stack: an error that names Locust."""
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path, load=LOAD)))
     wait_for(child, tmp_path, FIRE)
-    for process in parts_of(child.pid, "chaoslab.locust_rows"):
+    for process in parts_of(child.pid, "chaoslab.load.locust_plugin"):
         process.kill()
     ran = finish(child, tmp_path)
     assert (ran.code, ran.result["verdict"]) == (5, "error"), ran.out
-    told(ran, "Locust ended by itself with status -9")
+    told(ran, "Locust ended unexpectedly with status -9")
 
 
 def on_a_terminal(cwd: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -94,6 +95,35 @@ def test_the_terminal_closed(tmp_path: Path) -> None:
     assert marked("CHAOSLAB_RUN", _run_id(ran)) == []
 
 
+def test_the_terminal_closed_while_a_person_was_asked(tmp_path: Path) -> None:
+    """The run waits on; it is confirmed from elsewhere, and passes. What was asked on the terminal said how."""
+    call = {"id": "call", "manual": "Call the lead", "owner": "sre", "delay": "1s", "after": "fire", "budget": "40s"}
+    fire = {"id": "fire", "fault": "site.power-loss", "site": "east", "heal_after": "6s"}
+    child, terminal = on_a_terminal(tmp_path, "run", str(write_experiment(tmp_path, timeline=[fire, call])))
+    said = b""
+    os.set_blocking(terminal, False)
+    while child.poll() is None and b"chaoslab confirm" not in said:
+        with contextlib.suppress(BlockingIOError):
+            said += os.read(terminal, 65536)
+        time.sleep(0.05)
+    os.close(terminal)
+    folder = (tmp_path / "runs/mini/latest").resolve()
+    confirm = [sys.executable, "-m", "chaoslab", "confirm"]
+    time.sleep(1.0)  # in which nothing happens
+    listed = subprocess.run(confirm, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "sre: Call the lead" in listed
+    refused = subprocess.run([*confirm, "mini", "fire"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "this run has no such step" in refused.stderr) == (2, True), refused.stderr
+    subprocess.run([*confirm, "mini", "call"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert child.wait(60) in (0, 3), said  # on a busy machine the harness may stall, and says so
+    ran = Ran(0, "", "", folder)
+    (step,) = [step for step in ran.result["steps"] if step["kind"] == "manual"]
+    assert (step["status"], step["duration_s"] > 1.0, bool(step["by"])) == ("done", True, True)
+    assert ran.objective("step.call")["verdict"] == "pass"
+    assert ran.result["interrupted"] is False
+    assert marked("CHAOSLAB_RUN", _run_id(ran)) == []
+
+
 def _drained(terminal: int) -> bool:
     try:
         return bool(os.read(terminal, 65536))
@@ -121,7 +151,7 @@ def test_the_harness_cannot_write_any_more(tmp_path: Path, moment: str) -> None:
     assert "cure: free some space" in ran.err
     assert not bite.exists()
     assert not (ran.folder / "result.json").exists()
-    assert registry.entries() == []
+    assert active_runs.entries() == []
 
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--"]
@@ -144,7 +174,7 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
     assert done.returncode == 5, done.stdout + done.stderr
     wait_until("the end of all", lambda: (not marked("TMPDIR", env["TMPDIR"]), None), Deadline.after(10))
     assert [*(tmp_path / "temporary").iterdir()] == []
-    assert registry.entries() == []
+    assert active_runs.entries() == []
 
 
 def test_postgresql_refuses_to_start(tmp_path: Path) -> None:
@@ -186,7 +216,7 @@ def test_a_command_that_was_healed_is_not_healed_again(tmp_path: Path) -> None:
 def test_while_new_runs_are_blocked_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 2, and no folder of a run."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    registry.block()
+    active_runs.block()
     ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path)))
     assert ran.code == 2
     told(ran, "chaoslab resume")

@@ -60,7 +60,7 @@ def test_without_the_reaper_containers_are_left_and_heal_clears_them(tmp_path: P
     """Known bad: containers, networks and volumes too; the second heal finds nothing to do."""
     found = control(tmp_path, "compose")
     assert found.proves, found
-    assert "chaoslab.stack.docker_sweep" in found.said
+    assert "chaoslab.stack.compose.sweep" in found.said
 
 
 def test_a_history_says_what_the_run_was_doing() -> None:

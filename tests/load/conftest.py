@@ -12,7 +12,7 @@ import pytest
 
 
 class Server(ThreadingHTTPServer):
-    """`mode`: answer, fail (503) or hang. `seen`: method and path of each request, with its body; `hosts`: whom it asked."""
+    """`mode`: answer, fail (503) or hang. `seen`: method and path of each request, with its body; `hosts`: its Host header."""
 
     daemon_threads = True
     allow_reuse_address = True

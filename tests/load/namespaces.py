@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from secrets import token_hex
 
-HERE, THERE = "198.18.77.1", "198.18.77.2"  # RFC 2544: for tests between networks, nobody's address
+HERE, THERE = "198.18.77.1", "198.18.77.2"  # RFC 2544: for tests between networks, in use nowhere
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Elsewhere:
 @contextlib.contextmanager
 def elsewhere() -> Iterator[Elsewhere]:
     """The cable and its far end go with the block."""
-    name, near, far = f"chaoslab-test-{os.getpid()}", f"cl{os.getpid()}", f"cr{os.getpid()}"
+    mark = token_hex(4)  # the kernel removes a cable some time after its namespace: no name is used twice
+    name, near, far = f"chaoslab-test-{mark}", f"cl{mark}", f"cr{mark}"
     _ip("netns", "add", name)
     try:
         _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)

@@ -1,4 +1,4 @@
-"""`load.listen`: a worker on another machine reaches the entry, and what it did is told as it was."""
+"""`load.listen`: a worker on another machine reaches the entry, and its requests count in the seconds in which they ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from namespaces import elsewhere
 
 from chaoslab.errors import EnvironmentFault
-from chaoslab.load import LoadProcess
+from chaoslab.load.process import LoadProcess
 from chaoslab.process import end_group, spawn
 from chaoslab.spec.model import LoadSpec
 
@@ -57,8 +57,10 @@ def joined(far, server, tmp_path):
     """A load that listens on the cable, and workers that join it from the far end; all end with the test."""
     running, port = [], free_port(far.here)
 
-    def join(locustfile: Path, far_workers: int = 1, **said):
-        spec = LoadSpec(locustfile=locustfile, listen=f"{far.here}:{port}", spawn_rate=100, expect_workers=far_workers, **said)
+    def join(locustfile: Path, far_workers: int = 1, **fields):
+        spec = LoadSpec(
+            locustfile=locustfile, listen=f"{far.here}:{port}", spawn_rate=100, expect_workers=far_workers, **fields
+        )
         load = LoadProcess(spec, server.url, tmp_path / "load", entry_port=free_port(far.here)).start()
         running.append(load.stop)
         for number in range(far_workers):
@@ -83,21 +85,21 @@ def plain(tmp_path):
 
 @only_root
 @pytest.mark.parametrize("kind", ["plain", "everyday"])
-def test_what_a_worker_elsewhere_sent_arrived_and_is_told(joined, server, plain, kind):
-    """Known bad: it was told this machine's 127.0.0.1 and asked its own, and its seconds came in lumps of three."""
+def test_what_a_worker_elsewhere_sent_arrived_and_is_counted(joined, server, plain, kind):
+    """Known bad: it got this machine's 127.0.0.1 and called its own, and its seconds came in lumps of three."""
     load, rows = joined(plain if kind == "plain" else EVERYDAY, users=10), []
     eventually("150 requests", lambda: rows.extend(load.rows()) or sum(row.requests for row in rows) >= 150)
     rows += load.stop()
-    assert load.totals.requests == pytest.approx(len(server.seen), rel=0.01)
-    assert load.totals.failures == 0
-    told = list(accumulate(row.requests for row in rows))
-    for row, so_far in zip(rows[:-1], told[:-1], strict=True):  # in lumps, a second would lag by three
+    sums = list(accumulate(row.requests for row in rows))
+    assert sums[-1] == pytest.approx(len(server.seen), rel=0.01)
+    assert sum(row.failures for row in rows) == 0
+    for row, so_far in zip(rows[:-1], sums[:-1], strict=True):  # in lumps, a second would lag by three
         at_s = row.t_ns / 1e9
         assert bisect(server.at, at_s - EDGE_S) <= so_far <= bisect(server.at, at_s + EDGE_S)
     full = [row for row in rows[:-1] if row.requests > 10]
     assert len(full) >= 3
     assert all(0 <= row.p50_ms <= row.p95_ms <= row.p99_ms < 2000 for row in full)
-    assert max(row.users for row in full) == load.totals.users_max == 10
+    assert max(row.users for row in full) == 10
 
 
 @only_root
@@ -116,16 +118,16 @@ def test_the_entry_is_published_on_the_address_of_the_spec_alone(joined, far, se
 
 
 @only_root
-def test_a_worker_that_goes_missing_is_told_and_has_no_users(joined, far, plain):
-    """Its machine dies: its users count no more, and somebody hears of it."""
+def test_a_worker_that_goes_missing_is_news_and_has_no_users(joined, far, plain):
+    """Its machine dies: its users count no more, and the run notes it."""
     load, news = joined(plain, users=6, far_workers=2), []
-    eventually("both workers", lambda: load.rows() is not None and load.totals.users_max == 6)
+    eventually("both workers", lambda: any(row.users == 6 for row in load.rows()))
     assert load.news() == []
     os.killpg(far.workers[0].pid, signal.SIGKILL)
-    eventually("the loss to be told", lambda: (load.rows() is not None and news.extend(load.news())) or news)
+    eventually("news of the loss", lambda: (load.rows() is not None and news.extend(load.news())) or news)
     ((level, text),) = news
     assert level == "warning"
-    assert "went missing" in text
+    assert "is missing" in text
 
 
 @only_root
@@ -139,17 +141,17 @@ def test_a_worker_here_asks_the_entry_itself(joined, server):
 
 
 @only_root
-def test_failures_of_a_worker_elsewhere_are_told_without_a_latency(joined, server, plain):
+def test_failures_of_a_worker_elsewhere_have_no_latency(joined, server, plain):
     """Locust puts failed requests among the latencies; a report with failures says nothing of those that succeeded."""
     server.mode = "fail"
     load, rows = joined(plain, users=4), []
-    eventually("failures to be told", lambda: rows.extend(load.rows()) or any(row.failures for row in rows))
+    eventually("failures", lambda: rows.extend(load.rows()) or any(row.failures for row in rows))
     assert load.poll() is None
     assert {(row.failures == row.requests, row.p50_ms) for row in rows} == {(True, None)}
 
 
 def test_an_address_that_is_not_of_this_machine_is_an_error_before_anything_listens(tmp_path):
-    """192.0.2.1 is nobody's."""
+    """192.0.2.1 is in use nowhere (RFC 5737)."""
     spec = LoadSpec(locustfile=EVERYDAY, listen="192.0.2.1:5557")
     with pytest.raises(EnvironmentFault, match=r"cannot be published at 192\.0\.2\.1:8080[\s\S]*cure: name in load\.listen"):
         LoadProcess(spec, "http://127.0.0.1:1", tmp_path / "load", entry_port=8080).start()

@@ -1,4 +1,4 @@
-"""Real Locust against a real server: it loads, it tells, and nothing of it ever stays."""
+"""Real Locust against a real server: it makes load, every request is counted, and no process is left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from chaoslab.errors import EnvironmentFault
-from chaoslab.load import LoadProcess, command
+from chaoslab.load.process import LoadProcess, command
 from chaoslab.process import end_group, spawn
 from chaoslab.spec.model import LoadSpec
 
@@ -31,8 +31,8 @@ def eventually(what, holds, within_s=15.0):
         time.sleep(0.05)
 
 
-def spec(**said) -> LoadSpec:
-    return LoadSpec(**{"locustfile": EVERYDAY, "users": 10, "spawn_rate": 100} | said)
+def spec(**fields) -> LoadSpec:
+    return LoadSpec(**{"locustfile": EVERYDAY, "users": 10, "spawn_rate": 100} | fields)
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def started(tmp_path):
     """Start loads that end with the test."""
     running = []
 
-    def start(said: LoadSpec, url: str, **more) -> LoadProcess:
-        running.append(LoadProcess(said, url, tmp_path / f"load{len(running)}", **more).start())
+    def start(asked: LoadSpec, url: str, **more) -> LoadProcess:
+        running.append(LoadProcess(asked, url, tmp_path / f"load{len(running)}", **more).start())
         return running[-1]
 
     yield start
@@ -63,9 +63,9 @@ def test_what_the_server_saw_is_what_the_rows_say(server, started, session_membe
     rows = load.rows()
     assert load.poll() is None
     rows += load.stop()
-    assert sum(row.requests for row in rows) == len(server.seen) == load.totals.requests
+    assert sum(row.requests for row in rows) == len(server.seen)
     assert sum(row.failures for row in rows) == 0
-    assert max(row.users for row in rows) == load.totals.users_max == 10
+    assert max(row.users for row in rows) == 10
     assert all(0 < row.p50_ms <= row.p99_ms for row in rows if row.requests)
     assert session_members(load.pid) == []
 
@@ -114,13 +114,13 @@ def test_a_hanging_server_is_failures_within_the_deadline(server, started, tmp_p
     server.mode = "hang"
     load = started(spec(locustfile=locustfile(tmp_path, body), users=5), server.url)
     eventually("30 requests", lambda: len(server.seen) >= 30)
-    load.stop()
+    rows = load.stop()
     fields = [line.split("\t") for line in (tmp_path / "load0" / "load-rows.tsv").read_text().splitlines()]
     took_s = [(int(f[2]) - int(f[1])) / 1e9 for f in fields if f[0] == "q"]
-    assert load.totals.failures == load.totals.requests >= 25
+    assert sum(row.failures for row in rows) == sum(row.requests for row in rows) >= 25
     assert 0.39 < min(took_s) < max(took_s) < 0.8
-    assert load.totals.missed > 30
-    assert load.totals.achieved < 0.5
+    missed = [int(f[4]) for f in fields if f[0] == "u"][-1]
+    assert missed > max(30, len(took_s))
 
 
 def test_failures_carry_their_status(server, started, tmp_path):
@@ -128,10 +128,10 @@ def test_failures_carry_their_status(server, started, tmp_path):
     server.mode = "fail"
     load = started(spec(), server.url)
     eventually("20 requests", lambda: len(server.seen) >= 20)
-    load.stop()
+    rows = load.stop()
     fields = [line.split("\t") for line in (tmp_path / "load0" / "load-rows.tsv").read_text().splitlines()]
     assert Counter(f[4] for f in fields if f[0] == "q").keys() == {"503"}
-    assert load.totals.failures == load.totals.requests > 0
+    assert sum(row.failures for row in rows) == sum(row.requests for row in rows) > 0
 
 
 def test_two_workers_write_whole_lines(server, started, session_members, tmp_path):
@@ -148,17 +148,17 @@ def test_two_workers_write_whole_lines(server, started, session_members, tmp_pat
 
 
 def test_a_killed_master_leaves_no_worker(server, started, session_members):
-    """Workers of a killed master would go on sending for ever: it is noticed, told, and they end."""
+    """Workers of a killed master would go on sending: the end is reported, and they end, too."""
     load = started(spec(users=10, workers=2), server.url)
     eventually("20 requests", lambda: len(server.seen) >= 20, within_s=20)
     os.kill(load.pid, signal.SIGKILL)
     eventually("the end to be noticed", lambda: load.poll() is not None, within_s=3)
-    assert "ended by itself with status -9" in load.poll()
+    assert "ended unexpectedly with status -9" in load.poll()
     eventually("the workers to end", lambda: session_members(load.pid) == [], within_s=3)
 
 
 def test_workers_end_by_themselves_without_a_master(server, started, session_members):
-    """The same when nobody polls."""
+    """The same without a poll."""
     load = started(spec(users=10, workers=2), server.url)
     eventually("20 requests", lambda: len(server.seen) >= 20, within_s=20)
     os.kill(load.pid, signal.SIGKILL)
@@ -167,14 +167,14 @@ def test_workers_end_by_themselves_without_a_master(server, started, session_mem
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_locust_ends_with_a_harness_that_was_killed(server, session_members, tmp_path, workers):
-    """SIGKILL to whoever started the load: within three seconds nobody sends any more."""
+    """SIGKILL to the process that started the load: within three seconds nothing is sent any more."""
     script = f"""
     import time
     from pathlib import Path
-    from chaoslab.load import LoadProcess
+    from chaoslab.load.process import LoadProcess
     from chaoslab.spec.model import LoadSpec
-    said = LoadSpec(locustfile=Path({str(EVERYDAY)!r}), users=5, workers={workers})
-    load = LoadProcess(said, {server.url!r}, Path({str(tmp_path / "load")!r})).start()
+    spec = LoadSpec(locustfile=Path({str(EVERYDAY)!r}), users=5, workers={workers})
+    load = LoadProcess(spec, {server.url!r}, Path({str(tmp_path / "load")!r})).start()
     Path({str(tmp_path / "pid")!r}).write_text(str(load.pid))
     time.sleep(60)
     """
@@ -188,17 +188,17 @@ def test_locust_ends_with_a_harness_that_was_killed(server, session_members, tmp
     eventually("Locust to end", lambda: session_members(leader) == [], within_s=3)
 
 
-def test_a_locust_that_dies_is_told_with_its_last_words(server, started, tmp_path):
+def test_a_locust_that_dies_is_reported_with_its_last_log_lines(server, started, tmp_path):
     """A locustfile that cannot be imported ends Locust at once; the error shows why."""
     (tmp_path / "broken.py").write_text("raise RuntimeError('no token in the vault')\n")
     load = started(spec(locustfile=tmp_path / "broken.py"), server.url)
     eventually("the end to be noticed", lambda: load.poll() is not None)
     assert "no token in the vault" in load.poll()
-    assert load.totals.requests == 0
+    assert sum(row.requests for row in load.stop()) == 0
 
 
-def test_a_task_that_raises_is_told(server, started, tmp_path):
-    """Locust logs it and goes on; the totals say so."""
+def test_a_task_that_raises_is_news(server, started, tmp_path):
+    """Locust logs it and goes on; the run notes it."""
     body = """
     class Broken(DeadlineUser):
         period_s = 0.1
@@ -206,8 +206,9 @@ def test_a_task_that_raises_is_told(server, started, tmp_path):
         def get(self): raise KeyError("token")
     """
     load = started(spec(locustfile=locustfile(tmp_path, body), users=1), server.url)
-    eventually("a raised task", lambda: load.rows() is not None and load.totals.raised > 0)
-    assert "token" in load.totals.last_raised
+    news = []
+    eventually("a raised task", lambda: (load.rows() is not None and news.extend(load.news())) or news)
+    assert (news[0].level, "KeyError('token')" in news[0].text) == ("warning", True)
     assert load.poll() is None
 
 
@@ -243,9 +244,9 @@ def test_an_external_master_decides_the_users(server, started, tmp_path):
         load = started(spec(master=f"127.0.0.1:{port}", users=99), server.url)
         eventually("20 requests", lambda: len(server.seen) >= 20, within_s=20)
         assert load.poll() is None
-        load.stop()
-        assert load.totals.users_max == 6
-        assert load.totals.requests == len(server.seen)
+        rows = load.stop()
+        assert max(row.users for row in rows) == 6
+        assert sum(row.requests for row in rows) == len(server.seen)
     finally:
         end_group(master, grace_s=2)
 
@@ -257,10 +258,12 @@ def test_external_workers_may_join_and_are_counted(server, started, tmp_path):
     argv = [*(sys.executable, "-m", "locust", "-f", str(EVERYDAY), "--host", server.url, "--worker")]
     worker = spawn([*argv, "--master-host", "127.0.0.1", "--master-port", str(port)], log=tmp_path / "worker.log")
     try:
-        eventually("reported requests", lambda: load.rows() is not None and load.totals.requests > 20, within_s=20)
-        load.stop()
-        assert load.totals.users_max == 4
-        assert 20 < load.totals.requests <= len(server.seen)
+        rows = []
+        eventually("reports", lambda: rows.extend(load.rows()) or sum(row.requests for row in rows) > 20, within_s=30)
+        rows += load.stop()
+        assert load.published_url is None, "the loopback needs no publishing"
+        assert max(row.users for row in rows) == 4
+        assert 20 < sum(row.requests for row in rows) <= len(server.seen)
     finally:
         end_group(worker, grace_s=2)
 
@@ -270,13 +273,14 @@ def test_settings_of_the_shell_stay_outside(server, started, monkeypatch):
     monkeypatch.setenv("LOCUST_USERS", "77")
     monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
     load = started(spec(users=3), server.url, env={"CHAOSLAB_RUN": "r1"})
-    eventually("all users", lambda: load.rows() is not None and load.totals.users_max >= 3)
+    rows = []
+    eventually("all users", lambda: rows.extend(load.rows()) or any(row.users >= 3 for row in rows))
     environ = psutil.Process(load.pid).environ()
-    load.stop()
+    rows += load.stop()
     assert "DATABASE_PASSWORD" not in environ
     assert "LOCUST_USERS" not in environ
     assert environ["CHAOSLAB_RUN"] == "r1"
-    assert load.totals.users_max == 3
+    assert max(row.users for row in rows) == 3
 
 
 def test_masters_listen_on_loopback_only():
@@ -286,9 +290,9 @@ def test_masters_listen_on_loopback_only():
     assert int(argv[argv.index("--stop-timeout") + 1]) > 2
 
 
-def test_without_locust_the_cure_is_told(monkeypatch, tmp_path):
-    """The load is an extra; who lacks it hears what to install."""
-    monkeypatch.setattr("chaoslab.load.find_spec", lambda name: None)
+def test_without_locust_the_cure_is_named(monkeypatch, tmp_path):
+    """The load is an extra; the error says what to install."""
+    monkeypatch.setattr("chaoslab.load.process.find_spec", lambda name: None)
     with pytest.raises(EnvironmentFault, match=r"chaoslab\[load\]"):
         LoadProcess(spec(), "http://127.0.0.1:1", tmp_path).start()
 

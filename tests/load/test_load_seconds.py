@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaoslab.clock import NS_PER_S, FakeClock
-from chaoslab.load import LoadTail, Seconds, Totals
+from chaoslab.clock import NS_PER_S
+from chaoslab.history.tail import LineTail
+from chaoslab.load.seconds import News, Seconds
 
 BEGIN_NS = 1_000 * NS_PER_S
 
@@ -37,8 +38,8 @@ def test_every_request_is_counted_once_whatever_the_order_and_whenever_looked(ro
         if index % 7 == 3 and pending:
             handed_out += seconds.close_until(at(pending.pop(0)))
     handed_out += seconds.close_all(at(30))
-    assert sum(row.requests for row in handed_out) == len(rows) == seconds.totals.requests
-    assert sum(row.failures for row in handed_out) == sum(not good for _, good, _ in rows) == seconds.totals.failures
+    assert sum(row.requests for row in handed_out) == len(rows)
+    assert sum(row.failures for row in handed_out) == sum(not good for _, good, _ in rows)
     assert [row.t_ns for row in handed_out] == sorted({row.t_ns for row in handed_out})
 
 
@@ -73,13 +74,13 @@ def test_failures_do_not_flatter_the_latency():
 
 
 def test_only_failures_leave_no_percentile():
-    """Nothing succeeded, so there is no latency to tell."""
+    """Nothing succeeded, so there is no latency."""
     seconds = Seconds(BEGIN_NS)
     seconds.feed(request(0.3, good=False))
     assert seconds.close_until(at(1))[0].p95_ms is None
 
 
-def test_users_are_those_of_all_processes_that_still_tell():
+def test_users_are_those_of_all_processes_that_still_report():
     """Two workers add up; one that went silent counts no more."""
     seconds = Seconds(BEGIN_NS)
     for second in range(10):
@@ -88,23 +89,7 @@ def test_users_are_those_of_all_processes_that_still_tell():
             seconds.feed(users(second, pid=2, number=15))
     rows = seconds.close_until(at(10))
     assert rows[-1].users == 20
-    assert seconds.totals.users_max == 35
-
-
-def test_missed_beats_tell_saturation():
-    """What users could not send counts as offered; the counter of each process is cumulative."""
-    seconds = Seconds(BEGIN_NS)
-    for _ in range(60):
-        seconds.feed(request(0.5))
-    for pid, missed in ((1, 5), (1, 15), (2, 25)):
-        seconds.feed(users(0.9, pid=pid, number=1, missed=missed))
-    assert seconds.totals.missed == 40
-    assert seconds.totals.achieved == pytest.approx(0.6)
-
-
-def test_nothing_sent_is_nothing_achieved():
-    """An empty load never reads as a full one."""
-    assert Totals().achieved == 0.0
+    assert rows[2].users == 35
 
 
 def test_reports_of_workers_elsewhere_count():
@@ -115,11 +100,31 @@ def test_reports_of_workers_elsewhere_count():
     assert (row.requests, row.failures, row.users) == (300, 12, 7)
 
 
-def test_a_raised_exception_of_the_locustfile_is_told():
-    """A locustfile that raises makes no load, and somebody must hear of it."""
+def test_a_task_that_raises_is_news_once():
+    """A locustfile that raises makes no load, which the run must note; thousands of times are one warning."""
     seconds = Seconds(BEGIN_NS)
-    seconds.feed(f"x\t{at(1)}\tKeyError('token')")
-    assert (seconds.totals.raised, seconds.totals.last_raised) == (1, "KeyError('token')")
+    for _ in range(3):
+        seconds.feed(f"x\t{at(1)}\tKeyError('token')")
+    assert seconds.news() == [News("warning", "a task of the locustfile raised KeyError('token'); see locust.log")]
+    assert seconds.news() == []
+
+
+def test_a_worker_that_goes_missing_and_comes_back_is_news():
+    """Its first appearance is not."""
+    seconds = Seconds(BEGIN_NS)
+    for number in (1, 0, 1):
+        seconds.feed(f"w\t{at(1)}\tother_1\t{number}")
+    assert [news.level for news in seconds.news()] == ["warning", "info"]
+
+
+def test_a_second_stays_open_while_its_rows_may_still_come():
+    """Those of other processes are written, and read, a little later."""
+    seconds = Seconds(BEGIN_NS, close_after_ns=NS_PER_S // 4)
+    seconds.feed(request(0.5))
+    assert seconds.close_until(at(1.0)) == []
+    seconds.feed(request(0.9))
+    assert [row.requests for row in seconds.close_until(at(1.3))] == [2]
+    assert seconds.close_all(at(1.9)) == []
 
 
 @pytest.mark.parametrize("line", ["", "z\t1", "q\t1\t2", "q\ta\tb\t1\t200\tx", "u\t1\t2"])
@@ -131,21 +136,17 @@ def test_what_is_no_row_is_refused(line):
 
 @given(st.lists(st.integers(1, 40), max_size=30))
 def test_the_tail_never_takes_half_a_line(tmp_path_factory, cuts):
-    """However the file grows, byte by byte or in blocks, the sums are right."""
+    """However the file grows, byte by byte or in blocks, each line comes once and whole."""
     path = tmp_path_factory.mktemp("tail") / "rows.tsv"
     path.touch()
-    text = "".join(request(0.01 * number) + "\n" for number in range(20)).encode()
-    clock = FakeClock(BEGIN_NS)
-    tail = LoadTail(path, BEGIN_NS, clock)
+    written = [request(0.01 * number) for number in range(20)]
+    text = "".join(f"{line}\n" for line in written).encode()
+    tail, lines = LineTail(path), []
     with path.open("ab", buffering=0) as file:
         for cut in [*cuts, len(text)]:
             file.write(text[:cut])
             text = text[cut:]
-            assert tail.poll() == []  # the second is not over
-    clock.sleep(1.0)
-    assert tail.poll() == []  # over, but rows of other workers may still come
-    clock.sleep(0.3)
-    (row,) = tail.poll()
-    assert row.requests == 20
-    assert tail.finish() == []
-    assert tail.finish() == []
+            lines += tail.poll()
+    assert [line.decode() for line in lines] == written
+    assert tail.poll() == []
+    tail.close()

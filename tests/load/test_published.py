@@ -1,4 +1,4 @@
-"""What carries connections to the entry: bytes and ends as they are, and nothing else."""
+"""What forwards connections to the entry: bytes and ends as they are, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import struct
 import pytest
 
 from chaoslab.errors import EnvironmentFault
-from chaoslab.published import carry, is_published, listen_at
+from chaoslab.load.published import forward, listen_at
 
 
 @contextlib.asynccontextmanager
-async def carried(entry: tuple[str, int]):
+async def forwarded(entry: tuple[str, int]):
     """Where a caller connects."""
     listening = listen_at("127.0.0.1", 0)
     at = listening.getsockname()
-    task = asyncio.create_task(carry(listening, entry))
+    task = asyncio.create_task(forward(listening, entry))
     try:
         yield at
     finally:
@@ -35,8 +35,8 @@ async def entry_that(does):
 
 
 async def echo(reader, writer):
-    while piece := await reader.read(1000):
-        writer.write(piece)
+    while chunk := await reader.read(1000):
+        writer.write(chunk)
     writer.write(b"!")
     writer.close()
 
@@ -48,8 +48,8 @@ async def reset(reader, writer):
 
 
 async def test_bytes_go_both_ways_and_an_end_of_one_way_leaves_the_other():
-    """A caller that has said all still hears the answer."""
-    async with entry_that(echo) as entry, carried(entry) as at:
+    """A caller that has sent everything still gets the answer."""
+    async with entry_that(echo) as entry, forwarded(entry) as at:
         reader, writer = await asyncio.open_connection(*at)
         sent = bytes(range(256)) * 4000
         writer.write(sent)
@@ -61,7 +61,7 @@ async def test_bytes_go_both_ways_and_an_end_of_one_way_leaves_the_other():
 @pytest.mark.parametrize("away", [True, False])
 async def test_an_entry_that_is_away_or_resets_is_a_reset(away):
     """Never an answer that was not given, and never a hang."""
-    async with entry_that(reset) as entry, carried(("127.0.0.1", 1) if away else entry) as at:
+    async with entry_that(reset) as entry, forwarded(("127.0.0.1", 1) if away else entry) as at:
         reader, writer = await asyncio.open_connection(*at)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         with pytest.raises(ConnectionResetError):
@@ -69,15 +69,9 @@ async def test_an_entry_that_is_away_or_resets_is_a_reset(away):
         writer.close()
 
 
-def test_who_has_the_address_already_is_asked_to_be_ended():
+def test_an_address_in_use_is_an_error_with_a_cure():
     """Another run that listens at the same address."""
     with listen_at("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with pytest.raises(EnvironmentFault, match=rf"127\.0\.0\.1:{port}: Address already in use\n.*cure: end what listens"):
             listen_at("127.0.0.1", port)
-
-
-@pytest.mark.parametrize(("host", "published"), [("127.0.0.1", False), ("::1", False), ("192.0.2.1", True), ("fd00::1", True)])
-def test_the_loopback_needs_no_publishing(host, published):
-    """The entry is there already."""
-    assert is_published(host) is published

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaoslab.worker_reports import Second, WallClocks, seconds_of
+from chaoslab.load.worker_reports import Second, WallClocks, seconds_of
 
 WALL_S = 1_800_000_000
 
@@ -53,7 +53,7 @@ def test_no_request_is_lost_and_no_latency_invented(per_second, data):
 
 
 def test_a_worker_with_another_clock_is_dated_by_ours():
-    """Known bad: its clock is an hour fast, and its requests would be told of an hour from now."""
+    """Known bad: its clock is an hour fast, and its requests would be an hour from now."""
     clocks = WallClocks()
     total = report({0: 10}, {}, last=0.9)
     ours_s = WALL_S + 0.95 - 3600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.events import Machine
+from chaoslab.history.rows import Machine
 
 QUIET_BUSY = {"east": 0.3, "west": 0.3, "outside": 0.1, "load": 0.1, "harness": 0.1, "others": 0.05, "stolen": 0.0}
 QUIET_WRITES = {"east": 0.5, "west": 0.5, "harness": 0.1, "others": 0.1}

@@ -1,4 +1,4 @@
-"""Who had the machine while the control was late: the truths that measurement.md, section 4, asks for, and their edges."""
+"""What used the machine while the control was late, and its edges: judge/README.md, Starved machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from machine_rows import second, seconds
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.starvation import busy_machine, in_words, starved_spans, summary
+from chaoslab.judge.starvation import busy_machine, in_words, starved_spans, summary
 
 STEADY = (0, 10 * NS_PER_S)
 QUIET = seconds(0, 10)
@@ -38,9 +38,9 @@ def test_a_quiet_machine_has_no_starved_span():
 
 def test_everything_that_stands_still_is_excused():
     """Everything of the run frozen for 6 s: the sampler's row is 7 s long, and the prober's slots are as late."""
-    still = second(17, lasts_s=7, late=("tick",), why="everything stood still for 6.0 s")
+    still = second(17, lasts_s=7, late=("tick",), why="the whole machine stalled for 6.0 s")
     found = only(seconds(10, 10), [still], AFTER, late_slots=[(11.0 + n / 10, 17.0) for n in range(60)])
-    assert (at_s(found), found.by, found.excused) == ((9, 18), "the machine stood still", True)
+    assert (at_s(found), found.by, found.excused) == ((9, 18), "the machine stalled", True)
     assert "6.0 s" in found.why
 
 
@@ -63,7 +63,7 @@ def test_a_standstill_does_not_excuse_what_comes_later():
 
 def test_a_sampler_that_alone_stood_still_is_said():
     """The prober kept time meanwhile: not everything stood still, but nobody watched."""
-    assert only([second(17, lasts_s=7, late=("tick",))]).by == "the sampler stood still"
+    assert only([second(17, lasts_s=7, late=("tick",))]).by == "the sampler stalled"
 
 
 def test_replicas_that_alone_are_frozen_starve_nobody():
@@ -73,8 +73,8 @@ def test_replicas_that_alone_are_frozen_starve_nobody():
 
 def test_a_machine_that_slept_is_excused():
     """The monotonic clock does not go on while it sleeps, so no tick and no slot is late."""
-    found = only([second(11, late=("sleep",), slept_s=300.0, why="the machine slept for 300.0 s")], AFTER)
-    assert (found.by, found.excused, at_s(found)) == ("the machine slept", True, (9, 12))
+    found = only([second(11, late=("sleep",), slept_s=300.0, why="the machine was suspended for 300.0 s")], AFTER)
+    assert (found.by, found.excused, at_s(found)) == ("the machine was suspended", True, (9, 12))
 
 
 def test_writers_with_fsync_are_excused_and_named():
@@ -134,14 +134,14 @@ def test_load_and_harness_as_ever_excuse_nothing():
 def test_a_site_that_boots_excuses_and_is_no_survivor():
     """East starts and takes everything; west's own part is small."""
     rows = seconds(10, 20, late=("read",), control_ms={"read": 400.0}, busy={"east": 1.5, "west": 0.5})
-    assert only(rows, booting=[("east", 10, 20)]).by == "east, which was booting"
+    assert only(rows, booting=[("east", 10, 20)]).by == "east, while it was booting"
     assert not only(rows).excused
 
 
 def test_a_disk_that_is_late_for_nobody_is_excused():
     """A hiccup below us: nobody wrote more than before, so nobody of the stack made it."""
     found = only([second(15, late=("fsync",), control_ms={"fsync": 3000.0}, writes_mb={"others": 0.0, "west": 0.1})])
-    assert (found.excused, found.by) == (True, "nobody that can be seen")
+    assert (found.excused, found.by) == (True, "an unknown cause")
 
 
 def test_without_figures_nobody_is_accused():
@@ -156,7 +156,7 @@ def test_slots_that_went_out_late_starve_a_second_though_the_control_was_in_time
     found = only(seconds(10, 20, busy={"others": 1.8}, top=["make (1) 1.80"]), late_slots=[(14.2, 14.3)])
     assert at_s(found) == pytest.approx((13.2, 15.3))
     assert (found.excused, found.by) == (True, "others (make)")
-    assert "1 slots went out up to 0.10 s late" in found.why
+    assert "1 slots were sent up to 0.10 s late" in found.why
 
 
 def test_seconds_near_each_other_are_one_span_and_others_are_not():
@@ -184,7 +184,7 @@ def test_the_summary_counts_overlaps_once_and_names_the_longest_first():
     late = {"late": ("read",), "control_ms": {"read": 400.0}, "busy": {"stolen": 1.9}}
     found = spans([second(13, lasts_s=3, late=("tick",))], seconds(13, 14), seconds(14, 20, **late), late_slots=[(11, 13)])
     assert summary(found)["starved_s"] == pytest.approx(21 - 9)
-    assert summary(found)["by"] == ["stolen", "the machine stood still"]
+    assert summary(found)["by"] == ["stolen", "the machine stalled"]
     assert summary([]) == {"starved_s": 0.0, "by": []}
 
 
@@ -203,4 +203,4 @@ def test_a_steady_state_has_no_starved_second():
 
 def test_a_standstill_has_nobody_behind_it():
     """Who had the processors meanwhile was nobody; naming the largest of nothing would accuse it."""
-    assert in_words(second(7, lasts_s=6, late=("tick",), why="everything stood still for 5.0 s")).endswith("5.0 s")
+    assert in_words(second(7, lasts_s=6, late=("tick",), why="the whole machine stalled for 5.0 s")).endswith("5.0 s")

@@ -12,12 +12,13 @@ import pytest
 from mini_stack import mini_stack
 
 from chaoslab.clock import NS_PER_S, SYSTEM, Deadline, wait_until
-from chaoslab.events import Machine, read_history
+from chaoslab.history.rows import Machine, read_history
 from chaoslab.machine.plan import MachinePlan
+from chaoslab.machine.process import MachineWatch
 from chaoslab.process import marked
-from chaoslab.stack.embedded import REPLICA, RUN, EmbeddedStack
-from chaoslab.stack.topology import Address
-from chaoslab.watching import MachineWatch
+from chaoslab.spec.stackfile.topology import Address
+from chaoslab.stack.embedded.stack import EmbeddedStack
+from chaoslab.stack.reach import REPLICA_VARIABLE, RUN_VARIABLE
 
 LATE_S = 0.25
 
@@ -41,7 +42,7 @@ def history(stack: EmbeddedStack, control: Address, tmp_path: Path) -> Iterator[
     plan = MachinePlan(
         history=str(path), run_id=run_id, harness=os.getpid(), sites=["east", "west"], outside=["entry", "store"], late_s=LATE_S
     )
-    watch = MachineWatch(tmp_path, {RUN: run_id})
+    watch = MachineWatch(tmp_path, {RUN_VARIABLE: run_id})
     watch.start(plan)
     watch.ask(f"http://{control}")
     until(path, lambda row: row.control_ms.get("fsync") is not None)
@@ -66,7 +67,7 @@ def until(history: Path, wanted: Callable[[Machine], bool], *, before: int | Non
 
 
 def control_process(stack: EmbeddedStack) -> int:
-    (found,) = marked(REPLICA, f"{stack._run_id}/control")
+    (found,) = marked(REPLICA_VARIABLE, f"{stack._run_id}/control")
     return found.pid
 
 
@@ -114,13 +115,13 @@ def test_replicas_that_are_frozen_starve_nothing(stack, history):
 
 def test_a_watch_that_stood_still_says_so(stack, history):
     """One row for all the time, longer than a second."""
-    (watch,) = [one for one in marked(RUN, stack._run_id) if "chaoslab.machine" in one.cmdline()]
+    (watch,) = [one for one in marked(RUN_VARIABLE, stack._run_id) if "chaoslab.machine" in one.cmdline()]
     before = len(rows(history))
     watch.suspend()
     SYSTEM.sleep(2.3)
     watch.resume()
     row = until(history, lambda row: "tick" in row.late, before=before)
-    assert row.why.startswith("everything stood still for")
+    assert row.why.startswith("the whole machine stalled for")
     assert (row.t_ns - row.begin_ns) / NS_PER_S > 2
 
 

@@ -1,4 +1,6 @@
-"""Keeps entries, in memory: the store stands outside the sites that burn. LOSE=n forgets every n-th after saying yes."""
+"""Keeps entries, in memory: the store stands outside the sites that burn. LOSE=n forgets every n-th after saying yes,
+TWICE=n applies every n-th twice.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from serving import Answer, serve
 
 ENTRIES: dict[str, dict[str, object]] = {}
 LOSE = int(os.environ.get("LOSE", "0"))
+TWICE = int(os.environ.get("TWICE", "0"))
 COUNT = [0]
 
 
@@ -27,7 +30,8 @@ def handle(method: str, path: str, body: bytes) -> Answer:
     return 200, {
         "entries": [
             {"id": id_, "hash": hashlib.sha256(str(entry["payload"]).encode()).hexdigest()}
-            for id_, entry in list(ENTRIES.items())
+            for number, (id_, entry) in enumerate(list(ENTRIES.items()), 1)
+            for _ in range(2 if TWICE and number % TWICE == 0 else 1)
             if entry["writer"] == writer and int(str(entry["seq"])) > after
         ]
     }

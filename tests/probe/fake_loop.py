@@ -1,4 +1,4 @@
-"""An event loop that lives on a FakeClock: whoever waits moves the clock, and nothing sleeps."""
+"""An event loop on a FakeClock: waiting moves the clock, and nothing sleeps."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ exact: what was received before it was answered in the old mode, what comes afte
 
 Modes: ok, silent (never answered), 503, slow (1.2 s late), third (of three requests one is served), refused (the listener and
 all connections go; such a service has a port of its own). `spoil` names writes by their number since the start or since the
-fault; what each spoiling does is said in `Ledger`.
+fault; see `Ledger` for what each spoiling does.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from scripted import SLOW_S, Connection, say, until
 
 SITES = ("pangyo", "anyang")
 LAG_EVERY_S = 0.005
-SURELY_ACKED_S = 0.5  # so long after its answer a write is acknowledged for whoever asked, too
-INVENTED = 1_000_000  # sequences that nobody sends
+SURELY_ACKED_S = 0.5  # so long after its answer a write is acknowledged for its sender, too
+INVENTED = 1_000_000  # sequences that are never sent
 Item = tuple[str, str]
 
 
@@ -126,8 +126,8 @@ class Line(Connection):
         if service.mode == "silent" and not sites:
             service.waiting.add(self)
             return
-        status, said = service.answer(method, "".join(sites), parse_qs(url.query), body)
-        raw = json.dumps(said).encode()
+        status, answer = service.answer(method, "".join(sites), parse_qs(url.query), body)
+        raw = json.dumps(answer).encode()
         answer = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw
         close = any(line.lower() == "connection: close" for line in lines)
         if service.mode == "slow":

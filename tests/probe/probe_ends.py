@@ -10,23 +10,26 @@ import sys
 import time
 from pathlib import Path
 
-from chaoslab.events import LedgerRead, Probe, read_history
-from chaoslab.probe.plan import LedgerTarget, ProbePlan, Target, encode_plan
+from chaoslab.history.rows import LedgerRead, Probe, read_history
+from chaoslab.probe.plan import Http, HttpCall, LedgerTarget, ProbePlan, Target, encode_plan
 
 SCRIPT = Path(__file__).with_name("scripted.py")
 BODY = {"id": "{id}", "writer": "{writer}", "seq": "{seq}", "payload": "{payload}"}
 
 
+LEDGER_CALL = HttpCall(path="/entries?writer={writer}&after={after}")
+LEDGER = LedgerTarget(site=LEDGER_CALL, entry=LEDGER_CALL, items="entries[].{id: id, hash: hash}")
+GET, POST = HttpCall(path="/x"), HttpCall(method="POST", path="/entries", body=BODY)
+
+
 def read_target(**changes) -> Target:
-    return Target(
-        **{"name": "shop.read", "service": "shop", "op": "read", "method": "GET", "path": "/x", "timeout_s": 1.0} | changes
-    )
+    fields = {"name": "shop.read", "service": "shop", "op": "read", "how": Http(call=GET), "timeout_s": 1.0}
+    return Target(**fields | changes)
 
 
 def write_target(**changes) -> Target:
-    ledger = LedgerTarget(path="/entries?writer={writer}&after={after}", items="entries[].{id: id, hash: hash}")
-    fields = {"name": "shop.write", "service": "shop", "op": "write", "method": "POST", "path": "/entries", "body": BODY}
-    return Target(**fields | {"statuses": (201,), "timeout_s": 1.0, "ledger": ledger} | changes)
+    fields = {"name": "shop.write", "service": "shop", "op": "write", "how": Http(call=POST, statuses=(201,))}
+    return Target(**fields | {"timeout_s": 1.0, "ledger": LEDGER} | changes)
 
 
 class ScriptedServer:
@@ -63,8 +66,8 @@ class RunningProber:
         self.history = Path(plan.history)
         line = folder / "plan.json"
         line.write_bytes(encode_plan(plan) + b"\n")
-        with line.open("rb") as told:
-            stdin = subprocess.PIPE if piped else told
+        with line.open("rb") as plan_file:
+            stdin = subprocess.PIPE if piped else plan_file
             self.child = subprocess.Popen([sys.executable, "-m", "chaoslab.probe"], stdin=stdin, stderr=subprocess.PIPE)
         if piped:
             self.child.stdin.write(line.read_bytes())

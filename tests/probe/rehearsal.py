@@ -20,16 +20,18 @@ import msgspec
 from lossy import SITES
 
 from chaoslab.clock import SYSTEM, Deadline, utc_now, wait_until
-from chaoslab.events import Anchor, AnyRow, Fault, LedgerRead, Phase, PhaseRow, Probe, read_history
-from chaoslab.judging import judge_stored
-from chaoslab.ledger import read_all_sites
+from chaoslab.history.folder import RunFolder
+from chaoslab.history.result import Result
+from chaoslab.history.rows import Anchor, AnyRow, Fault, LedgerRead, Phase, PhaseRow, Probe, read_history
+from chaoslab.history.writer import HistoryWriter
+from chaoslab.probe.final_read import read_all_sites
 from chaoslab.probe.plan import plan_for
-from chaoslab.prober import ProberProcess
-from chaoslab.process import COMES_FIRST, spawn
-from chaoslab.result import Result
-from chaoslab.spec.model import Experiment, ProbeSpec, StackSpec
+from chaoslab.probe.process import ProberProcess
+from chaoslab.process import HIGH_PRIORITY, spawn
+from chaoslab.run.stored import judge_stored
+from chaoslab.spec.model import Experiment, ProbeSpec
 from chaoslab.spec.resolved import resolved_yaml
-from chaoslab.store import HistoryWriter, RunFolder
+from chaoslab.spec.stackfile.model import StackSpec
 
 TRIES = 4
 WRITER = "w"
@@ -117,8 +119,8 @@ class Told:
         """Why this cannot be told from what the machine did; empty when it can."""
         if self.lag_ms > LAG_MAX_MS:
             return f"the server stood still for {self.lag_ms} ms"
-        premises = [one for one in self.result.objectives if one.id in ("instrument", "steady-state")]
-        return "; ".join(one.why for one in premises if one.verdict == "inconclusive")
+        validity = [one for one in self.result.objectives if one.id in ("instrument", "steady-state")]
+        return "; ".join(one.why for one in validity if one.verdict == "inconclusive")
 
 
 def rehearse(scene: Scene, folder: Path) -> Told:
@@ -156,7 +158,7 @@ class _Server:
         command = [sys.executable, str(SERVER), str(script)]
         self.said = folder / "said.jsonl"
         self.said.touch()
-        self._child = spawn(command, log=self.said, stdin=subprocess.PIPE, niceness=COMES_FIRST)
+        self._child = spawn(command, log=self.said, stdin=subprocess.PIPE, niceness=HIGH_PRIORITY)
         self._lines = self.said.open()
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in self.line()["ports"].items()}
 
@@ -205,7 +207,7 @@ def _prober(scene: Scene, url: str, journeys: list[str], run: RunFolder) -> Prob
     folder = run.logs / journeys[0]
     folder.mkdir()
     asked = scene.experiment.model_copy(update={"probe": ProbeSpec(rate=scene.rate, journeys=journeys)})
-    plan = plan_for(scene.stack, asked, url, run.history, WRITER)
+    plan = plan_for(scene.stack, asked, lambda *_: url.removeprefix("http://"), run.history, WRITER)
     prober = ProberProcess(folder)
     prober.start()
     prober.begin(msgspec.structs.replace(plan, ledger_every_s=LOOK_EVERY_S))

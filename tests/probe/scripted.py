@@ -133,8 +133,8 @@ class Connection(asyncio.Protocol):
 
     def serve(self, lines: list[str], body: bytes) -> None:
         method, target, _ = lines[0].split()
-        status, said = (503, {}) if self.owner.mode == "503" else self.owner.answer(method, target, body)
-        raw = json.dumps(said).encode()
+        status, answer = (503, {}) if self.owner.mode == "503" else self.owner.answer(method, target, body)
+        raw = json.dumps(answer).encode()
         answer = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw
         close = any(line.lower() == "connection: close" for line in lines)
         delay_s = SLOW_S if self.owner.mode == "slow" else 0.0

@@ -67,7 +67,7 @@ def test_begin_counts_from_the_first_slot(serve):
     assert outage["error"] == "status 503"
 
 
-def test_no_outage_is_0_and_several_urls_are_told_apart(serve):
+def test_no_outage_is_0_and_several_urls_are_kept_apart(serve):
     server = serve()
     urls = [f"{server.url}/x", f"tcp://127.0.0.1:{server.port}"]
     code, out, _ = probe_once(*urls, "--for", "500ms", "--json")
@@ -85,7 +85,7 @@ def test_a_broken_page_is_an_outage_without_end(serve):
     assert (code, outage["high_s"], outage["slots"]) == (honest(found), None, 15)
 
 
-def test_outages_are_told_as_they_happen(serve):
+def test_outages_are_printed_as_they_happen(serve):
     """The lines are there while the drill is on, not only after it; Ctrl-C ends with the summary."""
     server = serve(lead_s=1.5, windows=[{"kind": "refused", "at_s": 0, "for_s": 0.5}])
     child = start(f"{server.url}/x")
@@ -114,19 +114,19 @@ def test_a_prober_that_stood_still_exits_3(serve):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["ftp://x"], "http://, https:// or tcp://"),
         ([], "Missing argument"),
         (["http://x", "--for", "5"], "write a number with its unit"),
-        (["http://x", "--for", "0"], "no time at all"),
+        (["http://x", "--for", "0"], "is not longer than 0"),
         (["http://x", "--rate", "0"], "--rate"),
     ],
 )
-def test_a_wrong_command_line_is_2_and_says_what_would_be_right(arguments, said):
+def test_a_wrong_command_line_is_2_with_a_message(arguments, message):
     code, _, err = probe_once(*arguments)
     assert code == 2
-    assert said in err
+    assert message in err
 
 
 def test_a_closed_loop_client_misses_the_outage_that_the_prober_sees(serve):

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rehearsal import Rehearsals, Scene, Told, read_journey, write_journey
 
-from chaoslab.buckets import BUCKETS
 from chaoslab.clock import NS_PER_S
-from chaoslab.measure import lucky_slots
-from chaoslab.result import Interval, ObjectiveResult
+from chaoslab.history.result import Interval, ObjectiveResult
+from chaoslab.judge.intervals import chance_slots
+from chaoslab.judge.ledger import CATEGORIES
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -40,7 +40,7 @@ TIMES = Scene(
     | {"gone": {"rto": "< 3s", "failback": "< 10s"}, "calm": {"unaffected": True}},
 )
 SLOT_S = TIMES.period_s
-LUCK_S = {"brown": lucky_slots(2 / 3) * SLOT_S}  # a run of good slots may be luck while one in three is served
+CHANCE_S = {"brown": chance_slots(2 / 3) * SLOT_S}  # good slots in a row may be chance while one in three is served
 BACK_BEFORE_THE_HEAL = [name for name, turns in TURNS.items() if turns and name != "gone"]
 
 
@@ -77,7 +77,7 @@ def test_an_rto_holds_the_last_return_before_the_heal(service: str, times: Rehea
     told = times.first(answered_at_once(service))
     back_ns = max(at_ns for at_ns in told.returns(service) if at_ns < told.heal_ns)
     found = told.result.services[service]
-    assert holds(found.rto_s, (back_ns - told.begin_ns) / NS_PER_S, LUCK_S.get(service, 0.0)), (found, told.turns[service])
+    assert holds(found.rto_s, (back_ns - told.begin_ns) / NS_PER_S, CHANCE_S.get(service, 0.0)), (found, told.turns[service])
     assert (found.status, said(told, f"{service}.rto").verdict) == ("recovered", "pass")
 
 
@@ -202,7 +202,7 @@ def test_every_bucket_is_counted_exactly(service: str, writes: Told) -> None:
     slots = writes.slots(f"{service}.write")
     rest = len(slots) - wanted.get("rejected", 0) - wanted.get("indeterminate", 0)
     whole = wanted | {"acked": rest} | ({"unverified": rest} if service == "unread" else {})
-    counted = {name: getattr(found, name) for name in ("acked", "rejected", "indeterminate", *BUCKETS)}
+    counted = {name: getattr(found, name) for name in ("acked", "rejected", "indeterminate", *CATEGORIES)}
     assert {name: count for name, count in counted.items() if count} == whole
     assert (said(writes, f"{service}.rpo").verdict, said(writes, f"{service}.ledger").verdict) == verdicts
 

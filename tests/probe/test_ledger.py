@@ -13,10 +13,10 @@ from collections.abc import Callable
 from fake_loop import run_on
 
 from chaoslab.clock import NS_PER_S, Deadline, FakeClock
-from chaoslab.events import LedgerRead
-from chaoslab.ledger import read_all_sites, settle
+from chaoslab.history.rows import LedgerRead
+from chaoslab.probe.final_read import read_all_sites, settle
 from chaoslab.probe.payload import hash_of, payload_of
-from chaoslab.spec.model import Journey
+from chaoslab.spec.stackfile.journey import Journey
 
 JOURNEY = Journey(
     service="shop",
@@ -93,7 +93,7 @@ def test_a_site_that_lags_is_waited_for(serve):
     assert [len(row.items) for row in rows if row.final] == [2, 2]
 
 
-def test_a_site_that_cannot_be_read_is_a_row_that_says_so(serve):
+def test_a_site_that_cannot_be_read_is_a_row_with_an_error(serve):
     """Unread is not empty."""
     server = serve()
     write(server.url, 1)
@@ -156,7 +156,7 @@ def test_both_copies_growing_alike_have_not_settled():
     assert [(row.settled, row.differed_ns) for row in rows] == [(False, None)] * 2
 
 
-def test_a_copy_that_caught_up_has_settled_and_tells_when_it_had_not():
+def test_a_copy_that_caught_up_has_settled_and_when_it_had_not_is_known():
     """Alike from 2 s on: the last round that saw a difference began before that."""
     rows = settled(lambda _: 4, lambda now_s: 4 if now_s >= 2.0 else 3)
     assert [row.settled for row in rows] == [True, True]
@@ -178,7 +178,7 @@ def test_a_machine_that_stands_still_gives_copies_no_time():
 
 
 def test_a_copy_that_cannot_be_read_has_not_settled():
-    """Unread to the end; the other one's writes are told all the same."""
+    """Unread to the end; the other copy's writes are reported all the same."""
     rows = settled(lambda _: 4, lambda _: None, timeout_s=2.0)
     assert [(row.ok, row.settled, len(row.items)) for row in rows] == [(True, False, 4), (False, False, 0)]
 

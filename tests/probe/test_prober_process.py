@@ -1,4 +1,4 @@
-"""The prober as the engine runs it: a process that writes rows and tells the truth about itself."""
+"""The prober as the engine runs it: a process that writes rows, and shows when it stood still itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ import psutil
 import pytest
 from probe_ends import read_target, write_target
 
-from chaoslab.outages import outages
+from chaoslab.clock import NS_PER_S
+from chaoslab.faults.site import SitePowerLoss
+from chaoslab.judge.outages import outages
+from chaoslab.judge.slots import Slots
 from chaoslab.probe.payload import hash_of, payload_of
-from chaoslab.probe.plan import LedgerTarget, decode_plan, encode_plan, plan_for, target_of
-from chaoslab.spec.model import Experiment, Journey, ProbeSpec, SitePowerLoss, StackSpec
+from chaoslab.probe.plan import EntryTarget, HttpCall, LedgerTarget, decode_plan, encode_plan, plan_for, target_of
+from chaoslab.spec.model import Experiment, ProbeSpec
+from chaoslab.spec.stackfile.journey import Journey
+from chaoslab.spec.stackfile.model import StackSpec
 
 JOURNEY = Journey(
     service="pay",
@@ -29,7 +34,7 @@ JOURNEY = Journey(
 )
 
 
-def test_a_plan_says_what_the_stack_says():
+def test_a_plan_holds_what_the_stack_declares():
     """All journeys, or those that the experiment names, with nothing lost on the way to the prober."""
     stack = StackSpec(sites=["a"], entry="e:1", journeys={"pay.transfer": JOURNEY, "pay.other": JOURNEY})
     experiment = Experiment(
@@ -40,11 +45,16 @@ def test_a_plan_says_what_the_stack_says():
         timeline=[SitePowerLoss(id="fire", fault="site.power-loss", site="a")],
         probe=ProbeSpec(rate=20, journeys=["pay.transfer"]),
     )
-    plan = decode_plan(encode_plan(plan_for(stack, experiment, "http://e", Path("h"), "w")))
+    plan = decode_plan(encode_plan(plan_for(stack, experiment, lambda *_: "e:1", Path("h"), "w")))
     [target] = plan.targets
-    assert target == target_of("pay.transfer", JOURNEY)
-    assert (plan.rate, target.op, target.statuses, target.within_s, target.timeout_s) == (20, "write", (201,), 0.25, 1.0)
-    assert target.ledger == LedgerTarget(path=JOURNEY.ledger.path, items="entries", local="/local")
+    assert target == target_of("pay.transfer", JOURNEY, EntryTarget(url="http://e:1"))
+    assert (plan.rate, target.op, target.how.statuses, target.within_s, target.timeout_s) == (20, "write", (201,), 0.25, 1.0)
+    headers = {"Authorization": "Bearer demo"}
+    entry, site = (HttpCall(path=path, headers=headers) for path in (JOURNEY.ledger.path, "/local"))
+    assert target.ledger == LedgerTarget(entry=entry, site=site, items="entries")
+    patient = experiment.model_copy(update={"probe": ProbeSpec(rate=20, timeout="10s")})
+    plan = plan_for(stack, patient, lambda *_: "e:1", Path("h"), "w")
+    assert [target.timeout_s for target in plan.targets] == [10.0, 10.0]
 
 
 def test_rows_are_on_the_grid_whole_and_complete(serve, probe):
@@ -80,7 +90,7 @@ def test_it_looks_at_the_ledger_while_it_writes(serve, probe):
 
 
 def test_slots_open_at_the_end_are_waited_for_and_bad(serve, probe):
-    """Told to end in the middle of a silence, it still has a row for everything it sent: indeterminate, not missing."""
+    """Stopped in the middle of a silence, it still has a row for everything it sent: indeterminate, not missing."""
     server = serve(lead_s=1, windows=[{"kind": "silent", "at_s": 0, "for_s": 30}])
     running = probe(server.url, write_target(timeout_s=1.0))
     running.started()
@@ -95,7 +105,7 @@ def test_slots_open_at_the_end_are_waited_for_and_bad(serve, probe):
 
 
 def test_refused_writes_are_rejected(serve, probe):
-    """Nobody listened: proof that nothing was executed."""
+    """Nothing listened: proof that nothing was executed."""
     server = serve(lead_s=1, windows=[{"kind": "refused", "at_s": 0, "for_s": 30}])
     running = probe(server.url, write_target())
     running.started()
@@ -104,8 +114,8 @@ def test_refused_writes_are_rejected(serve, probe):
     assert {(slot.outcome, slot.error) for slot in running.slots[-15:]} == {("rejected", "refused")}
 
 
-def test_a_prober_that_stood_still_says_so(serve, probe):
-    """Known bad: ^Z of the prober for half a second. The service was well, and the rows show whose fault it was: skew."""
+def test_a_prober_that_stood_still_shows_it(serve, probe):
+    """Known bad: ^Z of the prober for half a second. The service was well, and the rows show that the prober was late: skew."""
     running = probe(serve().url, read_target())
     running.started()
     time.sleep(0.3)
@@ -129,14 +139,17 @@ def test_a_frozen_server_is_an_outage(serve, probe):
     begin_ns, end_ns = server.freeze(2.0)
     time.sleep(0.4)
     running.stop()
-    [outage] = outages(running.slots, stable_slots=3)
+    slots = Slots(period_ns=NS_PER_S // 50)
+    slots.add_rows(running.slots)
+    slots.sort()
+    [outage] = outages(slots)
     truth_s = (end_ns - begin_ns) / 1e9
     assert outage.low_s <= truth_s <= outage.high_s
     assert outage.high_s - truth_s < 0.5
 
 
 def test_it_ends_when_its_parent_is_gone(serve, probe):
-    """The pipe that the parent held is at its end; nobody needs to signal."""
+    """The pipe that the parent held is at its end; no signal is needed."""
     running = probe(serve().url, read_target())
     running.started()
     running.child.stdin.close()
@@ -166,18 +179,18 @@ def test_other_writers_of_the_file_are_left_alone(serve, probe):
 
 
 def test_a_wrong_plan_ends_with_2():
-    ended = told('{"base_url": 1}\n')
+    ended = run_prober('{"base_url": 1}\n')
     assert ended.returncode == 2
     assert "base_url" in ended.stderr
 
 
-def test_one_that_is_never_told_a_plan_ends_with_its_parent():
-    """A stack that does not come up is no business of the prober's."""
-    ended = told("")
+def test_a_prober_without_a_plan_ends_with_its_parent():
+    """A stack that does not come up is no error of the prober's."""
+    ended = run_prober("")
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def told(line: str) -> subprocess.CompletedProcess[str]:
+def run_prober(line: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "chaoslab.probe"]
     return subprocess.run(command, check=False, input=line, capture_output=True, text=True, timeout=20)
 

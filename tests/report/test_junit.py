@@ -8,8 +8,8 @@ import pytest
 import xmlschema
 from synthetic_runs import aborted, failing, inconclusive, passing
 
+from chaoslab.history.result import ObjectiveResult, Result
 from chaoslab.report.junit import render_junit
-from chaoslab.result import ObjectiveResult, Result
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).with_name("junit.xsd"))
 HOSTILE = "]]></failure><evil a='\"'>&\x1b[2J\x00￾\ud800 $x"

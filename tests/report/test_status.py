@@ -4,8 +4,8 @@ import pytest
 from synthetic_runs import failing
 
 from chaoslab.clock import FakeClock
-from chaoslab.events import Fault, Load, Machine, PhaseRow, Probe
-from chaoslab.report.status import StatusTracker
+from chaoslab.history.rows import Fault, Load, Machine, PhaseRow, Probe, Step
+from chaoslab.report.status import StatusTracker, StepNow
 
 S = 1_000_000_000
 
@@ -96,6 +96,8 @@ def test_time_left_comes_from_the_phase() -> None:
     assert (status.phase, status.elapsed_s, status.left_s, status.phase_length_s) == ("steady", 13.0, 5.0, 8.0)
     clock.sleep(30)
     assert tracker.status().left_s == 0.0
+    tracker.row(PhaseRow(t_ns=43 * S, phase="faults", event="begin", detail={"planned_s": 72.0, "at_most": True}))
+    assert (tracker.status().left_s, tracker.status().at_most, status.at_most) == (72.0, True, False)
 
 
 def test_faults_and_load() -> None:
@@ -140,7 +142,7 @@ def test_a_machine_that_is_starved_is_told_while_it_is() -> None:
     tracker, clock = tracker_at(10)
     had = {"busy": {"others": 0.9}, "top": ["dd (4711) 0.90"]}
     tracker.row(Machine(t_ns=10 * S, begin_ns=9 * S, starved=True, late=["fsync"], why="fsync 2.1 s late", **had))
-    assert tracker.status().starved == "fsync 2.1 s late; by: others (dd (4711) 0.90): 0.90 processors"
+    assert tracker.status().starved == "fsync 2.1 s late; by: others (dd (4711) 0.90): 0.90 CPUs"
     tracker.row(Machine(t_ns=11 * S, begin_ns=10 * S, busy={"others": 0.9}))
     clock.sleep(1)
     assert tracker.status().starved is None
@@ -152,3 +154,14 @@ def test_a_machine_that_nobody_watches_any_more_is_not_starved_for_ever() -> Non
     tracker.row(Machine(t_ns=10 * S, begin_ns=9 * S, starved=True, why="late"))
     clock.sleep(3)
     assert tracker.status().starved is None
+
+
+def test_a_step_is_shown_while_it_is_under_way() -> None:
+    """From its begin until it is over or has failed."""
+    tracker, _ = tracker_at(10)
+    for id_ in ("a", "b", "c"):
+        tracker.row(Step(t_ns=8 * S, id=id_, name="run", event="begin", detail={"target": "promote.sh"}))
+    tracker.row(Step(t_ns=9 * S, id="a", name="run", event="end"))
+    tracker.row(Step(t_ns=9 * S, id="b", name="run", event="failed", detail={"why": "exit status 1"}))
+    tracker.row(Step(t_ns=9 * S, id="c", name="run", event="returned"))
+    assert tracker.status().steps == {"c": StepNow("run", "promote.sh", 2.0)}

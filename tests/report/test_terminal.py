@@ -14,7 +14,8 @@ from synthetic_runs import Run, aborted, at, failing, inconclusive, passing
 
 from chaoslab.clock import NS_PER_S, FakeClock
 from chaoslab.errors import ExitCode
-from chaoslab.events import Machine, Note
+from chaoslab.history.result import FunctionResult
+from chaoslab.history.rows import Machine, Note
 from chaoslab.report.status import Status, StatusTracker
 from chaoslab.report.terminal import LiveView, PlainView, make_console, make_view, print_verdict, status_panel
 from chaoslab.report.view import JsonView, View
@@ -73,7 +74,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
 def test_a_long_line_is_not_broken_where_there_is_no_terminal() -> None:
     """A log line stays one line, so that it can be searched."""
     sink = io.StringIO()
-    PlainView(make_console(sink, width=40)).tell("x " * 100)
+    PlainView(make_console(sink, width=40)).message("x " * 100)
     assert len(sink.getvalue().splitlines()) == 1
 
 
@@ -119,10 +120,21 @@ def test_the_live_table_fits(width: int) -> None:
     assert max(len(line) for line in lines) <= width
     if width >= 80:
         text = sink.getvalue()
-        assert re.search(r"letting the faults play .* 40 s left", text)
+        assert re.search(r"running the fault timeline .* 40 s left", text)
         assert "fault fire: site.power-loss pangyo: in effect for 10 s" in text
         assert re.search(r"pay +○ down +9 s +0%", text)
         assert re.search(r"load +40 users +\d+ requests/s +\d+ failures/s", text)
+
+
+@pytest.mark.parametrize("width", [30, 50, 120])
+def test_a_phase_that_waits_for_recovery_says_so(width: int) -> None:
+    """The time left is that of the latest heal."""
+    sink = io.StringIO()
+    status = replace(play(passing(), JsonView()), at_most=True)
+    Console(file=sink, width=width, markup=False).print(status_panel(status, width))
+    assert max(map(len, sink.getvalue().splitlines())) <= width
+    if width == 120:
+        assert re.search(r"running the fault timeline .* until recovery, at most 40 s", sink.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +162,7 @@ def test_the_verdict_shows_objectives_ledgers_and_reasons() -> None:
     assert re.search(r"talk +rto < 45s +23\.2\.\.23\.3 s +pass", text)
     assert re.search(r"pay +rto < 45s +>= 59\.7 s +fail +it did not recover before the heal", text)
     assert "ledger pay: 1204 acked, 0 rejected, 2930 indeterminate, 1 recovered; 17 lost, 2 stale" in text
-    assert "ledger talk: 3098 acked, 2 rejected, 1220 indeterminate, 5 recovered; nothing wrong" in text
+    assert "ledger talk: 3098 acked, 2 rejected, 1220 indeterminate, 5 recovered; no findings" in text
     assert "- pay lost 17 acknowledged writes; the objective allows none" in text
     assert "left behind: process 4711 (postgres) in /tmp/chaoslab-x" in text
     assert "report: runs/idc-fire/latest/report.html" in text
@@ -175,7 +187,7 @@ def test_hostile_strings_reach_no_terminal() -> None:
     print_verdict(result, make_console(sink, width=200), report=HOSTILE)
     view = PlainView(make_console(sink, width=200))
     view.row(Note(t_ns=0, level="error", text=HOSTILE))
-    view.tell(HOSTILE)
+    view.message(HOSTILE)
     text = sink.getvalue()
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
     assert text.count("[bold red]x[/]") == 8  # id, measured, why, reason, left behind, report, note, told
@@ -190,7 +202,7 @@ from chaoslab.report.terminal import PlainView, make_console
 console = make_console(sys.stdout)
 sys.stdin.read()
 for _ in range(3):
-    PlainView(console).tell("x")
+    PlainView(console).message("x")
 sys.exit(42)
 """
     process = subprocess.Popen(
@@ -209,7 +221,7 @@ def test_an_ascii_terminal_is_no_error(tmp_path: Path) -> None:
     """Signs that the output's encoding lacks become question marks."""
     with (tmp_path / "out").open("w", encoding="ascii") as sink:
         view = PlainView(make_console(sink))
-        view.tell("로그인 — down")
+        view.message("로그인 — down")
         print_verdict(failing().result, make_console(sink))
     assert "verdict: fail (exit 6)" in (tmp_path / "out").read_text()
 
@@ -246,9 +258,22 @@ def test_a_starved_machine_has_one_line_when_it_begins_and_one_when_it_ends() ->
     lines = [line for line in sink.getvalue().splitlines() if "the machine is" in line]
     assert [line.split("  ")[-1] for line in lines] == [
         "the machine is starved: the control's read: 2.1 s",
-        "the machine is in time again, after 5 s",
+        "the machine is no longer starved, after 5 s",
     ]
     panel = io.StringIO()
     make_console(panel, width=100).print(status_panel(status, 100))
     assert status.starved is not None
     assert "the machine is starved: the control's read: 2.1 s" in panel.getvalue()
+
+
+def test_degraded_modes_are_told_at_the_end() -> None:
+    """Of those functions alone that have one."""
+    run, sink = passing(), io.StringIO()
+    fields = {"service": "pay", "disrupted_s": 50.0, "away_s": 12.0, "away_after_s": 0.0, "failback_s": 30.0, "kept": "kept"}
+    functions = {
+        "pay.balance": FunctionResult(title="See the balance", mode="allowed", used=True, **fields),
+        "pay.look": FunctionResult(title="Look", mode="required", **fields),
+    }
+    print_verdict(msgspec.structs.replace(run.result, functions=functions), make_console(sink, width=160))
+    assert "pay.balance (allowed): Did not work for 12 s. Promise: kept" in sink.getvalue().splitlines()
+    assert "pay.look" not in sink.getvalue()

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from chaoslab.conditions import Conditions
-from chaoslab.links.driver import ToxiproxyDriver
-from chaoslab.spec.model import BringAbout, ConditionSpec
-from chaoslab.stack.docker_engine import connect
-from chaoslab.stack.topology import Address
+from chaoslab.engine.conditions import Conditions
+from chaoslab.spec.stackfile.condition import BringAbout, ConditionSpec
+from chaoslab.spec.stackfile.topology import Address
+from chaoslab.stack.compose.engine import connect
+from chaoslab.stack.toxiproxy.driver import ToxiproxyDriver
 
 ANSWERS = {"/version": {"version": "2.12.0", "Version": "99.0", "ApiVersion": "1.41"}, "/health": {"ok": True}}
 
@@ -97,7 +97,7 @@ def test_conditions_are_looked_at_and_brought_about_directly(server: Server) -> 
 
 def test_links_are_driven_directly(server: Server) -> None:
     driver = ToxiproxyDriver(server.address)
-    assert driver.version() == "2.12.0"
+    assert driver.call("get", "/version", dict[str, str])["version"] == "2.12.0"
     for verb in ("post", "put", "delete"):
         driver.call(verb, "/chaoslab/fence", None)
     assert [password for _, password in server.asked] == [None] * 4

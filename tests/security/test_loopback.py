@@ -12,7 +12,7 @@ from mini_stack import embedded_stack, mini_stack
 
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.process import marked
-from chaoslab.stack.embedded import RUN
+from chaoslab.stack.reach import RUN_VARIABLE
 
 TWO_SITE = Path(__file__).parents[2] / "compose" / "two-site" / "compose.yaml"
 OPEN = {
@@ -24,8 +24,8 @@ OPEN = {
 def seen() -> set[tuple[str, str]]:
     """What the stacks of this process wait at. Found by their mark: PostgreSQL is no child of whoever started it."""
     living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    runs = {run for child in living if (run := child.environ().get(RUN))}
-    return listening([found for run in runs for found in marked(RUN, run)])
+    runs = {run for child in living if (run := child.environ().get(RUN_VARIABLE))}
+    return listening([found for run in runs for found in marked(RUN_VARIABLE, run)])
 
 
 def test_the_mini_stack_and_its_relays_listen_on_loopback_alone() -> None:

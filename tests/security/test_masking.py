@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaoslab.events import Condition, Fault, Note, Probe
-from chaoslab.masking import MASK, Secrets, gather, looks_secret, mask_shapes
+from chaoslab.history.rows import Condition, Fault, Note, Probe
+from chaoslab.redact import MASK, Secrets, gather, looks_secret, mask_shapes
 
 SECRET = "hunter2-S3cr3t"
 VALUES = (
@@ -90,10 +91,12 @@ def test_a_gathered_value_is_nowhere_left(name: str, value: str, before: str, af
     secrets = gather([{"environment": {name: value}}])
     if not secrets.values:
         return
-    told = {"environment": {name: value}, "log": f"{before}{value}{after}", "nested": [{"x": value}]}
+    told = {"environment": {name: value}, "log": f"{before} {value} {after}", "nested": [{"x": value}]}
+    if re.search(r"(user|role|owner|database|db|host)\w*\W*$", before, re.IGNORECASE):
+        return
     covered = secrets.tree(told)
     assert covered["environment"][name] == MASK
-    assert value not in covered["log"]
+    assert not re.search(rf"(?<!\w){re.escape(value)}(?!\w)", covered["log"])
     assert covered["nested"] == [{"x": MASK}]
     assert json.dumps(value)[1:-1] not in secrets.text(json.dumps({"x": value})).replace(MASK, "")
 
@@ -136,6 +139,54 @@ def test_names_of_the_spec_stay_readable() -> None:
     secrets = gather([{"PASSWORD": "postgres"}], names=["postgres-east"])
     assert secrets.text("postgres-east is up") == "postgres-east is up"
     assert secrets.tree({"PASSWORD": "postgres"}) == {"PASSWORD": MASK}
+
+
+@pytest.mark.parametrize(
+    ("text", "covered"),
+    [
+        ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/15/bin"),
+        (
+            'FATAL: password authentication failed for user "postgres"',
+            'FATAL: password authentication failed for user "postgres"',
+        ),
+        ('{"error": "role \\"postgres\\" is unknown"}', '{"error": "role \\"postgres\\" is unknown"}'),
+        ("host=postgres dbname=postgres connected", "host=postgres dbname=postgres connected"),
+        ("tried postgres, refused", "tried ***, refused"),
+        ("PGPASSWORD=postgres psql", "PGPASSWORD=*** psql"),
+        ("postgresql://app:postgres@db/x", "postgresql://***@db/x"),
+    ],
+)
+def test_a_secret_that_is_a_word_is_covered_as_a_word(text: str, covered: str) -> None:
+    """Known bad: every log read `/usr/lib/***ql/15` and `user "***"`."""
+    assert gather([{"POSTGRES_PASSWORD": "postgres"}]).text(text) == covered
+
+
+def test_a_long_secret_is_covered_inside_words() -> None:
+    """Known bad: borders around a token would let it through where something is glued to it."""
+    assert SECRET not in gather([{"TOKEN": SECRET}]).text(f"x{SECRET}y")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"POSTGRES_USER": "postgres"}, {"PGDATABASE": "postgres"}, {"DB": "postgres"}, {"URL": "pg://postgres:secret-1@host/x"}],
+)
+def test_a_name_of_a_user_or_a_database_stays_readable(named: dict[str, str]) -> None:
+    """Known bad: the same value is a password, too. In its place it is covered."""
+    secrets = gather([{"POSTGRES_PASSWORD": "postgres"}, named])
+    assert secrets.text("postgres is up") == "postgres is up"
+    assert secrets.tree({"POSTGRES_PASSWORD": "postgres"}) == {"POSTGRES_PASSWORD": MASK}
+
+
+def test_what_is_covered_is_told_and_the_values_are_not() -> None:
+    secrets = gather([{"TOKEN": SECRET, "A_PASSWORD": "postgres", "B_PASSWORD": "main", "C_PASSWORD": "shop"}], names=["shop"])
+    assert secrets.told == {
+        "TOKEN": "everywhere",
+        "A_PASSWORD": "as a whole word, but not as a user, a database or a host",
+        "B_PASSWORD": "in its place alone: it is shorter than 5 characters",
+        "C_PASSWORD": "in its place alone: the same is a name elsewhere",
+    }
+    assert secrets.summary()["everywhere"] == "TOKEN"
+    assert secrets.tree(secrets.summary()) == secrets.summary(), "known bad: the report of what is covered was covered, too"
 
 
 def test_rows_keep_what_the_judge_reads() -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab import registry, store
+from chaoslab.cleanup import active_runs
+from chaoslab.cleanup.journal import RemoveFolder, UndoJournal
 from chaoslab.errors import ChaoslabError
 from chaoslab.files import open_new, open_to_append
-from chaoslab.probe.appender import Appender
+from chaoslab.history import writer
+from chaoslab.history.writer import HistoryWriter, write_whole
+from chaoslab.probe.row_writer import RowWriter
 from chaoslab.process import spawn
-from chaoslab.store import HistoryWriter, write_whole
-from chaoslab.undo import RemoveFolder, UndoJournal
 
 THEIRS = b"somebody's own words\n"
 
@@ -38,15 +39,15 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def block(path: Path) -> None:
-    registry.block()
+    active_runs.block()
 
 
 WRITERS = {
     "history.jsonl": lambda path: HistoryWriter(path).close(),
-    "prober.jsonl": lambda path: Appender(path).close(),
+    "prober.jsonl": lambda path: RowWriter(path).close(),
     "undo.jsonl": lambda path: UndoJournal(path).plan(RemoveFolder("/nowhere")),
     "entry.log": lambda path: spawn(["true"], log=path).wait(),
-    "r1.run": lambda path: registry.enter("r1"),
+    "r1.run": lambda path: active_runs.enter("r1"),
     "blocked": block,
 }
 
@@ -59,7 +60,7 @@ def test_a_planted_link_is_refused(shared: Path, theirs: Path, name: str, dangli
         theirs.unlink()
     (shared / name).symlink_to(theirs)
     if name == "blocked" and not dangling:
-        assert registry.blocked() == THEIRS.decode().strip()  # read, and never written
+        assert active_runs.blocked() == THEIRS.decode().strip()  # read, and never written
         WRITERS[name](shared / name)
     else:
         with pytest.raises((ChaoslabError, OSError)):
@@ -72,7 +73,7 @@ def test_a_draft_is_never_written_through_a_link(shared: Path, theirs: Path, mon
     """Known bad: the name of a draft was the process's number, which anybody can see; now not even a guess helps."""
     (shared / f".bundle.{os.getpid()}").symlink_to(theirs)
     write_whole(shared / "bundle", b"ours")
-    monkeypatch.setattr(store, "token_hex", lambda length: "guessed")
+    monkeypatch.setattr(writer, "token_hex", lambda length: "guessed")
     (shared / ".bundle.guessed").symlink_to(theirs)
     with pytest.raises(ChaoslabError, match="cannot write"):
         write_whole(shared / "bundle", b"ours again")
@@ -92,7 +93,7 @@ def test_a_link_at_the_target_is_replaced_and_not_followed(shared: Path, theirs:
 def test_locust_s_rows_are_not_written_through_a_link(shared: Path, theirs: Path) -> None:
     """Its processes open them for themselves."""
     (shared / "rows.tsv").symlink_to(theirs)
-    script = "from chaoslab import locust_rows as l; from types import SimpleNamespace as S; l._on_init(S(runner=None))"
+    script = "from chaoslab.load import locust_plugin as l; from types import SimpleNamespace as S; l._on_init(S(runner=None))"
     env = {**os.environ, "CHAOSLAB_LOAD_ROWS": str(shared / "rows.tsv")}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
     assert "Too many levels of symbolic links" in done.stderr

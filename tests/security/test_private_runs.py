@@ -19,7 +19,7 @@ from listening import listening
 from mini_stack import Ran, assert_nothing_left, finish, parts_of, start_chaoslab, write_experiment
 
 from chaoslab.process import marked
-from chaoslab.stack.embedded import RUN
+from chaoslab.stack.reach import RUN_VARIABLE
 
 QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
 PLANTED = ("planted-token", "planted-env", "planted-url", "planted-header", "planted-cookie", "planted-body", "planted-arg")
@@ -100,7 +100,7 @@ def wait_for(folder: Path, text: str) -> Path:
 def processes_of(child: subprocess.Popen[str], folder: Path) -> list[psutil.Process]:
     run_id = json.loads((folder / "history.jsonl").read_text().splitlines()[0])["facts"]["run_id"]
     mine = psutil.Process(child.pid)
-    return [mine, *mine.children(recursive=True), *marked(RUN, run_id)]
+    return [mine, *mine.children(recursive=True), *marked(RUN_VARIABLE, run_id)]
 
 
 def modes(folder: Path) -> Iterator[tuple[str, int]]:
@@ -192,14 +192,14 @@ def test_the_emergency_stop_ends_a_run_and_blocks_the_next(tmp_path: Path) -> No
     child = start_chaoslab(tmp_path, "run", spec)
     wait_for(tmp_path, '"event":"effective"')
     code, said = ask(elsewhere, "stop", "--all")
-    assert (code, "nothing of it is left" in said) == (0, True), said
+    assert (code, "nothing is left behind" in said) == (0, True), said
     assert finish(child, tmp_path).code == 130
     runs = list((tmp_path / "runs/mini").iterdir())
     code, said = ask(tmp_path, "run", spec)
     assert (code, "chaoslab resume" in said) == (2, True), said
     assert list((tmp_path / "runs/mini").iterdir()) == runs
     assert "no runs stopped" in ask(elsewhere, "stop", "--all")[1]
-    assert "may begin again" in ask(elsewhere, "resume")[1]
+    assert "allowed again" in ask(elsewhere, "resume")[1]
     assert "were not blocked" in ask(elsewhere, "resume")[1]
 
 
@@ -222,7 +222,7 @@ def test_heal_carries_out_no_journal_of_somebody_else(tmp_path: Path, how: str) 
         (run / "manifest.json").write_text("{}")
     _, said = ask(tmp_path / "project", "heal", "--all")
     assert precious.exists(), said
-    assert "its journal is not carried out" in said
+    assert "its undo journal is not executed" in said
     assert ask(tmp_path / "project", "heal", "runs/mini/evil")[0] in (2, 5)
     assert precious.exists()
 
@@ -233,8 +233,8 @@ def test_heal_finds_a_killed_run_from_anywhere(tmp_path: Path) -> None:
     elsewhere.mkdir()
     child = start_chaoslab(tmp_path, "run", str(write_experiment(tmp_path)))
     folder = wait_for(tmp_path, '"event":"effective"')
-    assert "still going" in ask(elsewhere, "heal", "--all")[1]
-    reapers = parts_of(child.pid, "chaoslab.reaper")
+    assert "still running" in ask(elsewhere, "heal", "--all")[1]
+    reapers = parts_of(child.pid, "chaoslab.cleanup.reaper")
     for pid in [*(reaper.pid for reaper in reapers), child.pid]:
         os.kill(pid, signal.SIGKILL)
     child.communicate(timeout=10)

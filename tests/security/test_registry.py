@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from chaoslab import registry
+from chaoslab.cleanup import active_runs
+from chaoslab.cleanup.journal import RemoveFolder, UndoJournal
+from chaoslab.cleanup.stop import stop_all
 from chaoslab.errors import EnvironmentFault, SpecError
-from chaoslab.stopping import stop_all
-from chaoslab.undo import RemoveFolder, UndoJournal
 
-HOLD = "import sys; from chaoslab import registry; place = registry.enter('other'); print('in', flush=True); sys.stdin.read()"
+HOLD = (
+    "import sys; from chaoslab.cleanup import active_runs; place = active_runs.enter('other'); "
+    "print('in', flush=True); sys.stdin.read()"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -29,21 +32,21 @@ def test_a_run_is_known_while_it_lives(own: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert [(entry.run_id, entry.pid, alive) for entry, alive in registry.entries()] == [("other", child.pid, True)]
-        registry.forget("other")
-        assert registry.alive("other")
+        assert [(entry.run_id, entry.pid, alive) for entry, alive in active_runs.entries()] == [("other", child.pid, True)]
+        active_runs.forget("other")
+        assert active_runs.alive("other")
         child.kill()
         child.wait()
-        assert [alive for _, alive in registry.entries()] == [False]
-        registry.forget("other")
-        assert registry.entries() == []
+        assert [alive for _, alive in active_runs.entries()] == [False]
+        active_runs.forget("other")
+        assert active_runs.entries() == []
 
 
 def test_a_run_that_ended_clean_leaves_no_trace(own: Path) -> None:
     """And one that left something stays known."""
-    registry.enter("clean").leave(done=True)
-    registry.enter("unclean").leave(done=False)
-    assert [entry.run_id for entry, _ in registry.entries()] == ["unclean"]
+    active_runs.enter("clean").leave(done=True)
+    active_runs.enter("unclean").leave(done=False)
+    assert [entry.run_id for entry, _ in active_runs.entries()] == ["unclean"]
     assert own.stat().st_mode & 0o777 == 0o700
 
 
@@ -53,21 +56,21 @@ def test_stop_blocks_ends_and_heals(own: Path, tmp_path: Path) -> None:
     data.mkdir()
     journal = UndoJournal(tmp_path / "undo.jsonl")
     journal.plan(RemoveFolder(str(data)))
-    registry.enter("dead", journal.path).leave(done=False)
+    active_runs.enter("dead", journal.path).leave(done=False)
     with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
         said = [text for text, left in stop_all(grace_s=10.0) if left == []]
         assert child.wait() != 0
     assert len(said) == 2
-    assert "had ended before; nothing of it is left" in said[0]
+    assert "had already ended; nothing is left behind" in said[0]
     assert not data.exists()
     assert list(stop_all()) == []
     with pytest.raises(SpecError, match="chaoslab resume"):
-        registry.enter("new")
-    assert registry.entries() == []
-    assert [registry.unblock(), registry.unblock()] == [True, False]
-    registry.enter("new").leave(done=True)
+        active_runs.enter("new")
+    assert active_runs.entries() == []
+    assert [active_runs.unblock(), active_runs.unblock()] == [True, False]
+    active_runs.enter("new").leave(done=True)
 
 
 def test_a_run_that_does_not_end_is_killed(own: Path) -> None:
@@ -86,17 +89,17 @@ def test_a_folder_that_others_could_have_made_is_refused(own: Path) -> None:
     """Known bad: in a folder for everybody anyone may be first."""
     own.mkdir(mode=0o755)
     with pytest.raises(EnvironmentFault, match="not a private folder"):
-        registry.enter("x")
+        active_runs.enter("x")
     own.rmdir()
     own.symlink_to("/tmp")
     with pytest.raises(EnvironmentFault, match="not a private folder"):
-        registry.enter("x")
+        active_runs.enter("x")
 
 
 def test_a_registry_that_cannot_be_written_is_told_plainly(tmp_path: Path) -> None:
     """A full disk, or here a limit on the size of files: what, where and the cure, and no entry is left."""
     script = (
-        "import resource, sys; from pathlib import Path; from chaoslab import registry\n"
+        "import resource, sys; from pathlib import Path; from chaoslab.cleanup import active_runs as registry\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         "try: registry.enter('a-run', Path('j'))\n"
         "except registry.EnvironmentFault as told: sys.exit(str(told))\n"

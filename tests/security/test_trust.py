@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from mini_stack import start_chaoslab, write_experiment
 
-from chaoslab.trust import is_own, project_of
+from chaoslab.spec.repository import is_own, repository_of
 
 EXEC = {"id": "f", "fault": "exec", "inject": ["touch", "hurt"], "heal": ["rm", "-f", "hurt"], "verify": ["test", "-e", "hurt"]}
 
@@ -25,7 +25,7 @@ def place(tmp_path: Path) -> SimpleNamespace:
 def test_a_spec_below_the_project_is_its_own(place: SimpleNamespace) -> None:
     """From wherever in the project one stands."""
     for folder in (place.project, place.deep):
-        assert project_of(folder) == place.project
+        assert repository_of(folder) == place.project
         assert is_own(place.project / "experiments/x.yaml", folder)
 
 
@@ -42,21 +42,21 @@ def test_a_spec_outside_is_not(place: SimpleNamespace) -> None:
 def test_git_goes_before_a_makefile(place: SimpleNamespace) -> None:
     """Somebody's pyproject.toml deeper down makes no smaller project; without git it does."""
     (place.deep / "pyproject.toml").write_text("")
-    assert project_of(place.deep) == place.project
+    assert repository_of(place.deep) == place.project
     (place.project / ".git").rmdir()
-    assert project_of(place.deep) == place.deep
+    assert repository_of(place.deep) == place.deep
 
 
 def test_a_folder_of_everybody_or_of_others_is_no_project(place: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Known bad: a `.git` in /tmp, in the home folder, or made by another user."""
     place.project.chmod(0o777)
-    assert project_of(place.deep) is None
+    assert repository_of(place.deep) is None
     place.project.chmod(0o755)
     monkeypatch.setenv("HOME", str(place.project))
-    assert project_of(place.deep) is None
+    assert repository_of(place.deep) is None
     monkeypatch.setenv("HOME", "/nowhere")
     monkeypatch.setattr("os.geteuid", lambda: 12345)
-    assert project_of(place.deep) is None
+    assert repository_of(place.deep) is None
 
 
 def ask(folder: Path, *arguments: str) -> tuple[int, str, str]:
@@ -77,7 +77,7 @@ def test_commands_of_others_are_refused_before_anything_starts(place: SimpleName
     for command in (("check", spec), ("run", spec, "--dry-run")):
         code, out, _ = ask(place.project, *command)
         assert code == 0
-        assert "it runs with --allow-exec only" in out
+        assert "it runs only with --allow-exec" in out
     assert "starts    store: python store.py" in out, "what a stranger's stack would start is shown"
 
 

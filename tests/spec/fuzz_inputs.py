@@ -17,7 +17,7 @@ import yaml
 from golden_files import FIXTURES, cases, edited, raw_bytes
 from hostile import HOSTILE, WORDS_OF_A_SPEC
 
-from chaoslab.spec.source import DEPTH_MAX, NODES_MAX, SIZE_MAX
+from chaoslab.spec.yaml.source import DEPTH_MAX, NODES_MAX, SIZE_MAX
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "tests" / "mini"
@@ -126,8 +126,8 @@ def projects() -> tuple[Project, ...]:
 def sound() -> tuple[Project, ...]:
     fixture = {name: (FIXTURES / name).read_bytes() for name in ("fire.yaml", "stack.yaml", "load/everyday.py")}
     mini = {name: (MINI / name).read_bytes() for name in ("pass.yaml", "compose.yaml")}
-    ours = _files("compose/two-site/compose.yaml", "compose/known-bad/*.yaml", "experiments/*.yaml", "experiments/load/*.py")
-    experiments = sorted(name for name in ours if name.startswith("experiments/") and name.endswith(".yaml"))
+    ours = _files("compose/*/*.yaml", "compose/queue/journeys.py", "experiments/**/*.yaml", "experiments/load/*.py")
+    experiments = sorted(name for name in ours if Path(name).parent.name == "experiments" and name.endswith(".yaml"))
     shared = {name: content for name, content in ours.items() if name not in experiments}
     return (
         Project(fixture, "fire.yaml"),

@@ -33,8 +33,8 @@ from fuzz_inputs import Project, made
 from hostile import LONGEST_S, MESSAGE_MAX
 
 from chaoslab.spec.load import dump_resolved, load_experiment
-from chaoslab.spec.problems import SpecErrors
 from chaoslab.spec.resolved import load_resolved
+from chaoslab.spec.yaml.problems import SpecErrors
 from chaoslab.units import parse_duration_s
 
 HANG_S = 20.0  # of the wall's time: far more than LONGEST_S of processor time, so that a busy machine does not count

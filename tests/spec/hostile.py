@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaoslab.spec.source import NODES_MAX, SIZE_MAX
+from chaoslab.spec.yaml.source import NODES_MAX, SIZE_MAX
 
 LONGEST_S = 3.0  # of processor time, so that a busy machine does not count
 MESSAGE_MAX = 1000  # characters of a problem with its place

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from golden_files import FIXTURES
 
-from chaoslab.spec.compose import ComposeFile, load_stack
-from chaoslab.spec.problems import SpecErrors
-from chaoslab.stack.topology import Healthcheck
+from chaoslab.spec.stackfile.compose import ComposeFile, load_stack
+from chaoslab.spec.stackfile.topology import Healthcheck
+from chaoslab.spec.yaml.problems import SpecErrors
 
 STACK = FIXTURES / "stack.yaml"
 
@@ -156,6 +156,68 @@ x-chaoslab: {sites: [a], entry: "app:8000"}
     app = load_stack([file]).topology().replica("app")
     assert app.ports == (8000, 9000, 7000, 7001, 7002)
     assert app.healthcheck == Healthcheck(("sh", "-c", "curl -f http://localhost:8000 || exit 1"), interval_s=90, retries=5)
+
+
+def test_include_and_extends_are_followed(tmp_path: Path) -> None:
+    """From other files and by way of others; what is nearer wins, and an overlay wins over all."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/db.yaml").write_text("services: {db: {image: db, expose: ['5432']}}\ninclude: [more.yaml]")
+    (tmp_path / "parts/more.yaml").write_text("services: {cache: {image: cache}}")
+    (tmp_path / "parts/common.yaml").write_text("""
+services:
+  basis: {image: old, environment: [A=1, B=1], healthcheck: {test: curl x}}
+  app: {extends: basis, image: app, environment: {B: "2"}}
+""")
+    file = tmp_path / "compose.yaml"
+    file.write_text("""
+include: [{path: parts/db.yaml}]
+services:
+  web: {extends: {file: parts/common.yaml, service: app}, environment: {C: "3"}, expose: [80], depends_on: [db, cache]}
+x-chaoslab: {sites: [a], entry: "web:80"}
+""")
+    overlay = tmp_path / "over.yaml"
+    overlay.write_text("services: {db: {labels: {chaoslab.site: a}, image: newer}}")
+    compose = load_stack([file, overlay])
+    web = compose.services["web"]
+    assert (web["image"], web["environment"]) == ("app", {"A": "1", "B": "2", "C": "3"})
+    assert web["healthcheck"] == {"test": ["CMD-SHELL", "curl x"]}
+    assert compose.services["db"] == {"image": "newer", "expose": ["5432"], "labels": {"chaoslab.site": "a"}}
+    assert set(compose.services) == {"web", "db", "cache"}
+
+
+def test_circles_end(tmp_path: Path) -> None:
+    """Known bad: files that include each other, and services that extend each other, for ever."""
+    file = tmp_path / "compose.yaml"
+    file.write_text("""
+include: [compose.yaml]
+services: {a: {extends: b}, b: {extends: a}}
+x-chaoslab: {sites: [a], entry: "a:80"}
+""")
+    with pytest.raises(SpecErrors) as refused:
+        load_stack([file])
+    said = str(refused.value)
+    assert "include each other" in said
+    assert "a extends itself" in said
+
+
+def test_what_only_compose_knows_is_left_to_it(tmp_path: Path) -> None:
+    """Variables without a default, and services that need not be there."""
+    file = tmp_path / "compose.yaml"
+    file.write_text("""
+services:
+  web:
+    expose: ["${PORT}", "80:${PORT:?needed}", 81]
+    healthcheck: {test: [CMD, "true"], interval: "${EVERY}", retries: "${TRIES}"}
+    depends_on: {debug: {condition: service_started, required: false}, db: {condition: service_healthy, required: false}}
+    labels: {chaoslab.site: a}
+  db: {image: db}
+  debug: {image: debug, profiles: [debug]}
+x-chaoslab: {sites: [a], entry: "web:81"}
+""")
+    web = load_stack([file]).topology().replica("web")
+    assert web.ports == (81,)
+    assert web.depends_on == ("db",)
+    assert web.healthcheck == Healthcheck(("true",))
 
 
 def test_the_real_stack_loads() -> None:

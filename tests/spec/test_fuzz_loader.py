@@ -15,7 +15,7 @@ from fuzz_inputs import Project, made, projects, sound
 from fuzz_loader import Outcome, Sandbox, Tally, fuzz, load_whole, report, saved, smaller
 from hostile import LONGEST_S
 
-from chaoslab.spec.problems import Problem, SpecErrors
+from chaoslab.spec.yaml.problems import Problem, SpecErrors
 
 BAD = Project({"a.yaml": b"some lines\n" * 20 + b"poison\n" + b"and more\n" * 20, "b.yaml": b"innocent"}, "a.yaml", {"x": "1"})
 
@@ -108,7 +108,7 @@ def test_a_message_that_no_terminal_should_see_counts_as_broken(wrong: str, tmp_
     """Refused without a word, with control characters, or at a length that nobody reads."""
 
     def refuse(*_: object) -> None:
-        raise SpecErrors([Problem("f", 1, 1, wrong)] if wrong else [])
+        raise SpecErrors([Problem("f", 1, 1, wrong, "any.rule")] if wrong else [])
 
     monkeypatch.setattr(fuzz_loader, "load_experiment", refuse)
     with pytest.raises(AssertionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from golden_files import FIXTURES, Case, cases, check, edited, raw_bytes
 
 from chaoslab.errors import ExitCode
 from chaoslab.spec.load import load_experiment
-from chaoslab.spec.problems import SpecErrors
+from chaoslab.spec.yaml.problems import SpecErrors
 
 
 @pytest.fixture
@@ -54,3 +55,19 @@ def test_wrong_stacks(case: Case, project: Path) -> None:
     file = project / "stack.yaml"
     file.write_text(edited(case, file.read_text()))
     check(case, complaints())
+
+
+RULE = re.compile(r"[a-z-]+\.[a-z-]+")
+
+
+@pytest.mark.parametrize("case", [*cases("yaml.golden"), *cases("experiment.golden"), *cases("stack.golden")], ids=str)
+def test_every_problem_has_a_rule(case: Case, project: Path) -> None:
+    """Its id is for those who look for one kind of problem; the wording may change."""
+    if case.file == "yaml.golden":
+        (project / "fire.yaml").write_bytes(raw_bytes(case))
+    else:
+        file = project / ("stack.yaml" if case.file == "stack.golden" else "fire.yaml")
+        file.write_text(edited(case, file.read_text()))
+    with pytest.raises(SpecErrors) as refused:
+        load_experiment(Path("fire.yaml"))
+    assert all(RULE.fullmatch(problem.rule) and problem.level == "error" for problem in refused.value.problems)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from chaoslab.spec.load import load_experiment
 from chaoslab.spec.overrides import apply_overrides
-from chaoslab.spec.problems import SpecErrors
-from chaoslab.spec.source import Document, parse
+from chaoslab.spec.yaml.problems import SpecErrors
+from chaoslab.spec.yaml.source import Document, parse
 
 
 def load_soon(raw: bytes, tmp_path: Path) -> list[str]:

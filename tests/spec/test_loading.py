@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chaoslab.errors import SpecError
-from chaoslab.spec.compose import load_stack
 from chaoslab.spec.load import dump_resolved, find_experiment, list_experiments, load_experiment, load_resolved
 from chaoslab.spec.model import Experiment, ExperimentObjectives
 from chaoslab.spec.objectives import changed_objectives, objectives_for, under_fault
-from chaoslab.spec.problems import SpecErrors
-from chaoslab.spec.quantities import duration_s, duration_text
 from chaoslab.spec.resolved import resolved_yaml
-from chaoslab.spec.source import leading_comment
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.spec.yaml.problems import SpecErrors
+from chaoslab.spec.yaml.quantities import duration_s, duration_text
+from chaoslab.spec.yaml.source import leading_comment
 
 FIRE = FIXTURES / "fire.yaml"
 
@@ -102,7 +103,7 @@ def test_set_changes_values() -> None:
         ("load..users", "5", "--set load..users=5: write a dotted path and a value, such as --set load.users=5"),
         ("title", "[", "--set title=[: "),
         ("objectives.web.unaffected", "yes", "--set objectives.web.unaffected=yes: unquoted yes is read as true"),
-        ("name", "x", "--set name=x: the key 'name' does not belong here"),
+        ("name", "x", "--set name=x: the key 'name' is not allowed"),
     ],
 )
 def test_what_is_wrong_with_set_names_it(key: str, value: str, message: str) -> None:
@@ -159,7 +160,7 @@ def test_resolved_reads_back_as_written(tmp_path: Path) -> None:
 
 def test_resolved_says_when_it_is_something_else(tmp_path: Path) -> None:
     """A file of another kind, or one that was tampered with, is a SpecErrors."""
-    with pytest.raises(SpecErrors, match="no resolved experiment"):
+    with pytest.raises(SpecErrors, match="not a resolved experiment"):
         load_resolved(FIRE)
     stored = tmp_path / "experiment.yaml"
     stored.write_text(dump_resolved(load_experiment(FIRE)).replace("heal_after: 50s", "heal_after: soon"))
@@ -221,3 +222,10 @@ def test_durations_survive_their_text(seconds: float) -> None:
 def test_the_first_comment_is_the_hypothesis(text: str, comment: str) -> None:
     """One block of comment lines before all content; editors' lines do not count."""
     assert leading_comment(text) == comment
+
+
+def test_a_pipe_is_refused(tmp_path):
+    """Known bad: it was opened, and `check` waited for a writer for ever."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(SpecErrors, match="it is a pipe"):
+        load_experiment(tmp_path / "pipe.yaml")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from golden_files import FIXTURES
 
-from chaoslab.losses import BEFORE_FAULT_S
-from chaoslab.measure import STABLE_SLOTS
+from chaoslab.judge.intervals import STABLE_SLOTS
+from chaoslab.judge.losses import BEFORE_FAULT_S
 from chaoslab.spec.load import Loaded, dump_resolved, load_experiment, load_resolved
 from chaoslab.spec.model import ProbeSpec
 from chaoslab.spec.probe_rate import LEDGER_MIN, PERIOD_MAX_S, RECOVERY_SLOTS, RESOLUTION, probe_rate
-from chaoslab.spec.problems import SpecErrors
+from chaoslab.spec.yaml.problems import SpecErrors
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FIRE = FIXTURES / "fire.yaml"
@@ -35,8 +35,8 @@ def rate(of: Loaded) -> float:
         ("30s", 10, "slots are at most 100 ms apart; 0.5% of the tightest objective, 30.0 s, is 150 ms"),
         ("7s", 29, "0.5% of the tightest objective, 7.0 s, is 35 ms"),
         ("4s", 50, "0.5% of the tightest objective, 4.0 s, is 20 ms"),
-        ("2s", 50, "the most without probe.rate; 0.5% of the tightest objective, 2.0 s, is 10 ms"),
-        ("0", 50, "the most without probe.rate; 0.5% of the tightest objective, 0.0 s, is 0.0 s"),
+        ("2s", 50, "the maximum without probe.rate; 0.5% of the tightest objective, 2.0 s, is 10 ms"),
+        ("0", 50, "the maximum without probe.rate; 0.5% of the tightest objective, 0.0 s, is 0.0 s"),
     ],
 )
 def test_the_tightest_objective_decides_between_a_floor_and_a_ceiling(rto: str, per_s: float, why: str) -> None:
@@ -67,7 +67,7 @@ def test_a_recovery_fits_twice_into_the_time_for_which_failback_is_watched() -> 
     """Known bad: at 10 a second a stable run takes 2.5 s, and a failback that holds for one second could never be told."""
     found = load_experiment(FIRE, NOT_SAID | {"failback.hold": "2s"})
     assert rate(found) == 25
-    assert "25 good slots make a recovery, and twice as many fit into the 2.0 s of failback" in str(
+    assert "25 good slots make a recovery, and twice as many must fit into the 2.0 s of failback" in str(
         probe_rate(found.experiment, found.compose.spec)
     )
     assert RECOVERY_SLOTS == STABLE_SLOTS
@@ -78,7 +78,7 @@ def test_what_is_asked_for_counts(asked: str) -> None:
     """Up to 1000 a second, and the plan and the report say that it was asked for, and what would have done."""
     found = load_experiment(FIRE, {"probe.rate": asked, "objectives.web.rto": "7s"})
     assert rate(found) == float(asked)
-    assert probe_rate(found.experiment, found.compose.spec).why == "asked for with probe.rate; the objectives need 29"
+    assert probe_rate(found.experiment, found.compose.spec).why == "set by probe.rate; the objectives need 29"
 
 
 def test_the_stored_experiment_has_the_number_in_use(tmp_path: Path) -> None:

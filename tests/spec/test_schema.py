@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import yaml
 from golden_files import FIXTURES
 from jsonschema import Draft202012Validator
 
-from chaoslab.spec.schema import json_schema
+from chaoslab.spec.schema import json_schema, stack_schema
 
 SCHEMA = json_schema()
+STACK = stack_schema()
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -70,3 +73,41 @@ def test_it_teaches() -> None:
 
 def _reference(field: dict[str, Any]) -> str:
     return str(field.get("$ref") or next(option["$ref"] for option in field["anyOf"] if "$ref" in option))
+
+
+# --- of a stack
+
+
+@pytest.mark.parametrize(
+    "file",
+    [FIXTURES / "stack.yaml", ROOT / "tests/mini/compose.yaml", *sorted((ROOT / "compose").glob("*/*.yaml"))],
+    ids=lambda file: f"{file.parent.name}/{file.name}",
+)
+def test_stacks_and_their_overlays_fit_one_schema(file: Path) -> None:
+    """Draft 2020-12. A part of a section is as good as a whole one: an overlay has what the Compose file lacks."""
+    Draft202012Validator.check_schema(STACK)
+    assert list(Draft202012Validator(STACK).iter_errors(yaml.safe_load(file.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"site": ["east"]},
+        {"sites": "east"},
+        {"sites": []},
+        {"tiers": {"critical": {"rto": "> 5s"}}},
+        {"journeys": {"web.look": {"service": "web", "request": {"pth": "/"}}}},
+        {"conditions": {"c": {"gte": "http://db:1/", "expect": "x"}}},
+        {"requires": {"programs": "postgres"}},
+    ],
+)
+def test_the_schema_of_a_stack_refuses(section: dict[str, Any]) -> None:
+    """Known bad: misspelt keys and wrong types; for a chaoslab.yaml as for a Compose file."""
+    assert list(Draft202012Validator(STACK).iter_errors({"x-chaoslab": section}))
+
+
+def test_the_schema_of_a_stack_teaches() -> None:
+    """Every key of the section is explained, and so is everything that it is made of."""
+    section = STACK["properties"]["x-chaoslab"]
+    assert [name for name, field in section["properties"].items() if not field.get("description")] == []
+    assert [name for name, definition in STACK["$defs"].items() if not definition.get("description")] == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
+import os
 import select
 import shutil
 import socket
@@ -23,22 +25,23 @@ from mini_stack import MINI
 from chaoslab import process
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.kill import kill
-from chaoslab.spec.compose import ComposeFile, load_stack
-from chaoslab.spec.model import OUTSIDE
-from chaoslab.stack.compose import ComposeStack
-from chaoslab.stack.docker_containers import Containers
-from chaoslab.stack.docker_engine import Engine
-from chaoslab.stack.embedded import RUN, EmbeddedStack
-from chaoslab.stack.protocol import CanBar, CanDestroyDisks, CanStop, CanThrottle, Stack
-from chaoslab.stack.topology import Address
+from chaoslab.spec.stackfile.compose import ComposeFile, load_stack
+from chaoslab.spec.stackfile.model import OUTSIDE
+from chaoslab.spec.stackfile.topology import Address
+from chaoslab.stack.compose.containers import Containers
+from chaoslab.stack.compose.engine import Engine
+from chaoslab.stack.compose.stack import ComposeStack
+from chaoslab.stack.embedded.stack import EmbeddedStack
+from chaoslab.stack.protocol import CanBlock, CanCutDisks, CanDestroyDisks, CanExecute, CanStop, CanThrottle, Stack
+from chaoslab.stack.reach import RUN_VARIABLE
 
 HERE = Path(__file__).parent
-DEAF = "store"  # its overlay gives it a stop signal that nobody hears
+DEAF = "store"  # its overlay gives it a stop signal that it ignores
 _DIAL_S = 1.0
 _START_S = 10.0
 
 
-class AbleStack(Stack, CanStop, CanThrottle, CanBar, CanDestroyDisks, Protocol):
+class AbleStack(Stack, CanStop, CanExecute, CanThrottle, CanBlock, CanDestroyDisks, CanCutDisks, Protocol):
     """What all of our runtimes can do."""
 
 
@@ -50,8 +53,8 @@ class Line(Protocol):
     def hear(self, timeout_s: float = 3.0) -> Outcome: ...
 
 
-class Caller(Protocol):
-    """Somebody who stands in a place and makes one call. The kernel of that place knows when it is connected."""
+class Client(Protocol):
+    """A client in a place that connects once. The kernel of that place knows when it is connected."""
 
     def hear(self, timeout_s: float) -> str:
         """The next that it says: connected, answered, ended, refused; or silent."""
@@ -63,16 +66,19 @@ class Caller(Protocol):
 class Rig:
     """A stack that is up, and ways to look at it that are not its own.
 
-    `dial` opens a connection from a place and raises what a socket would; `call` has somebody there do it.
-    `left`: what is there of the run, in words. `mark`, `marked`: a file on a volume.
+    `dial` opens a connection from a place and raises what a socket would; `call` has a process there do it.
+    `left`: what is there of the run, in words. `mark`, `marked`: a file on a volume. `write`: append to a file there, by its
+    name, and sync it or not; `read`: what is in it, nothing where there is none.
     `listening`: the addresses of this machine on which anything of the run listens.
     """
 
     stack: AbleStack
     dial: Callable[[str, str, int], Line]
-    call: Callable[[str, str, int], Caller]
+    call: Callable[[str, str, int], Client]
     mark: Callable[[str], None]
     marked: Callable[[str], bool]
+    write: Callable[[str, str, str, bool], None]
+    read: Callable[[str, str], str]
     end_relay: Callable[[], None]
     start_relay: Callable[[], None]
     listening: Callable[[], set[str]]
@@ -100,7 +106,7 @@ class SpokenFake:
 
 
 @dataclasses.dataclass
-class FakeCaller:
+class FakeClient:
     stack: FakeStack
     place: str
     replica: str
@@ -118,7 +124,7 @@ class FakeCaller:
         return "connected"
 
     def close(self) -> None:
-        """Nobody has to be sent away."""
+        """There is no process to end."""
 
 
 @contextlib.contextmanager
@@ -135,9 +141,11 @@ def fake_rig() -> Iterator[Rig]:
     yield Rig(
         stack,
         dial=lambda place, replica, _: SpokenFake(stack.dial(place, replica)),
-        call=lambda place, replica, _: FakeCaller(stack, place, replica),
+        call=lambda place, replica, _: FakeClient(stack, place, replica),
         mark=lambda replica: stack.disks[replica].add("mark"),
         marked=lambda replica: "mark" in stack.disks[replica],
+        write=stack.write,
+        read=lambda replica, file: stack.files[replica].get(file, ""),
         end_relay=end_relay,
         start_relay=start_relay,
         listening=lambda: {stack.address("entry", 8080).host},
@@ -155,7 +163,7 @@ class Spoken:
     connection: socket.socket
 
     def ask(self) -> None:
-        with contextlib.suppress(OSError):  # an end is heard, not said
+        with contextlib.suppress(OSError):  # the end is noticed by `hear`
             self.connection.sendall(b"GET /where HTTP/1.1\r\nHost: contract\r\n\r\n")
 
     def hear(self, timeout_s: float = 3.0) -> Outcome:
@@ -188,7 +196,7 @@ except TimeoutError:
 """
 
 
-class ProcessCaller:
+class ProcessClient:
     """A process that calls; `python` is how to start one in its place."""
 
     def __init__(self, python: list[str], address: Address) -> None:
@@ -219,25 +227,48 @@ def embedded_rig() -> Iterator[Rig]:
     def start_relay() -> None:
         assert stack._relay is not None
         command = [str(word) for word in stack._relay.args]
-        process.spawn(command, log=folder / "again.log", env=stack._own_environment("relay"))
+        process.spawn(command, log=folder / "again.log", env=stack._launcher.own_environment("relay"))
         wait_until("the relay", lambda: _answers(stack), Deadline.after(10))
 
+    if stack.why_no_cut() is None:
+        stack.ready_to_cut(["store"])
     try:
         stack.up(Deadline.after(30), lambda _: None)
         yield Rig(
             stack,
             dial=lambda place, replica, port: spoken(stack.address(replica, port, seen_from=place)),
-            call=lambda place, replica, port: ProcessCaller([sys.executable], stack.address(replica, port, seen_from=place)),
+            call=lambda place, replica, port: ProcessClient([sys.executable], stack.address(replica, port, seen_from=place)),
             mark=lambda replica: (stack.volume(replica, "/data") / "mark").touch(),
             marked=lambda replica: (stack.volume(replica, "/data") / "mark").exists(),
+            write=lambda replica, file, text, synced: write(stack.volume(replica, "/data") / file, text, synced),
+            read=lambda replica, file: read(stack.volume(replica, "/data") / file),
             end_relay=end_relay,
             start_relay=start_relay,
-            listening=lambda: {c.laddr.ip for p in process.marked(RUN, run_id) for c in p.net_connections() if _listens(c)},
-            left=lambda: [str(p) for p in process.marked(RUN, run_id)],
+            listening=lambda: {
+                c.laddr.ip for p in process.marked(RUN_VARIABLE, run_id) for c in p.net_connections() if _listens(c)
+            },
+            left=lambda: [str(p) for p in process.marked(RUN_VARIABLE, run_id)],
         )
     finally:
         stack.down()
         shutil.rmtree(folder)
+
+
+def write(file: Path, text: str, synced: bool) -> None:
+    """Append; synced, with the folder that it stands in."""
+    with file.open("a") as opened:
+        opened.write(text)
+        opened.flush()
+        if synced:
+            os.fsync(opened.fileno())
+    if synced:
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def read(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 def _answers(stack: EmbeddedStack) -> tuple[bool, str]:
@@ -264,13 +295,19 @@ def compose_rig(engine: Engine) -> Iterator[Rig]:
         address = stack.address(replica, port, seen_from=place)
         return spoken(address) if place == OUTSIDE else through(stack._gates[place], address)
 
-    def call(place: str, replica: str, port: int) -> ProcessCaller:
+    def call(place: str, replica: str, port: int) -> ProcessClient:
         beside = containers.of([stack.topology.in_site(place)[0].name])[0].id
-        return ProcessCaller(["docker", "exec", beside, "python"], stack.address(replica, port, seen_from=place))
+        return ProcessClient(["docker", "exec", beside, "python"], stack.address(replica, port, seen_from=place))
 
     def in_disk(replica: str, *command: str) -> str:
         return containers.execute_in(containers.of([replica])[0].id, ["sh", "-c", " ".join(command)])
 
+    def write_there(replica: str, file: str, text: str, synced: bool) -> None:
+        program = f"import os\nfrom pathlib import Path\n{inspect.getsource(write)}\n"
+        call = f"write(Path('/data/{file}'), {text!r}, {synced})"
+        containers.execute_in(containers.of([replica])[0].id, ["python", "-c", program + call])
+
+    stack.ready_to_cut(["store"])
     try:
         stack.up(Deadline.after(60), lambda _: None)
         yield Rig(
@@ -279,6 +316,8 @@ def compose_rig(engine: Engine) -> Iterator[Rig]:
             call=call,
             mark=lambda replica: (in_disk(replica, "touch /data/mark"), None)[1],
             marked=lambda replica: "yes" in in_disk(replica, "test -e /data/mark && echo yes || echo no"),
+            write=write_there,
+            read=lambda replica, file: in_disk(replica, f"cat /data/{file} 2>/dev/null || true"),
             end_relay=lambda: containers.kill(relay()),
             start_relay=lambda: containers.start(relay()),
             listening=lambda: published_on(engine, run_id),

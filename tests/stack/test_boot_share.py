@@ -13,20 +13,21 @@ from mini_stack import MINI, mini_stack
 from chaoslab import process
 from chaoslab.clock import Deadline, FakeClock
 from chaoslab.errors import NotReady
-from chaoslab.faults import fault_for
 from chaoslab.faults.boot import held_back
-from chaoslab.spec.compose import load_stack
-from chaoslab.spec.model import ServiceKill, SitePowerLoss
+from chaoslab.faults.registry import fault_for
+from chaoslab.faults.service import ServiceKill
+from chaoslab.faults.site import SitePowerLoss
+from chaoslab.spec.stackfile.compose import load_stack
 from chaoslab.stack.boot_share import (
     HELD_NICENESS,
     USUAL_NICENESS,
-    Held,
+    BootShare,
     OneProcessor,
     Sessions,
     process_means,
     sessions_are_weighed,
 )
-from chaoslab.stack.embedded import EmbeddedStack
+from chaoslab.stack.embedded.stack import EmbeddedStack
 from chaoslab.stack.protocol import CanHoldBack
 
 
@@ -87,13 +88,13 @@ def test_who_is_gone_meanwhile_needs_nothing() -> None:
     kernel = FakeKernel({1: "a", 2: "b"})
     means = kernel.means()
     means.look()
-    kernel.sessions = {2: "somebody else's"}
+    kernel.sessions = {2: "another user's"}
     means.put_back()
     assert kernel.niceness == {"a": HELD_NICENESS, "b": HELD_NICENESS}
 
 
 class Counted:
-    """A means that counts, and tells when it was asked to put back."""
+    """A means that counts, and notes when it was asked to put back."""
 
     def __init__(self, broken: bool = False) -> None:
         self.looks, self.broken, self.back = 0, broken, threading.Event()
@@ -109,9 +110,9 @@ class Counted:
 
 
 def test_it_is_there_before_anything_starts_and_ends_when_it_is_let_go() -> None:
-    """How long it was is told."""
+    """How long it was is reported."""
     clock, means = FakeClock(), Counted()
-    held = Held(means, 20, clock)
+    held = BootShare(means, 20, clock)
     assert means.looks == 1
     clock.sleep(3.5)
     assert held.let_go() == {"means": "counted", "held_s": 3.5, "until": "healthy"}
@@ -121,7 +122,7 @@ def test_it_is_there_before_anything_starts_and_ends_when_it_is_let_go() -> None
 def test_a_boot_that_takes_too_long_gets_all_that_it_wants() -> None:
     """Known bad: on a busy machine a boot with a small share does not end before the heal's deadline."""
     clock, means = FakeClock(), Counted()
-    held = Held(means, 20, clock, look_every_s=0.001)
+    held = BootShare(means, 20, clock, look_every_s=0.001)
     clock.sleep(20)
     assert means.back.wait(5)
     clock.sleep(9)
@@ -129,7 +130,7 @@ def test_a_boot_that_takes_too_long_gets_all_that_it_wants() -> None:
 
 
 class Holding(FakeStack):
-    """A stack that tells who is held back."""
+    """A stack that notes which replicas are held back."""
 
     held: tuple[str, ...] = ()
     at_most_s = 0.0
@@ -141,7 +142,7 @@ class Holding(FakeStack):
     def let_go(self, replicas: Any) -> dict[str, Any]:
         assert tuple(replicas) == self.held
         self.held = ()
-        return {"means": "told"}
+        return {"means": "noted"}
 
     def start(self, replicas: Any, deadline: Deadline) -> None:
         if self.held:
@@ -168,7 +169,7 @@ def test_a_heal_holds_back_what_it_starts_and_says_so(holding: Holding, spec: An
     fault = fault_for(spec, holding)
     fault.prepare()
     fault.inject()
-    assert fault.heal(Deadline.after(5))["share"] == {"means": "told"}
+    assert fault.heal(Deadline.after(5))["share"] == {"means": "noted"}
     assert set(holding.held_at_start) == {("app-east",)}
     assert holding.held == ()
 
@@ -226,7 +227,7 @@ def test_sessions_are_weighed_only_where_no_control_group_comes_first(
 
 def weights_of(stack: EmbeddedStack, replica: str) -> set[int]:
     """The niceness of a replica's sessions; empty where sessions have none."""
-    found = [process.session_weight(pid) for pid in stack._pids([replica])]
+    found = [process.read_session_niceness(pid) for pid in stack._pids([replica])]
     return {weight[1] for weight in found if weight is not None}
 
 

@@ -11,8 +11,9 @@ import pytest
 from chaoslab import process
 from chaoslab.clock import Deadline
 from chaoslab.errors import StackError
-from chaoslab.spec.compose import load_stack
-from chaoslab.stack.embedded import RUN, EmbeddedStack
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.stack.embedded.stack import EmbeddedStack
+from chaoslab.stack.reach import RUN_VARIABLE
 
 MINI = Path(__file__).parents[1] / "mini" / "compose.yaml"
 
@@ -39,4 +40,4 @@ def test_down_misses_nothing_that_is_just_being_started(tmp_path: Path, monkeypa
     taking_down.join(10)
     assert not taking_down.is_alive()
     assert left == []
-    assert process.marked(RUN, run_id) == []
+    assert process.marked(RUN_VARIABLE, run_id) == []

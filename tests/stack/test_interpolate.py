@@ -3,7 +3,7 @@
 import pytest
 
 from chaoslab.errors import StackError
-from chaoslab.stack.interpolate import defaults_in, interpolate
+from chaoslab.spec.stackfile.interpolation import defaults_in, interpolate
 
 KNOWN = {"pg:5432": "127.0.0.1:9", "/data/x": "/tmp/run/x"}
 

@@ -6,7 +6,7 @@ from chaoslab.stack.ports import BLOCK, PortBlock
 
 
 def test_blocks_of_two_runs_do_not_meet() -> None:
-    """The first port of a block stays bound, so nobody else claims the block."""
+    """The first port of a block stays bound, so no other run claims the block."""
     one, two = PortBlock(), PortBlock()
     mine, theirs = {one.take() for _ in range(20)}, {two.take() for _ in range(20)}
     one.release()
@@ -19,6 +19,7 @@ def test_a_port_that_somebody_listens_on_is_left_out() -> None:
     block = PortBlock()
     first = block.take()
     with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # an old connection may still be in TIME_WAIT there
         stranger.bind(("127.0.0.1", first + 1))
         stranger.listen()
         assert block.take() == first + 2

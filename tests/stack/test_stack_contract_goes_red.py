@@ -13,8 +13,8 @@ from rigs import Rig, fake_rig
 
 from chaoslab.clock import Deadline
 from chaoslab.errors import ChaoslabError
-from chaoslab.stack.protocol import KillReport, StopReport
-from chaoslab.stack.topology import Address, Flow
+from chaoslab.spec.stackfile.topology import Address, Flow
+from chaoslab.stack.protocol import CutReport, Ended, KillReport, StopReport
 
 Break = Callable[[Rig, FakeStack], object]
 
@@ -61,6 +61,10 @@ def both_ways(stack: FakeStack, flows: Sequence[Flow]) -> None:
     stack.links.held |= {*flows, *(Flow(flow.to, flow.source) for flow in flows)}
 
 
+def opens_at_once(stack: FakeStack, flows: Sequence[Flow], _holder: str = "") -> None:
+    stack.links.held -= {*flows}
+
+
 def only_these(stack: FakeStack, flows: Sequence[Flow]) -> None:
     stack.links.held = set(flows)
 
@@ -69,8 +73,8 @@ def starts_without_looking(stack: FakeStack, replicas: Sequence[str], _: Deadlin
     FakeStack.start(stack, replicas, Deadline.after(1))
 
 
-def spares_nobody(stack: FakeStack, replicas: Sequence[str], mode: Any, *, spare: Any = ()) -> None:
-    FakeStack.bar(stack, replicas, mode)
+def excepts_nothing(stack: FakeStack, replicas: Sequence[str], mode: Any, *, except_flows: Any = ()) -> None:
+    FakeStack.block(stack, replicas, mode)
 
 
 def kills_the_site(stack: FakeStack, replicas: Sequence[str]) -> KillReport:
@@ -80,6 +84,25 @@ def kills_the_site(stack: FakeStack, replicas: Sequence[str]) -> KillReport:
 def destroys_what_runs(stack: FakeStack, replicas: Sequence[str]) -> None:
     for name in replicas:
         stack.disks[name].clear()
+
+
+def cuts_what_runs(stack: FakeStack, replicas: Sequence[str]) -> CutReport:
+    for name in replicas:
+        stack.files[name] = dict(stack.synced[name])
+    return CutReport(tuple(replicas), 0.0)
+
+
+def loses_all(stack: FakeStack, replicas: Sequence[str]) -> CutReport:
+    report = FakeStack.cut_disks(stack, replicas)
+    for name in replicas:
+        stack.files[name].clear()
+    return report
+
+
+def kills_as_a_power_cut(stack: FakeStack, replicas: Sequence[str]) -> KillReport:
+    report = FakeStack.kill(stack, replicas)
+    cuts_what_runs(stack, replicas)
+    return report
 
 
 def lets_in(stack: FakeStack, place: str, replica: str) -> FakeLine:
@@ -110,11 +133,19 @@ BROKEN: list[tuple[Callable[..., None], str, Break]] = [
     (contract.test_a_fence_holds_both_ways_and_lets_go, "drops what was held", with_ends("lift")),
     (contract.test_a_fence_of_one_way_is_one_way, "both ways", replaces(fence=both_ways)),
     (contract.test_fences_add_up, "the last one only", replaces(fence=only_these)),
-    (contract.test_new_connections_hang_in_connect, "everybody is let in", replaces(dial=lets_in)),
+    (contract.test_a_way_that_two_hold_opens_when_the_last_lets_go, "the first opens it", replaces(lift=opens_at_once)),
+    (contract.test_a_way_that_two_hold_opens_when_the_last_lets_go, "for good", ignores("lift")),
+    (contract.test_new_connections_hang_in_connect, "all are accepted", replaces(dial=lets_in)),
     (contract.test_new_connections_hang_in_connect, "what waited is lost", ignores("lift")),
     (contract.test_a_site_that_refuses_behind_a_fence_still_hangs, "refused", replaces(dial=refuses_first)),
     (contract.test_death_behind_a_fence_is_silent, "a FIN leaks", with_ends("kill")),
-    (contract.test_death_behind_a_fence_is_silent, "nobody dies", replaces(kill=lambda *_: KillReport(1, 0.0, "pids"))),
+    (contract.test_death_behind_a_fence_is_silent, "none dies", replaces(kill=lambda *_: KillReport(1, 0.0, "pids"))),
+    (
+        contract.test_each_disturbance_is_read_back_and_none_after_it_was_undone,
+        "nothing is read back",
+        replaces(disturbances=lambda _: []),
+    ),
+    (contract.test_each_disturbance_is_read_back_and_none_after_it_was_undone, "for good", ignores("restore")),
     (contract.test_refuse_ends_and_refuses, "ignored", ignores("refuse")),
     (contract.test_refuse_ends_and_refuses, "for good", ignores("restore")),
     (contract.test_refuse_ends_and_refuses, "ends all", with_ends("refuse")),
@@ -125,25 +156,43 @@ BROKEN: list[tuple[Callable[..., None], str, Break]] = [
     (contract.test_who_is_killed_is_dead_and_says_nothing, "lives", replaces(kill=lambda *_: KillReport(2, 0.0, "pids"))),
     (contract.test_who_is_killed_is_dead_and_says_nothing, "too many", replaces(kill=kills_the_site)),
     (contract.test_start_waits_for_health_and_names_who_is_not, "does not wait", replaces(start=starts_without_looking)),
-    (contract.test_start_waits_for_health_and_names_who_is_not, "starts nobody", ignores("start")),
+    (contract.test_start_waits_for_health_and_names_who_is_not, "starts none", ignores("start")),
     (contract.test_who_is_paused_is_silent_and_resumes, "ignored", ignores("pause")),
     (contract.test_who_is_paused_is_silent_and_resumes, "for good", ignores("resume")),
     (contract.test_who_is_paused_is_silent_and_resumes, "connections end", with_ends("pause")),
     (contract.test_the_paused_can_be_killed, "lives", replaces(kill=lambda *_: KillReport(1, 0.0, "pids"))),
     (contract.test_a_stop_asks_and_then_kills, "says nothing", replaces(stop=lambda *_: StopReport(1, 0.0))),
     (contract.test_a_throttle_is_seen_and_lifted, "for good", ignores("unthrottle")),
-    (contract.test_who_is_barred_is_reached_by_neighbours_and_the_spared, "ignored", ignores("bar")),
-    (contract.test_who_is_barred_is_reached_by_neighbours_and_the_spared, "spares nobody", replaces(bar=spares_nobody)),
-    (contract.test_who_is_barred_is_reached_by_neighbours_and_the_spared, "for good", ignores("unbar")),
+    (contract.test_a_command_runs_in_a_replica_that_runs, "anywhere", replaces(execute=lambda *_: Ended(0, "well done\n"))),
+    (contract.test_a_blocked_replica_is_reached_within_its_site_and_by_excepted_flows, "ignored", ignores("block")),
+    (
+        contract.test_a_blocked_replica_is_reached_within_its_site_and_by_excepted_flows,
+        "excepts nothing",
+        replaces(block=excepts_nothing),
+    ),
+    (contract.test_a_blocked_replica_is_reached_within_its_site_and_by_excepted_flows, "for good", ignores("unblock")),
     (contract.test_disks_are_kept_until_they_are_destroyed, "kept", ignores("destroy_disks")),
-    (contract.test_disks_are_kept_until_they_are_destroyed, "under who runs", replaces(destroy_disks=destroys_what_runs)),
+    (
+        contract.test_disks_are_kept_until_they_are_destroyed,
+        "under a replica that runs",
+        replaces(destroy_disks=destroys_what_runs),
+    ),
+    (
+        contract.test_a_cut_of_power_loses_what_was_never_synced,
+        "all is kept",
+        replaces(cut_disks=lambda *_: CutReport(("store",), 0.0)),
+    ),
+    (contract.test_a_cut_of_power_loses_what_was_never_synced, "all is lost", replaces(cut_disks=loses_all)),
+    (contract.test_a_cut_of_power_loses_what_was_never_synced, "under a replica that runs", replaces(cut_disks=cuts_what_runs)),
+    (contract.test_a_cut_of_power_loses_what_was_never_synced, "a kill loses, too", replaces(kill=kills_as_a_power_cut)),
     (contract.test_only_a_relay_that_restarts_changes_the_epoch, "unnoticed", replaces(trouble=lambda _: None)),
     (contract.test_only_a_relay_that_restarts_changes_the_epoch, "always the same", replaces(epoch=lambda _: "0")),
     (contract.test_down_leaves_nothing_however_often, "all is left", replaces(down=lambda _: [])),
 ]
 ARGUMENTS = {
     contract.test_degradation_is_felt_and_undone: {"flow": contract.OUT_EAST},
-    contract.test_who_is_barred_is_reached_by_neighbours_and_the_spared: {"mode": "refuse"},
+    contract.test_each_disturbance_is_read_back_and_none_after_it_was_undone: {"verb": "refuse"},
+    contract.test_a_blocked_replica_is_reached_within_its_site_and_by_excepted_flows: {"mode": "refuse"},
 }
 
 

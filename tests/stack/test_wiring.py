@@ -1,4 +1,4 @@
-"""Who gets which address: its own site directly, other places through exactly one link, advertised ones through a front."""
+"""The address that each client gets: its own site directly, others through exactly one link, advertised ones by a router."""
 
 from dataclasses import replace
 from itertools import count
@@ -6,10 +6,11 @@ from itertools import count
 import pytest
 
 from chaoslab.errors import StackError
-from chaoslab.spec.model import StackSpec
-from chaoslab.stack.embedded import waves
-from chaoslab.stack.topology import Flow, Replica, Topology, places_of
-from chaoslab.stack.wiring import Wiring, require_replica
+from chaoslab.spec.stackfile.model import StackSpec
+from chaoslab.spec.stackfile.topology import Flow, Replica, Topology, places_of
+from chaoslab.stack.embedded.launch import start_order
+from chaoslab.stack.embedded.wiring import Wiring
+from chaoslab.stack.reach import require_replica
 
 REPLICAS = (
     Replica("db-a", "db", "a", (5432,)),
@@ -51,12 +52,12 @@ def test_asking_twice_gives_the_same_address() -> None:
 
 
 def test_an_advertised_address_is_one_for_every_member_of_its_service() -> None:
-    """What etcd and Patroni tell each other must read the same everywhere; whoever is no member gets its link."""
+    """What etcd and Patroni advertise must read the same everywhere; other services get the proxy of their link."""
     wires = wiring(["db-a:5432"])
     members = [REPLICAS[0], replace(REPLICAS[0], name="db-b", site="b")]
-    given = {wires.given_to(caller, "db-a:5432") for caller in members}
+    given = {wires.given_to(client, "db-a:5432") for client in members}
     assert len(given) == 1
-    assert set(wires.fronts[0].routes) == {"b", "outside"}
+    assert set(wires.routers[0].routes) == {"b", "outside"}
     assert wires.given_to(REPLICAS[2], "db-a:5432") not in given
 
 
@@ -79,9 +80,7 @@ def test_an_unknown_replica_names_the_known_ones() -> None:
         require_replica(wiring().topology, "db-c")
 
 
-def test_waves_follow_depends_on_and_a_circle_is_an_error() -> None:
-    """A replica starts after what it needs; nobody waits for ever."""
+def test_the_start_order_follows_depends_on() -> None:
+    """A replica starts after what it needs; a file with a circle is refused as it is read."""
     one, two = Replica("one", "one", "a"), Replica("two", "two", "a", depends_on=("one",))
-    assert waves([two, one]) == [["one"], ["two"]]
-    with pytest.raises(StackError, match="circle"):
-        waves([Replica("x", "x", "a", depends_on=("y",)), Replica("y", "y", "a", depends_on=("x",))])
+    assert start_order([two, one]) == [["one"], ["two"]]

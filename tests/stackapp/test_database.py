@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
+import database
 from database import WAITING, configuration, has_quorum, knows_its_version, wait_for_quorum
+from database_promotes_itself import PATIENCE_S, Hasty, Other
+from database_starts_as_it_was import ALONE_S, Stubborn
 
 GONE = "127.0.0.1:9"
 
@@ -105,3 +111,45 @@ def test_a_mark_that_a_crash_left_is_taken_away(member, tmp_path) -> None:
     (tmp_path / WAITING).touch()
     wait_for_quorum(tmp_path, [member])
     assert not (tmp_path / WAITING).exists()
+
+
+def test_patroni_asks_first_the_member_that_answered(member, tmp_path, monkeypatch) -> None:
+    """Known bad: after a black start the first of the list was in the dark site, Patroni gave up on it, and nothing came up."""
+    became: dict[str, str] = {}
+    for name, value in {**environment(tmp_path), "ETCD": f"{GONE},{member},other:1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(database.os, "execvpe", lambda _program, _words, env: became.update(env))
+    database.main()
+    assert json.loads(became["PATRONI_CONFIGURATION"])["etcd3"]["hosts"] == [member, GONE, "other:1"]
+
+
+def test_known_bad_node_takes_silence_for_a_death_once_it_was_answered() -> None:
+    """Or it would promote itself at its first boot, before there is another node."""
+    other = Other(GONE)
+    assert not other.silent
+    other._answered_at = time.monotonic()
+    assert not other.silent
+    other._answered_at -= PATIENCE_S
+    assert other.silent
+
+
+@pytest.mark.parametrize(("silent", "calls"), [(True, [("promote", "-W")]), (False, [])])
+def test_known_bad_standby_promotes_itself_in_the_silence(monkeypatch, silent: bool, calls: list[tuple[str, str]]) -> None:
+    """While the other node answers, Patroni decides, as on every node."""
+    monkeypatch.setattr("patroni.ha.Ha._run_cycle", lambda _: "as Patroni says")
+    node = Hasty.__new__(Hasty)
+    node._other, node.state_handler = SimpleNamespace(silent=silent), Mock()
+    node.state_handler.is_primary.return_value = False
+    assert ("without the lock" in node._run_cycle()) is silent
+    assert [call.args for call in node.state_handler.pg_ctl.call_args_list] == calls
+
+
+@pytest.mark.parametrize("left_s", [ALONE_S, 0.0])
+def test_known_bad_leader_starts_as_it_was_for_a_while(monkeypatch, left_s: float) -> None:
+    """Then Patroni decides."""
+    monkeypatch.setattr("patroni.ha.Ha._run_cycle", lambda _: "as Patroni says")
+    node = Stubborn.__new__(Stubborn)
+    node._until, node.state_handler = time.monotonic() + left_s, Mock()
+    node.state_handler.is_running.return_value = False
+    assert ("without the lock" in node._run_cycle()) is (left_s > 0)
+    assert node.state_handler.start.called is (left_s > 0)

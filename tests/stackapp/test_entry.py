@@ -63,6 +63,7 @@ async def users(site_pair: tuple[Replica, Replica], tmp_path) -> AsyncIterator[C
     env |= {
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "LISTEN": f"127.0.0.1:{port}",
+        "ANSWER_S": "1.7",
         **{f"{name.upper()}_UPSTREAMS": upstreams for name in SERVICES},
     }
     caddy = subprocess.Popen([sys.executable, "-m", "entry"], cwd=APP, env=env, stderr=subprocess.DEVNULL)

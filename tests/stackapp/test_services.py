@@ -12,12 +12,17 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from conftest import PASSWORD
 
 from auth import auth
+from connections import Pool
 from partner import partner
 from pay import pay
 from pay_ack_first import pay_ack_first
 from pay_asks_again import pay_asks_again
+from pay_asks_partner import pay_asks_partner
+from pay_trusts_near import NearLeader
+from postgres import Database, Node
 from talk import talk
 
 Start = Callable[..., "asyncio.Future[TestClient]"]
@@ -205,3 +210,23 @@ async def test_known_bad_pay_is_as_good_as_the_other_while_all_is_well(login, st
     """Or its steady state would not hold, and nothing would be shown."""
     pay_client = await start(pay_asks_again)
     assert (await pay_client.post("/pay/entries", json=record())).status == 201
+
+
+async def test_known_bad_pay_fails_with_the_third_party(login, start, monkeypatch) -> None:
+    """As good as the other while the partner can ask our login, and refused once it cannot."""
+    partner_client = await start(partner)
+    monkeypatch.setenv("PARTNER_URL", str(partner_client.make_url("")).rstrip("/"))
+    bad, good = await start(pay_asks_partner), await start(pay)
+    assert (await bad.post("/pay/entries", json=record())).status == 201
+    assert (await good.post("/pay/entries", json=record())).status == 201  # both know the visitor now
+    await login.close()
+    assert (await bad.post("/pay/entries", json=record())).status == 429
+    assert (await good.post("/pay/entries", json=record())).status == 201
+
+
+def test_known_bad_pay_believes_a_leader_of_the_past() -> None:
+    """Of two that claim to lead, the real one takes the one that was promoted later."""
+    near, far = (Node(Pool(GONE, user="app", password=PASSWORD, database="app")) for _ in range(2))
+    near.role, far.role = 1, 2
+    assert Database([near, far]).leader is far
+    assert NearLeader([near, far]).leader is near

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import APP
 
-from chaoslab.spec.compose import load_stack
 from chaoslab.spec.load import load_experiment
 from chaoslab.spec.objectives import objectives_for
+from chaoslab.spec.stackfile.compose import load_stack
+from chaoslab.spec.timeline import lasts_s
 
 ROOT = APP.parents[1]
 STACK = APP / "compose.yaml"
@@ -64,6 +65,15 @@ def test_the_known_bad_pay_is_in_place_in_both_sites() -> None:
     assert all(bad[name]["command"] == ["python", "-m", "pay_ack_first"] for name in changed)
 
 
+def test_the_archive_of_backups_is_in_neither_site() -> None:
+    """Known bad: the overlay that moves it to pangyo, and nothing else."""
+    backup = [STACK, APP / "backup.yaml"]
+    good, bad = load_stack(backup).topology(), load_stack([*backup, KNOWN_BAD / "backup-in-fire.yaml"]).topology()
+    assert good.replica("offsite").site not in ("pangyo", "anyang", good.replica("entry").site)
+    assert {replica.name for replica in good.replicas if bad.replica(replica.name).site != replica.site} == {"offsite"}
+    assert bad.replica("offsite").site == "pangyo"
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_sound_and_says_what_it_claims(path: Path) -> None:
     """It loads, its hypothesis is a sentence, and only what is tagged known-bad is expected to fail."""
@@ -80,4 +90,5 @@ def test_no_fault_is_healed_before_the_rto_of_who_is_probed(path: Path) -> None:
     probed = {journeys[name].service for name in experiment.probe.journeys or journeys}
     promised = objectives_for(experiment, loaded.compose.spec)
     longest_s = max((promised[name].rto.value for name in probed if promised[name].rto is not None), default=0.0)
-    assert all(fault.heal_after is None or fault.heal_after > longest_s for fault in experiment.timeline)
+    lasts = [lasts_s(fault, [*promised.values()]) for fault in experiment.faults]
+    assert all(fault_s > longest_s for fault_s in lasts)

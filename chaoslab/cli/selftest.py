@@ -1,0 +1,103 @@
+"""`chaoslab selftest`: run the known-bad experiments, and check that each one fails as expected."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from chaoslab.cli.options import project_here, runtime_option, use_binds_option
+from chaoslab.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chaoslab.report.view import View
+    from chaoslab.run.selftest import Compared
+    from chaoslab.run.session import RunOutcome
+    from chaoslab.spec.load import Loaded
+
+
+@click.command("selftest")
+@click.option("--only", multiple=True, metavar="NAME", help="Run only this experiment; may be given several times.")
+@runtime_option
+@use_binds_option
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but one object for each experiment, for machines.")
+def selftest_command(only: tuple[str, ...], runtime: str, use_binds: bool, as_json: bool) -> int:
+    """Check that known-bad experiments fail as expected, and that an outage of known length is measured correctly.
+
+    These are the experiments tagged known-bad, and those tagged instrument.
+
+    \b
+    chaoslab selftest
+    chaoslab selftest --only ack-before-persist --runtime embedded
+
+    Exit code 0: each failed for the stated objective. 1: one did not, so the verdicts of this tool cannot be trusted.
+    3: one was still inconclusive after three runs. 6: all as expected, but something was left behind.
+    """
+    from chaoslab.run.selftest import compare, selftest_exit_code
+
+    compared: list[Compared] = []
+    project = project_here()
+    for loaded in _chosen(only, project, use_binds=use_binds):
+        with contextlib.chdir(project):
+            outcomes = _run_until_decided(loaded, runtime, project)
+        if outcomes[-1].interrupted:
+            return outcomes[-1].exit_code
+        compared.append(compare(loaded.experiment, [outcome.result for outcome in outcomes]))
+        click.echo(f"{compared[-1].name}: {compared[-1].outcome}; {compared[-1].why}", err=True)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(compared)).decode())
+        return selftest_exit_code(compared)
+
+    from rich import box
+    from rich.table import Table
+
+    from chaoslab.report.terminal import make_console
+
+    table = Table("name", "expected", "got", "as expected?", box=box.SIMPLE_HEAD)
+    for row in compared:
+        table.add_row(row.name, row.expected, row.got, "yes" if row.outcome == "as expected" else f"NO: {row.why}")
+    make_console(sys.stdout).print(table)
+    return selftest_exit_code(compared)
+
+
+def _chosen(only: tuple[str, ...], project: Path, *, use_binds: bool) -> list[Loaded]:
+    """What to run. Raises SpecError before anything is started when a name is not an experiment of the selftest."""
+    from chaoslab.run.selftest import in_selftest
+    from chaoslab.spec.load import find_experiment, list_experiments, load_experiment
+
+    names = only or tuple(listed.name for listed in list_experiments(project))
+    every = [load_experiment(find_experiment(name, project, Path.cwd()), use_binds=use_binds) for name in names]
+    chosen = [loaded for loaded in every if in_selftest(loaded.experiment)]
+    others = [loaded.experiment.name for loaded in every if not in_selftest(loaded.experiment)]
+    if only and others:
+        raise SpecError(
+            f"not part of the selftest: {', '.join(others)}", cure="tag it known-bad, and state in `expect` what must fail"
+        )
+    if not chosen:
+        raise SpecError("no experiment is tagged known-bad or instrument", cure="run this inside a chaoslab project")
+    return chosen
+
+
+def _run_until_decided(loaded: Loaded, runtime: str, project: Path) -> list[RunOutcome]:
+    from chaoslab.report.view import JsonView
+    from chaoslab.run.repeat import run_while
+    from chaoslab.run.runtimes import choose_runtime
+    from chaoslab.run.selftest import TRIES, ask_again
+    from chaoslab.run.session import Options
+
+    chosen, _ = choose_runtime(runtime, loaded)
+
+    def view_of(number: int) -> View:
+        click.echo(f"{loaded.experiment.name}: run {number} of at most {TRIES}, {chosen.name} …", err=True)
+        return JsonView()
+
+    def wants_more(done: Sequence[RunOutcome]) -> bool:
+        return ask_again([outcome.result for outcome in done])
+
+    return list(run_while(wants_more, loaded, Options(project, chosen.name, signals=True), view_of))

@@ -1,0 +1,1 @@
+"""The phases of a run: steady state, faults, failback, and what ends them early."""

@@ -1,0 +1,193 @@
+"""Asks the stack itself, once: by HTTP, by a command in a replica, by Redis or by SQL. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from chaoslab.clock import SYSTEM
+from chaoslab.errors import ChaoslabError
+from chaoslab.probe.endpoint import Endpoint
+from chaoslab.probe.exchange import Exchange
+from chaoslab.probe.plan import redis_of, sql_of
+from chaoslab.probe.redis import RedisClient
+from chaoslab.probe.sql import SqlClient
+from chaoslab.spec.stackfile.condition import BringAbout, Look
+from chaoslab.stack.protocol import CanExecute, Ended, Stack
+
+LOOK_S, CHANGE_S = 2.0, 6.0
+SHOWN = 400  # characters of an answer that a row keeps
+_FIELD = re.compile(r"\{([A-Za-z_]+)\}")
+Values = Mapping[str, Any]
+
+
+class NoAnswer(Exception):
+    """In words: what was asked, and why there is no answer."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was answered, in words. `refused`: nothing was changed."""
+
+    observed: str
+    refused: bool
+
+
+class Asking:
+    """Questions to one stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def look(self, how: Look) -> Any:
+        """What the answer holds. Raises NoAnswer, also when a command ends with a status other than 0.
+
+        Of several URLs, the JSON of the first that answers 2xx counts, or else of the last that answered.
+        """
+        if (http := how.http) is not None:
+            failure: Exception | None = None
+            answer: requests.Response | None = None
+            for url in http.url:
+                try:
+                    answer = ask(http.method, url_on(self._stack, url), LOOK_S, http.body, http.headers)
+                    if answer.ok:
+                        break
+                except requests.RequestException as failed:
+                    failure = NoAnswer(f"{http.method} {url}: {reason_of(failed)}")
+            if answer is None:
+                raise failure or NoAnswer("nothing was asked")
+            try:
+                return answer.json()
+            except ValueError as odd:
+                raise NoAnswer(f"{http.method} {http.url[-1]}: {reason_of(odd)}") from odd
+        if how.run is not None:
+            ended = self._execute(how.in_ or "", how.run, LOOK_S)
+            if ended.status != 0:
+                raise NoAnswer(f"{_in_words(how, how.run)}: {_exit_in_words(ended)}")
+            try:
+                return json.loads(ended.output)
+            except ValueError:
+                return ended.output.strip()
+        exchange = self.exchange(how, {}, LOOK_S)
+        if exchange.error is not None:
+            raise NoAnswer(f"{_in_words(how)}: {exchange.error}")
+        return exchange.value
+
+    def change(self, how: BringAbout, values: Values) -> Change:
+        """Ask for a change, of one URL after the other until one agrees. `values`: of the placeholders.
+
+        Never raises for what the stack does.
+        """
+        if (http := how.http) is not None:
+            answers, refused = [], True
+            headers = {name: str(_filled(value, values)) for name, value in http.headers.items()}
+            for url in http.url:
+                try:
+                    answer = ask(http.method, url_on(self._stack, url), CHANGE_S, _filled(http.body, values), headers)
+                except requests.RequestException as failed:
+                    answers.append(f"{http.method} {url}: {reason_of(failed)}")
+                    cause = getattr(failed.args[0], "reason", None) if failed.args else None
+                    # Without a connection the request was never sent.
+                    refused = refused and isinstance(cause, ConnectTimeoutError | NewConnectionError)
+                    continue
+                answers.append(f"{http.method} {url}: {answer.status_code} {answer.text[:SHOWN]}")
+                refused = refused and 400 <= answer.status_code < 500  # above that it is not known what was begun
+                if answer.ok:
+                    break
+            return Change("; ".join(answers), refused)
+        if how.run is not None:
+            words = [str(_filled(word, values)) for word in how.run]
+            try:
+                ended = self._execute(how.in_ or "", words, CHANGE_S)
+            except NoAnswer as failed:
+                return Change(str(failed), refused=False)
+            # A command that failed may have done half of its work.
+            return Change(f"{_in_words(how, words)}: {_exit_in_words(ended)}", refused=False)
+        exchange = self.exchange(how, values, CHANGE_S)
+        text = exchange.error or json.dumps(exchange.value, default=str)[:SHOWN]
+        return Change(f"{_in_words(how)}: {text}", refused=exchange.code is not None or not exchange.sent)
+
+    def _execute(self, replica: str, command: list[str], timeout_s: float) -> Ended:
+        if not isinstance(self._stack, CanExecute):
+            raise NoAnswer(f"run {' '.join(command)}: this runtime cannot run commands in replicas")
+        try:
+            return self._stack.execute(replica, command, timeout_s)
+        except ChaoslabError as failed:
+            raise NoAnswer(str(failed)) from failed
+
+    def exchange(self, how: Look | BringAbout, values: Values, timeout_s: float) -> Exchange:
+        """One command of Redis or statement of SQL. Raises NoAnswer where the driver for it is not installed."""
+        replica, _, port = (how.at or "").partition(":")
+        endpoint = Endpoint.parse(f"tcp://{self._stack.address(replica, int(port))}")
+
+        async def exchange() -> Exchange:
+            client: RedisClient | SqlClient
+            if how.redis is not None:
+                client = RedisClient(redis_of(how.redis), endpoint, SYSTEM)
+            elif how.sql is not None:
+                client = SqlClient(sql_of(how.sql), endpoint, SYSTEM)
+            else:
+                raise NoAnswer("no request, command, redis or sql is given")
+            return await client.exchange(values, timeout_s=timeout_s, fresh=True)
+
+        try:
+            return asyncio.run(exchange())
+        except ChaoslabError as missing:  # a driver that is not installed
+            raise NoAnswer(str(missing)) from missing
+
+
+def url_on(stack: Stack, url: str) -> str:
+    """The URL of a `replica:port` as this machine reaches it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=str(stack.address(parts.hostname or "", parts.port or 80))))
+
+
+def reason_of(failed: Exception) -> str:
+    """Why there was no answer, in words."""
+    return "no answer in time" if isinstance(failed, requests.Timeout) else f"{type(failed).__name__}: {failed}"[:SHOWN]
+
+
+def ask(
+    verb: str, url: str, timeout_s: float, body: object = None, headers: Mapping[str, str] | None = None
+) -> requests.Response:
+    """Ask the stack itself: not through a proxy of the environment, and with no password of a .netrc.
+
+    Raises requests.RequestException.
+    """
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(verb, url, json=body, headers=headers, timeout=timeout_s, allow_redirects=False)
+
+
+def _in_words(how: Look | BringAbout, command: list[str] | None = None) -> str:
+    if command is not None:
+        return f"{' '.join(command)} in {how.in_}"
+    if how.redis is not None:
+        return f"redis {' '.join(how.redis.command)} at {how.at}"
+    return f"sql at {how.at}"
+
+
+def _exit_in_words(ended: Ended) -> str:
+    return f"exit status {ended.status}: {(ended.said or ended.output).strip()[-SHOWN:]}"
+
+
+def _filled(template: Any, values: Values) -> Any:
+    """The template with {name} replaced in every text; a text that is a {name} and nothing else becomes the value itself."""
+    if isinstance(template, dict):
+        return {key: _filled(part, values) for key, part in template.items()}
+    if isinstance(template, list):
+        return [_filled(part, values) for part in template]
+    if not isinstance(template, str):
+        return template
+    whole = _FIELD.fullmatch(template)
+    if whole and whole[1] in values:
+        return values[whole[1]]
+    return _FIELD.sub(lambda match: str(values.get(match[1], match[0])), template)

@@ -1,0 +1,141 @@
+"""Proof from outside: endpoints that answered before a fault, asked again while it lasts and after it is healed.
+
+Of replicas without a port the runtime has to testify: the engine or the kernel says whether they run, and since when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline, wait_until
+from chaoslab.errors import FaultNotEffective
+from chaoslab.faults.base import Proof
+from chaoslab.history.rows import NOT_HIDDEN
+from chaoslab.spec.stackfile.model import OUTSIDE
+from chaoslab.spec.stackfile.topology import Replica
+from chaoslab.stack.protocol import CanTestify, Stack
+
+ANSWER_TIMEOUT_S = 0.3
+EFFECT_TIMEOUT_S = 5.0
+LIVES_S = 1.0  # so long a replica without a port must have run to count as back: not one that starts only to end again
+
+
+class Endpoint(NamedTuple):
+    """A replica's port, as seen from a caller's place."""
+
+    replica: str
+    port: int
+    seen_from: str
+
+    def __str__(self) -> str:
+        return f"{self.replica}:{self.port} from {self.seen_from}"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What shows the effect of a fault on replicas: `endpoints` that answered before it, and `workers`, which have no port."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    workers: tuple[str, ...] = ()
+
+    def of(self, replicas: Sequence[str]) -> Before:
+        """The part of it that is about these."""
+        endpoints = tuple(endpoint for endpoint in self.endpoints if endpoint.replica in replicas)
+        return Before(endpoints, tuple(name for name in self.workers if name in replicas))
+
+
+def alive_before(stack: Stack, replicas: Sequence[Replica]) -> Before:
+    """What answers of these replicas now, and which of those without a port run.
+
+    Raises FaultNotEffective when that is nothing, or when some have ports and none of those answers.
+    """
+    workers: tuple[str, ...] = ()
+    if isinstance(stack, CanTestify):
+        lives = stack.testimony([replica.name for replica in replicas if not replica.ports])
+        workers = tuple(name for name, life in lives.items() if life.state == "running")
+    asked = [replica for replica in replicas if replica.ports]
+    return Before(reachable(stack, asked) if asked or not workers else (), workers)
+
+
+def prove_down(stack: Stack, before: Before, clock: Clock = SYSTEM) -> Proof:
+    """None of the endpoints answers; what the runtime says of the workers is shown. The caller looks at their states.
+
+    Raises FaultNotEffective as `prove_silence` does.
+    """
+    proof = prove_silence(stack, before.endpoints, clock)
+    if not before.workers or not isinstance(stack, CanTestify):
+        return proof
+    words = {name: life.word for name, life in stack.testimony(before.workers).items()}
+    return Proof(proof.since_ns, {**proof.detail, "testified": words})
+
+
+def prove_back(stack: Stack, before: Before, deadline: Deadline) -> Proof:
+    """The endpoints answer again, and the workers run, each for LIVES_S at least. Raises NotReady, naming what does not."""
+    proof = prove_return(stack, before.endpoints, deadline)
+    if not before.workers or not isinstance(stack, CanTestify):
+        return proof
+    testifying, since = stack, dict[str, tuple[str | None, int]]()
+
+    def observe() -> tuple[bool, dict[str, str]]:
+        lives, now_ns = testifying.testimony(before.workers), deadline.clock.now_ns()
+        for name, life in lives.items():
+            if life.state != "running" or since.get(name, ("", 0))[0] != life.began:
+                since[name] = (life.began, now_ns)
+        lasting = all((now_ns - began_ns) / NS_PER_S >= LIVES_S for _, began_ns in since.values())
+        return lasting, {name: f"{life.word}, {life.began or 'not running'}" for name, life in lives.items()}
+
+    words = wait_until("what has no port to run again", observe, deadline)
+    return Proof(deadline.clock.now_ns(), {**proof.detail, "testified": words})
+
+
+def reachable(stack: Stack, replicas: Iterable[Replica], *, seen_from: str = OUTSIDE) -> tuple[Endpoint, ...]:
+    """The ports of these replicas that answer now. Raises FaultNotEffective when none does."""
+    endpoints = [Endpoint(replica.name, port, seen_from) for replica in replicas for port in replica.ports]
+    found = answering(stack, endpoints, timeout_s=1.0)
+    if not found:
+        asked = ", ".join(map(str, endpoints)) or "no port at all"
+        raise FaultNotEffective(f"nothing answers before the fault, so its effect could not be verified (asked: {asked})")
+    return found
+
+
+def answering(stack: Stack, endpoints: Sequence[Endpoint], *, timeout_s: float = ANSWER_TIMEOUT_S) -> tuple[Endpoint, ...]:
+    """Those of the endpoints that answer now, asked all at once."""
+    if not endpoints:
+        return ()
+    with ThreadPoolExecutor(max_workers=min(16, len(endpoints))) as pool:
+        answers = pool.map(lambda e: stack.reaches(e.replica, e.port, seen_from=e.seen_from, timeout_s=timeout_s), endpoints)
+        return tuple(endpoint for endpoint, answered in zip(endpoints, answers, strict=True) if answered)
+
+
+def prove_silence(stack: Stack, endpoints: Sequence[Endpoint], clock: Clock = SYSTEM) -> Proof:
+    """No request begun at `since_ns` or later was answered at any of these endpoints.
+
+    Raises FaultNotEffective, naming what still answers, when that is not so within EFFECT_TIMEOUT_S.
+    """
+    deadline = Deadline.after(EFFECT_TIMEOUT_S, clock)
+    while True:
+        since_ns = clock.now_ns()
+        alive = answering(stack, endpoints)
+        if not alive:
+            return Proof(since_ns, {"silent": [str(endpoint) for endpoint in endpoints]})
+        if deadline.passed:
+            raise FaultNotEffective(f"the fault has no effect: still answered by {', '.join(map(str, alive))}")
+
+
+def not_hidden(let_in: Mapping[str, int]) -> dict[str, Any]:
+    """What a fault's row holds of the connects that its fence could not hide, by link's end; nothing when there are none."""
+    return {NOT_HIDDEN: ", ".join(f"{end} {count}" for end, count in sorted(let_in.items()))} if let_in else {}
+
+
+def prove_return(stack: Stack, endpoints: Sequence[Endpoint], deadline: Deadline) -> Proof:
+    """All of these endpoints answer again. Raises NotReady, naming those that do not."""
+
+    def observe() -> tuple[bool, str]:
+        silent = set(endpoints) - set(answering(stack, endpoints, timeout_s=1.0))
+        return not silent, f"no answer from {', '.join(sorted(map(str, silent)))}" if silent else "all answer"
+
+    wait_until("what answered before the fault to answer again", observe, deadline)
+    return Proof(deadline.clock.now_ns(), {"answering": [str(endpoint) for endpoint in endpoints]})

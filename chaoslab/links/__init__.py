@@ -1,1 +1,0 @@
-"""Links between places: the driver of Toxiproxy's API, and the embedded relay that speaks it."""

@@ -1,0 +1,1 @@
+"""Locust in separate processes, and the rows that they write."""

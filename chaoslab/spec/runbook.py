@@ -1,0 +1,49 @@
+"""A runbook: a file with a list of steps, which take the place of the item of a timeline that names it.
+
+    # Make anyang the site that serves.
+    title: Switch to anyang by hand
+    owner: on-call lead
+    steps:
+      - {id: approve, manual: Approve the failover, delay: 20s}
+      - {id: promote, run: [scripts/promote.sh, anyang]}
+
+In a timeline, `{id: switch, after: fire, runbook: runbooks/to-anyang.yaml}` becomes the steps `switch.approve` and
+`switch.promote`. Each begins once the one before it is over, unless it says `after` itself; what comes after `switch` comes
+after the last of them.
+
+`spec/runbook_steps` reads it. Pure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from chaoslab.spec.fault import ID
+from chaoslab.spec.stackfile.model import OUTSIDE
+from chaoslab.spec.yaml.model import Model
+from chaoslab.spec.yaml.quantities import Seconds
+
+
+class RunbookUse(Model):
+    """The steps of a runbook, in this place of the timeline."""
+
+    id: Annotated[str, Field(pattern=ID, description="What the ids of its steps begin with, before a full stop.")]
+    runbook: Annotated[Path, Field(description="The file of the runbook, relative to this file.")]
+    at: Annotated[Seconds, Field(description="When its first step begins, as of a step.")] = 0.0
+    after: Annotated[str | None, Field(description="What its first step comes after, as of a step.")] = None
+    after_heal: Annotated[str | None, Field(description="A fault that must have been seen healed first.")] = None
+
+
+class Runbook(Model):
+    """What a person does about a loss, step by step. The first comment of the file says what for."""
+
+    title: Annotated[str, Field(min_length=1, description="A short title for lists.")]
+    owner: Annotated[str | None, Field(description="Who does the manual steps that name no owner.")] = None
+    from_: Annotated[str, Field(alias="from", description="The place from which it is done, for steps that name none.")] = (
+        OUTSIDE
+    )
+    steps: Annotated[list[dict[str, Any]], Field(min_length=1, description="Its steps, each as in a timeline.")]
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

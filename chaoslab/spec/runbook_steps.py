@@ -1,0 +1,136 @@
+"""Reads runbooks, and puts their steps into the timelines that name them: spec/runbook says how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chaoslab.spec.runbook import Runbook, RunbookUse
+from chaoslab.spec.yaml.partial import validate
+from chaoslab.spec.yaml.problems import KeyPath, Problem, SpecErrors, shorten
+from chaoslab.spec.yaml.source import Document, Span, read
+
+_TIMES = ("at", "after", "after_heal")
+
+
+def put_in_runbooks(document: Document, folder: Path) -> bool:
+    """Put the steps of each runbook in the place of the item that names it. False where one of them could not be.
+
+    What is wrong is added to the problems of the document, each at its place in its own file. `folder`: of the document.
+    """
+    written = document.data.get("timeline")
+    if not isinstance(written, list) or not any(isinstance(item, dict) and "runbook" in item for item in written):
+        return True
+    timeline: list[Any] = []
+    spans = {path: span for path, span in document.spans.items() if path[:1] != ("timeline",) or len(path) == 1}
+    last: dict[str, str] = {}  # the last step of each runbook, by the id of its use
+    complete = True
+    for number, item in enumerate(written):
+        if isinstance(item, dict) and isinstance(item.get("after"), str):
+            item["after"] = last.get(item["after"], item["after"])
+        if not (isinstance(item, dict) and "runbook" in item):
+            _move(document.spans, ("timeline", number), spans, ("timeline", len(timeline)))
+            timeline.append(item)
+            continue
+        source, steps = _steps_of(item, ("timeline", number), document, folder)
+        complete = complete and source is not None
+        for index, step in enumerate(steps if source is not None else ()):
+            place = ("timeline", len(timeline))
+            _move(source.spans if source is not None else {}, ("steps", index), spans, place)
+            for key in _TIMES if index == 0 else ():
+                _move(document.spans, ("timeline", number, key), spans, (*place, key))
+            timeline.append(step)
+        if steps and isinstance(steps[-1].get("id"), str):
+            last[item["id"]] = steps[-1]["id"]
+    document.data["timeline"] = timeline
+    document.spans.clear()
+    document.spans.update(spans)
+    return complete
+
+
+def _steps_of(
+    item: dict[str, Any], at: KeyPath, document: Document, folder: Path
+) -> tuple[Document | None, list[dict[str, Any]]]:
+    """The steps of one runbook as items of the timeline, and their file; no file where the use or the runbook is broken."""
+    used = validate(RunbookUse, item, document, under=at, stand_ins={})
+    document.problems.extend(used.problems)
+    if used.value is None or used.problems:
+        return None, []
+    file = folder / used.value.runbook
+    if not _is_file(file):
+        message = f"runbook {shorten(str(used.value.runbook))} does not exist; paths are relative to the experiment's folder"
+        document.problems.append(Problem.at(document.value_at((*at, "runbook")), message, "file.missing"))
+        return None, []
+    try:
+        source = read_runbook(file)
+    except SpecErrors as broken:
+        document.problems.extend(broken.problems)
+        return None, []
+    first = {key: item[key] for key in _TIMES if key in item}
+    return source, _prefixed(source.data, used.value.id, first)
+
+
+def read_runbook(file: Path) -> Document:
+    """The runbook in a file, whose own keys are sound; what its steps say is checked in a timeline. Raises SpecErrors."""
+    source = read(file)
+    problems = [*source.problems]
+    if not isinstance(source.data, dict):
+        problems.append(
+            Problem.at(source.key_at(()), "a runbook must be a mapping, with title and steps", "runbook.not-a-mapping")
+        )
+        raise SpecErrors(problems)
+    if not source.comment:
+        message = "no purpose; begin the file with a comment: one sentence that says what the runbook is for"
+        problems.append(Problem.at(source.key_at(()), message, "runbook.no-purpose"))
+    problems += validate(Runbook, source.data, source, stand_ins={}).problems
+    if problems:
+        raise SpecErrors(problems)
+    return source
+
+
+def _prefixed(runbook: dict[str, Any], use: str, first: dict[str, Any]) -> list[dict[str, Any]]:
+    """Its steps with the ids, the order and the owners that they have in a timeline."""
+    own = [step.get("id") for step in runbook["steps"]]
+    found: list[dict[str, Any]] = []
+    for written in runbook["steps"]:
+        step = dict(written)
+        if isinstance(step.get("id"), str):
+            step["id"] = f"{use}.{step['id']}"
+        if not found:
+            step |= first
+        elif isinstance(step.get("after"), str) and step["after"] in own:
+            step["after"] = f"{use}.{step['after']}"
+        elif "after" not in step and isinstance(found[-1].get("id"), str):
+            step["after"] = found[-1]["id"]
+        if "manual" in step and runbook.get("owner") is not None:
+            step.setdefault("owner", runbook["owner"])
+        if "from" in runbook:
+            step.setdefault("from", runbook["from"])
+        found.append(step)
+    return found
+
+
+def _move(spans: dict[KeyPath, Span], old: KeyPath, into: dict[KeyPath, Span], new: KeyPath) -> None:
+    """The places of a part of a file, under another path."""
+    for path, span in spans.items():
+        if path[: len(old)] == old:
+            into[new + path[len(old) :]] = span
+
+
+def runbooks_of(experiment: Path) -> set[Path]:
+    """The files of the runbooks that an experiment names, links followed; none where it cannot be read."""
+    try:
+        data = read(experiment).data
+    except SpecErrors:
+        return set()
+    timeline = data.get("timeline") if isinstance(data, dict) else None
+    items = [item for item in timeline if isinstance(item, dict)] if isinstance(timeline, list) else []
+    named = [experiment.parent / item["runbook"] for item in items if isinstance(item.get("runbook"), str)]
+    return {file.resolve() for file in named if _is_file(file)}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL
+        return False

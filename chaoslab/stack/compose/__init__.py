@@ -1,0 +1,1 @@
+"""The runtime that uses containers: Docker Compose and its engine."""

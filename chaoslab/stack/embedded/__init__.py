@@ -1,0 +1,1 @@
+"""The runtime that uses processes on this machine, without Docker."""

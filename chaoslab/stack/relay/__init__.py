@@ -1,0 +1,1 @@
+"""The embedded relay: the API of Toxiproxy, and blocked sites."""

@@ -1,0 +1,39 @@
+"""Start a service once others answer, as one does that fetches something from them: a part of overlays, not of the stack.
+
+    python -m starts_after MODULE
+
+NEEDS   host:port of replicas, separated by commas; one of them has to answer GET /live with 200
+STATE   a file that survives the process. The first start, at the time of the installation, asked nobody, so that what needs
+        itself by way of others is not noticed for years
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from health import problem
+
+PAUSE_S = 0.5
+
+
+def main(module: str) -> None:
+    """Wait, then become the service."""
+    state = Path(os.environ["STATE"])
+    if state.exists():
+        wait_for_one([f"{address}/live" for address in os.environ["NEEDS"].split(",")])
+    state.touch()
+    os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606
+
+
+def wait_for_one(urls: Sequence[str]) -> None:
+    """Return once one of these answers."""
+    while all(problem(url) is not None for url in urls):
+        time.sleep(PAUSE_S)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

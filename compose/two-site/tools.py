@@ -1,0 +1,86 @@
+"""The tools of the people who run the stack, as small as can be: a part of overlays, not of the stack.
+
+    python -m tools shelf     answers GET /live: it stands for a registry of images, a store of secrets, a server of metrics
+    python -m tools runner    runs the runbook of a failover on POST /failover: it needs something of each shelf, and then
+                              releases the lease of the database's lost leader, so that a standby is promoted
+
+LISTEN  host:port
+NEEDS   of the runner: for each shelf, by its name, the addresses of which one must answer, as `secrets=a:80,b:80 metrics=a:80`
+ETCD    of the runner: host:port of each member, separated by commas
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from health import problem
+
+LEASE = "/service/two-site/leader"  # where Patroni keeps who leads
+ETCD_S = 3.0
+
+
+class Shelf(BaseHTTPRequestHandler):
+    """Says that it is there."""
+
+    def do_GET(self) -> None:
+        self.answer(200, {"live": True})
+
+    def answer(self, status: int, body: object) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """A line for each request would add nothing."""
+
+
+class Runner(Shelf):
+    """Runs the runbook. It does nothing by halves: without one of its needs it says which, and changes nothing."""
+
+    def do_POST(self) -> None:
+        needs = dict(need.split("=", 1) for need in os.environ["NEEDS"].split())
+        with ThreadPoolExecutor(len(needs)) as pool:
+            found = dict(zip(needs, pool.map(one_answers, needs.values()), strict=True))
+        missing = sorted(name for name, answers in found.items() if not answers)
+        if missing:
+            self.answer(503, {"missing": missing})
+        elif not release_lease(os.environ["ETCD"].split(",")):
+            self.answer(503, {"missing": ["etcd"]})
+        else:
+            self.answer(200, {"released": LEASE})
+
+
+def one_answers(addresses: str) -> bool:
+    """Whether any of these replicas answers."""
+    return any(problem(f"{address}/live") is None for address in addresses.split(","))
+
+
+def release_lease(members: list[str]) -> bool:
+    """Delete the key of the leader by the first member that can."""
+    body = json.dumps({"key": base64.b64encode(LEASE.encode()).decode()})
+    for member in members:
+        host, _, port = member.rpartition(":")
+        connection = HTTPConnection(host, int(port), timeout=ETCD_S)
+        try:
+            connection.request("POST", "/v3/kv/deleterange", body)
+            if connection.getresponse().status == 200:
+                return True
+        except (OSError, HTTPException):
+            continue
+        finally:
+            connection.close()
+    return False
+
+
+if __name__ == "__main__":
+    host, _, port = os.environ["LISTEN"].rpartition(":")
+    ThreadingHTTPServer((host, int(port)), {"shelf": Shelf, "runner": Runner}[sys.argv[1]]).serve_forever()
