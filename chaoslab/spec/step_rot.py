@@ -78,7 +78,10 @@ def rot_without_stack(loaded: Loaded, environ: Mapping[str, str], now_s: float) 
 def lost_at(experiment: Experiment, topology: Topology, *, to_the_end: bool = False) -> dict[str, Lost]:
     """By step, what is lost when it begins; with `to_the_end`, what is then lost for as long as it may take."""
     faults = {fault.id: fault for fault in experiment.faults}
-    back_s = {id_: fault.at + min(_lasts_s(fault)) for id_, fault in faults.items()}
+    back_s = {}  # when it is healed, or what it took is replaced; infinite where neither is known
+    for id_, fault in faults.items():
+        heal_after_s = fault.heal_after if isinstance(fault.heal_after, float) else math.inf
+        back_s[id_] = fault.at + min(heal_after_s, math.inf if fault.replaced_after_s is None else fault.replaced_after_s)
     over_s: dict[str, float] = {id_: fault.at for id_, fault in faults.items()}
     healed: dict[str, set[str]] = {}  # by step, the faults that it waited for
     found = {}
@@ -97,12 +100,6 @@ def lost_at(experiment: Experiment, topology: Topology, *, to_the_end: bool = Fa
         until_s = begins_s + (step.limit_s if to_the_end else 0.0)
         found[step.id] = _lost_under([fault for fault in active if until_s < back_s[fault.id]], topology)
     return found
-
-
-def _lasts_s(fault: FaultBase) -> tuple[float, float]:
-    """Seconds until it is healed, and until what it took is replaced; infinite where that is not known."""
-    heal_after = fault.heal_after if isinstance(fault.heal_after, float) else math.inf
-    return heal_after, math.inf if fault.replaced_after_s is None else fault.replaced_after_s
 
 
 def _lost_under(faults: Iterable[FaultBase], topology: Topology) -> Lost:

@@ -121,9 +121,11 @@ def _assembled(files: Sequence[Path], documents: Sequence[Document], report: Rep
     data = merged_data(documents)
     folder = files[0].absolute().parent
     services = _services_in(data, folder, report)
-    replicas = _with_ports_of_images(
-        [replica_of(name, services[name], report.below("services", name)) for name in services], services
-    )
+    written = [replica_of(name, services[name], report.below("services", name)) for name in services]
+    # Those for which the file names no port listen where their image says that it does.
+    images = {one.name: str(services[one.name].get("image") or "$") for one in written if not one.ports}
+    exposed = exposed_by(frozenset(image for image in images.values() if "$" not in image))
+    replicas = tuple(replace(one, ports=exposed.get(images.get(one.name, ""), one.ports)) for one in written)
     check_support(data, services, replicas, report)
     spec = _section_in(data, replicas, folder, report)
     if spec is None:
@@ -155,13 +157,6 @@ def _services_in(data: dict[str, Any], folder: Path, report: Report) -> dict[str
             message = f"service {name!r} must be a mapping, such as {{image: …}}"
             report(("services", name), message, "compose.service-not-a-mapping")
     return without_inactive(sound, active_profiles(folder), report)
-
-
-def _with_ports_of_images(replicas: Sequence[Replica], services: Mapping[str, Mapping[str, Any]]) -> tuple[Replica, ...]:
-    """Those for which the file names no port listen where their image says that it does."""
-    images = {one.name: str(services[one.name].get("image") or "$") for one in replicas if not one.ports}
-    exposed = exposed_by(frozenset(image for image in images.values() if "$" not in image))
-    return tuple(replace(one, ports=exposed.get(images.get(one.name, ""), one.ports)) for one in replicas)
 
 
 def _section_in(data: dict[str, Any], replicas: Sequence[Replica], folder: Path, report: Report) -> StackSpec | None:
