@@ -10,7 +10,7 @@ from chaoslab.spec.model import Experiment
 from chaoslab.spec.objectives import measured_services, mode_of, objectives_for, promised_names, under_fault, watches_starts
 from chaoslab.spec.probe_rate import LEDGER_MIN
 from chaoslab.spec.stackfile.degraded_checks import check_degraded
-from chaoslab.spec.stackfile.model import FaultObjectives, Objectives, StackSpec
+from chaoslab.spec.stackfile.model import Objectives, StackSpec
 from chaoslab.spec.stackfile.topology import Topology
 from chaoslab.spec.step import BringAboutStep, StepBase
 from chaoslab.spec.step_checks import check_steps
@@ -152,24 +152,19 @@ def _check_objectives(experiment: Experiment, entries: Entries, topology: Topolo
         elif name not in measured:
             message = f"unknown service {name!r}{suggest(name, measured)}"
             report(("objectives", name), message, "objectives.service-unknown", key=True)
-        for id_ in wanted.under if complete else ():
-            path, entry = ("objectives", name, "under", id_), known.get(id_)
+        for id_, own in wanted.under.items() if complete else ():
+            at, entry = report.below("objectives", name, "under", id_), known.get(id_)
             if entry is None:
-                message = f"unknown fault {id_!r}{suggest(id_, known)}"
-                report(path, message, "objectives.fault-unknown", key=True)
-            elif isinstance(entry, StepBase):
-                _check_objectives_of_step(entry, wanted.under[id_], bool(experiment.faults), report.below(*path))
-
-
-def _check_objectives_of_step(step: StepBase, wanted: FaultObjectives, answers_fault: bool, report: Report) -> None:
-    """A step that answers a fault is no event, so nothing is counted from it; none is a fault that services recover from."""
-    if answers_fault and not isinstance(step, BringAboutStep):
-        message = f"step {step.id!r} answers a fault: its time counts under that fault, and it has no objectives of its own"
-        report((), message, "objectives.of-remedy", key=True)
-    for name in ("rto", "unaffected"):
-        if name in wanted.model_fields_set:
-            message = f"{step.id!r} is a step, which has no {name}; write failback, pause or failed"
-            report((name,), message, "objectives.not-of-step", key=True)
+                at((), f"unknown fault {id_!r}{suggest(id_, known)}", "objectives.fault-unknown", key=True)
+            if not isinstance(entry, StepBase):
+                continue
+            if experiment.faults and not isinstance(entry, BringAboutStep):  # it is no event, so nothing is counted from it
+                message = f"step {id_!r} answers a fault: its time counts under that fault, and it has no objectives of its own"
+                at((), message, "objectives.of-remedy", key=True)
+            for promise in ("rto", "unaffected"):  # no step is a fault that services recover from
+                if promise in own.model_fields_set:
+                    message = f"{id_!r} is a step, which has no {promise}; write failback, pause or failed"
+                    at((promise,), message, "objectives.not-of-step", key=True)
 
 
 def _check_modes(experiment: Experiment, stack: StackSpec, report: Report) -> None:

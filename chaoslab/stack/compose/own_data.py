@@ -85,16 +85,8 @@ def remove_files(folder: Path) -> None:
 
 
 def _is_of_the_system(path: Path) -> bool:
-    return (
-        str(path) == "/"
-        or str(path).startswith(tuple(f"{one}/" for one in _SYSTEM))
-        or str(path) in _SYSTEM
-        or _is_special(path)
-    )
-
-
-def _is_special(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    return is_special or path == Path("/") or any(map(path.is_relative_to, _SYSTEM))
 
 
 def _copied_file(source: Path, folder: Path) -> Path:

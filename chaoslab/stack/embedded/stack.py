@@ -124,7 +124,9 @@ class EmbeddedStack:
     def up(self, deadline: Deadline, on_progress: OnProgress) -> None:
         """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
         if self._links is None:
-            self._make_disks()
+            with self._starting:
+                self._check_wanted()
+                self._disks.make(self._volumes(self._cuttable))
             for replica in self._topology.replicas:
                 self._launches[replica.name] = self._launcher.launch(replica)
                 for port in replica.ports:
@@ -137,11 +139,6 @@ class EmbeddedStack:
             self.start(group, deadline)
         self._may_end &= {name for name, state in self.states().items() if state == "dead"}  # another that ends was ended
         self._restarts.begin()
-
-    def _make_disks(self) -> None:
-        with self._starting:
-            self._check_wanted()
-            self._disks.make(self._volumes(self._cuttable))
 
     def _start_relay(self, deadline: Deadline) -> None:
         api = Address(LOOPBACK, self._ports.take())
@@ -436,7 +433,12 @@ class EmbeddedStack:
         self._disks.bring_back(self._volumes(replicas))
         for name in replicas:
             for folder in self._launcher.volumes(name).values():
-                _empty(folder)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # it stays: a file system may be mounted there
+                for entry in folder.iterdir():
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    else:
+                        entry.unlink()
             self._launches[name] = self._launcher.launch(require_replica(self._topology, name))
 
     @classmethod
@@ -491,13 +493,3 @@ class EmbeddedStack:
             self._control = process.spawn(command, log=self._log("control"), env=env)
         wait_until("the control", lambda: (answers(address, 0.3), self.logs("control", 5)), deadline, poll_s=0.02)
         return Control(address, "a process, on the file system of the stack's volumes")
-
-
-def _empty(folder: Path) -> None:
-    """Have the folder, with nothing in it; it may be where a file system is mounted."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink()
