@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -178,7 +179,12 @@ def _check_addresses(data: Mapping[str, Any], services: Services, report: Report
                     static.add(str(address))
                     message = f"{address} is not kept: each site has a network of its own; {name} is reached by its name"
                     report(("services", name, "networks", network, key), message, "compose.static-address", level="warning")
-    subnets = list(_subnets(data))
+    subnets: list[Network] = []
+    for network in _map(data, "networks").values():
+        pools = (network.get("ipam") or {}).get("config") if isinstance(network, dict) else None
+        for pool in pools if isinstance(pools, list) else ():
+            with contextlib.suppress(ValueError, AttributeError):
+                subnets.append(ipaddress.ip_network(str(pool.get("subnet")), strict=False))
     for name, service in services.items():
         for path, text in _spoken(service):
             for address in _ADDRESS.findall(text):
@@ -188,16 +194,6 @@ def _check_addresses(data: Mapping[str, Any], services: Services, report: Report
                     what = "and those are not kept in a run" if own else "to which no link leads that a fault could cut"
                     message = f"{address} is an address {where}, {what}; write the name of the service"
                     report(("services", name, *path), message, "compose.address-literal", level="warning")
-
-
-def _subnets(data: Mapping[str, Any]) -> Iterator[Network]:
-    for network in _map(data, "networks").values():
-        pools = (network.get("ipam") or {}).get("config") if isinstance(network, dict) else None
-        for pool in pools if isinstance(pools, list) else ():
-            try:
-                yield ipaddress.ip_network(str(pool.get("subnet")), strict=False)
-            except (ValueError, AttributeError):
-                continue
 
 
 def _is_in(address: str, subnets: Iterable[Network]) -> bool:
