@@ -53,8 +53,7 @@ def check_experiment(
         _check_heals(experiment, faults, topology.spec, report)
         for number, fault in faults:
             fault.check(topology, report.below("timeline", number))
-        _check_modes(experiment, topology.spec, report)
-        _advise_on_ledgers(experiment, topology.spec, report)
+        _check_what_is_judged(experiment, topology.spec, report)
 
 
 def _check_times(experiment: Experiment, faults: Numbered, topology: Topology | None, report: Report, complete: bool) -> None:
@@ -167,19 +166,28 @@ def _check_objectives(experiment: Experiment, entries: Entries, topology: Topolo
                     at((promise,), message, "objectives.not-of-step", key=True)
 
 
-def _check_modes(experiment: Experiment, stack: StackSpec, report: Report) -> None:
-    """Degraded modes that the experiment changes, and services of which no journey is left that an RTO could judge."""
+def _check_what_is_judged(experiment: Experiment, stack: StackSpec, report: Report) -> None:
+    """Degraded modes that the experiment changes, and services whose journeys leave nothing that an RTO or RPO could judge."""
     for name, wanted in experiment.objectives.items():
         check_degraded(wanted.degraded, stack.journeys, [name], name, report.below("objectives", name, "degraded"))
     probed = stack.journeys if experiment.probe.journeys is None else experiment.probe.journeys
     for service, wanted in objectives_for(experiment, stack).items():
-        own = [name for name in probed if name in stack.journeys and stack.journeys[name].service == service]
+        own = {name: stack.journeys[name] for name in probed if name in stack.journeys}
+        own = {name: journey for name, journey in own.items() if journey.service == service}
+        written = experiment.objectives.get(service)
         has_rto = any(layer.rto is not None for layer in (wanted, *wanted.under.values()))
         if has_rto and own and all(mode_of(name, wanted) == "allowed" for name in own):
-            is_own = service in experiment.objectives and bool(experiment.objectives[service].degraded)
-            path = ("objectives", service, "degraded") if is_own else ("stack",)
+            path = ("objectives", service, "degraded") if written is not None and written.degraded else ("stack",)
             message = f"{service} has an RTO, but each of its journeys ({', '.join(own)}) may fail while a fault is active"
             report(path, f"{message}, so nothing would be judged; require one of them, or set rto: null", "degraded.no-rto")
+        if wanted.rpo is not None and own and all(journey.ledger is None for journey in own.values()):
+            is_own = written is not None and "rpo" in written.model_fields_set
+            message = (
+                f"{service} has an RPO, but none of its journeys has a ledger: RPO not measured, so the run is inconclusive"
+            )
+            cure = "give one a ledger, or set rpo: null"
+            path = ("objectives", service, "rpo") if is_own else ("stack",)
+            report(path, f"{message}; {cure}", "objectives.rpo-not-measured", level="warning")
 
 
 def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpec, report: Report, complete: bool) -> None:
@@ -203,18 +211,3 @@ def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpe
         else:
             message = f"unknown objective {name!r}{suggest(name, known) or _OBJECTIVE_FORM}"
         report(("expect", "objectives", index), message, "expect.objective-unknown")
-
-
-def _advise_on_ledgers(experiment: Experiment, stack: StackSpec, report: Report) -> None:
-    """Services whose RPO cannot be measured: it is inconclusive, however the run goes."""
-    names = stack.journeys if experiment.probe.journeys is None else experiment.probe.journeys
-    probed = [stack.journeys[name] for name in names if name in stack.journeys]
-    for service, wanted in objectives_for(experiment, stack).items():
-        own = [journey for journey in probed if journey.service == service]
-        if wanted.rpo is not None and own and all(journey.ledger is None for journey in own):
-            written = "rpo" in experiment.objectives[service].model_fields_set if service in experiment.objectives else False
-            path = ("objectives", service, "rpo") if written else ("stack",)
-            message = (
-                f"{service} has an RPO, but none of its journeys has a ledger: RPO not measured, so the run is inconclusive"
-            )
-            report(path, f"{message}; give one a ledger, or set rpo: null", "objectives.rpo-not-measured", level="warning")

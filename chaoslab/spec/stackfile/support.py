@@ -42,10 +42,9 @@ def check_support(data: Mapping[str, Any], services: Services, replicas: Sequenc
         _check_network_mode(name, service, sites, at)
         _check_udp(service, at)
         _check_containers(service, sites[name], at)
-        _check_volumes(service, data, at)
     _check_circles(services, report)
     _check_addresses(data, services, report)
-    _check_shared_volumes(services, sites, report)
+    _check_volumes(data, services, sites, report)
     _check_declared(data, report)
     texts = [text for service in services.values() for _, text in _spoken(service)]
     for replica in replicas:
@@ -137,35 +136,30 @@ def _check_containers(service: Mapping[str, Any], site: str, report: Report) -> 
             report(path, message, "compose.containers", level="note")
 
 
-def _check_volumes(service: Mapping[str, Any], data: Mapping[str, Any], report: Report) -> None:
-    for index, volume in enumerate(_list(service, "volumes")):
-        source, kind, read_only = mount_of(volume)
-        if source.endswith(_SOCKET):
-            message = (
-                "with the engine's socket it reaches containers by ways that no fault cuts, and beyond this run; "
-                "take the mount away in an overlay"
-            )
-            report(("volumes", index), message, "compose.engine-socket", level="warning")
-        elif not read_only and (kind == "bind" or _map(_map(data, "volumes"), source).get("external")):
-            message = f"{source or volume_target(volume)} is yours: a run works on a copy of it; to share it: --use-binds"
-            report(("volumes", index), message, "compose.own-data", level="note")
-
-
-def _check_shared_volumes(services: Services, sites: Mapping[str, str], report: Report) -> None:
-    users: dict[str, list[tuple[str, int]]] = {}
+def _check_volumes(data: Mapping[str, Any], services: Services, sites: Mapping[str, str], report: Report) -> None:
+    users: dict[str, list[tuple[str, KeyPath]]] = {}  # by volume, the services that may write to it
     for name, service in services.items():
         for index, volume in enumerate(_list(service, "volumes")):
+            path: KeyPath = ("services", name, "volumes", index)
             source, kind, read_only = mount_of(volume)
             if kind == "volume" and source and not read_only:
-                users.setdefault(source, []).append((name, index))
+                users.setdefault(source, []).append((name, path))
+            if source.endswith(_SOCKET):
+                message = (
+                    "with the engine's socket it reaches containers by ways that no fault cuts, and beyond this run; "
+                    "take the mount away in an overlay"
+                )
+                report(path, message, "compose.engine-socket", level="warning")
+            elif not read_only and (kind == "bind" or _map(_map(data, "volumes"), source).get("external")):
+                message = f"{source or volume_target(volume)} is yours: a run works on a copy of it; to share it: --use-binds"
+                report(path, message, "compose.own-data", level="note")
     for source, mounts in users.items():
         across = sorted({sites[name] for name, _ in mounts})
         if len(across) > 1:
-            name, index = mounts[-1]
             message = (
                 f"volume {source} is used in {', '.join(across)}: it survives the loss of each; write a volume for each site"
             )
-            report(("services", name, "volumes", index), message, "compose.volume-shared", level="warning")
+            report(mounts[-1][1], message, "compose.volume-shared", level="warning")
 
 
 def _check_addresses(data: Mapping[str, Any], services: Services, report: Report) -> None:
