@@ -40,7 +40,11 @@ def check_support(data: Mapping[str, Any], services: Services, replicas: Sequenc
                 at(("depends_on", other, "restart"), message, "compose.dependency-restart", level="note")
         _check_links(service, services, at)
         _check_network_mode(name, service, sites, at)
-        _check_udp(service, at)
+        ports = [(key, index, port) for key in ("ports", "expose") for index, port in enumerate(_list(service, key))]
+        for key, index, port in ports:
+            if (port.get("protocol") if isinstance(port, dict) else str(port).rpartition("/")[2]) == "udp":
+                what = "what sends to it must be in its site, or use TCP as well"
+                at((key, index), f"UDP does not cross sites: the links carry TCP; {what}", "compose.udp", level="warning")
         _check_containers(service, sites[name], at)
     _check_circles(services, report)
     _check_addresses(data, services, report)
@@ -56,29 +60,23 @@ def check_support(data: Mapping[str, Any], services: Services, replicas: Sequenc
 
 def _check_circles(services: Services, report: Report) -> None:
     """Compose refuses services that wait for each other in a circle. Each circle is told once, at one of its needs."""
-    needs = {name: dict(_needs_of(service)) for name, service in services.items()}
+    needs: dict[str, dict[str, KeyPath]] = {}  # by service, those that must start before it, and where the file says so
+    for name, service in services.items():
+        found = needs[name] = {other: ("depends_on", other) for other in _map(service, "depends_on")}
+        for key in ("links", "volumes_from"):
+            found |= {str(entry).partition(":")[0]: (key, index) for index, entry in enumerate(_list(service, key))}
+        for key in ("network_mode", "ipc", "pid"):
+            kind, _, owner = str(service.get(key) or "").partition(":")
+            found |= {owner: (key,)} if kind == "service" else {}
     while True:
         try:
             TopologicalSorter(needs).prepare()
             return
-        except CycleError as found:
-            circle = [*reversed(found.args[1])]  # each of which needs the next, the first again at the end
+        except CycleError as cycle:
+            circle = [*reversed(cycle.args[1])]  # each of which needs the next, the first again at the end
         waiting, needed = circle[:2]
         message = f"a circle: {' → '.join(circle)}; each waits for the next, so none would start; remove one of these needs"
         report(("services", waiting, *needs[waiting].pop(needed)), message, "compose.circle", key=True)
-
-
-def _needs_of(service: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath]]:
-    """The services that must start before this one, and where the file says so."""
-    for other in _map(service, "depends_on"):
-        yield other, ("depends_on", other)
-    for key in ("links", "volumes_from"):
-        for index, entry in enumerate(_list(service, key)):
-            yield str(entry).partition(":")[0], (key, index)
-    for key in ("network_mode", "ipc", "pid"):
-        kind, _, owner = str(service.get(key) or "").partition(":")
-        if kind == "service":
-            yield owner, (key,)
 
 
 def _check_links(service: Mapping[str, Any], services: Services, report: Report) -> None:
@@ -108,16 +106,6 @@ def _check_network_mode(name: str, service: Mapping[str, Any], sites: Mapping[st
         else "remove it: network_mode: !reset null"
     )
     report(("network_mode",), f"network_mode {mode} would bypass the links between sites; {cure}", "compose.network-mode")
-
-
-def _check_udp(service: Mapping[str, Any], report: Report) -> None:
-    for key in ("ports", "expose"):
-        for index, port in enumerate(_list(service, key)):
-            if (port.get("protocol") if isinstance(port, dict) else str(port).rpartition("/")[2]) == "udp":
-                message = (
-                    "UDP does not cross sites: the links carry TCP; what sends to it must be in its site, or use TCP as well"
-                )
-                report((key, index), message, "compose.udp", level="warning")
 
 
 def _check_containers(service: Mapping[str, Any], site: str, report: Report) -> None:

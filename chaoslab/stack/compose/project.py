@@ -49,8 +49,18 @@ def ports_of(config: Config, exposed: Mapping[str, Sequence[int]]) -> dict[str, 
 
     `exposed` has the ports of each image.
     """
-    services = config["services"]
-    mentioned = _mentioned_ports(config)
+    services, owners = config["services"], dict[str, list[str]]()
+    for owner, known in names_of(config).items():
+        for name in known:
+            owners.setdefault(name, []).append(owner)
+    names = "|".join(re.escape(name) for name in sorted(owners, key=len, reverse=True))
+    mention = re.compile(rf"(?<![\w.-])({names}):(\d{{1,5}})(?!\d)")
+    mentioned: dict[str, set[int]] = {}  # by service, whichever of its names it is
+    for service in services.values():
+        for text in _strings({key: value for key, value in service.items() if key not in _NO_ADDRESSES}):
+            for name, port in mention.findall(text):
+                for owner in owners[name] if 0 < int(port) < 65_536 else ():
+                    mentioned.setdefault(owner, set()).add(int(port))
     found: dict[str, tuple[int, ...]] = {}
     for name, service in services.items():
         declared = [int(port["target"]) for port in service.get("ports") or [] if port.get("protocol", "tcp") == "tcp"]
@@ -83,23 +93,6 @@ def names_of(config: Config) -> dict[str, tuple[str, ...]]:
         own = [name, service.get("container_name") or name, service.get("hostname") or name]
         found[name] = tuple(dict.fromkeys([*own, *aliases, *linked.get(name, ())]))
     return found
-
-
-def _mentioned_ports(config: Config) -> dict[str, set[int]]:
-    """The ports that appear as `name:port` anywhere in the file, by the service, whichever of its names it is."""
-    services, owners = config["services"], dict[str, list[str]]()
-    for owner, known in names_of(config).items():
-        for name in known:
-            owners.setdefault(name, []).append(owner)
-    names = "|".join(re.escape(name) for name in sorted(owners, key=len, reverse=True))
-    mention = re.compile(rf"(?<![\w.-])({names}):(\d{{1,5}})(?!\d)")
-    mentioned: dict[str, set[int]] = {}
-    for service in services.values():
-        for text in _strings({key: value for key, value in service.items() if key not in _NO_ADDRESSES}):
-            for name, port in mention.findall(text):
-                for owner in owners[name] if 0 < int(port) < 65_536 else ():
-                    mentioned.setdefault(owner, set()).add(int(port))
-    return mentioned
 
 
 def _strings(value: Any) -> Iterable[str]:

@@ -333,14 +333,20 @@ class EmbeddedStack:
             self._vacant = vacant
 
     def _check(self, name: str) -> Check:
+        """The check raises NotHealthy for a replica that ended while it was started, and has no restart policy for that."""
         replica = self._topology.replica(name)
 
         def check() -> str | None:
             child = self._children[name]
-            if self._down:
+            status = child.poll()
+            if self._down or (status is not None and self._is_done(name)):
                 return None
-            if child.poll() is not None:
-                return None if self._is_done(name) else self._started_again_early(name, child)
+            if status is not None:
+                ended = f"{name} exited with status {status} before it was healthy"
+                if (policy := self._policies.get(name)) is None or not policy.covers(status_of(child), 0):
+                    raise NotHealthy(f"{ended}\n{self._quoted_log(name)}")
+                self._start_again(name)
+                return f"{ended}, and its restart policy started it again"
             if name in self._must_end:
                 return "it has not ended yet"
             if replica.healthcheck is None:
@@ -355,14 +361,6 @@ class EmbeddedStack:
             return None if done.returncode == 0 else f"health check failed: {output[-1] if output else done.returncode}"
 
         return check
-
-    def _started_again_early(self, name: str, child: subprocess.Popen[bytes]) -> str:
-        """What the check of a replica says that ended while it was started. Raises NotHealthy without a policy for that."""
-        ended = f"{name} exited with status {child.returncode} before it was healthy"
-        if (policy := self._policies.get(name)) is None or not policy.covers(status_of(child), 0):
-            raise NotHealthy(f"{ended}\n{self._quoted_log(name)}")
-        self._start_again(name)
-        return f"{ended}, and its restart policy started it again"
 
     # --- freeze, stop, throttle -----------------------------------------------------------------------------------
 
