@@ -1,10 +1,10 @@
-"""talk: messages. The latest are read from the nearest node, leader or not; a logged-in user needs no auth to continue."""
+"""talk: messages. The latest are read from the nearest node, leader or not; logged-in users can continue without auth."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from login import Login, Remembered
+from login import KnownVisitors, Login
 from records import Ledger, parse, refuse
 from web_service import application, database, json_answer, serve
 
@@ -20,7 +20,7 @@ def talk() -> web.Application:
     nodes = database()
     ledger = Ledger(nodes, "messages")
     login = Login()
-    visitors = Remembered(login)
+    visitors = KnownVisitors(login)
 
     def ready(purpose: str) -> bool:
         return nodes.answers if purpose == "read" else nodes.takes_writes
