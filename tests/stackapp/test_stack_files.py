@@ -74,6 +74,17 @@ def test_the_archive_of_backups_is_in_neither_site() -> None:
     assert bad.replica("offsite").site == "pangyo"
 
 
+@pytest.mark.parametrize(("overlay", "service"), [("keys", "secrets"), ("registry", "registry")])
+def test_what_pay_starts_with_is_in_both_sites(overlay: str, service: str) -> None:
+    """Known bad: the overlay that moves the store of anyang to pangyo, and nothing else."""
+    stack = [STACK, APP / f"{service}.yaml"]
+    good, bad = load_stack(stack).topology(), load_stack([*stack, KNOWN_BAD / f"{overlay}-burnt.yaml"]).topology()
+    assert {replica.site for replica in good.of_service(service)} == {"pangyo", "anyang"}
+    assert {replica.site for replica in bad.of_service(service)} == {"pangyo"}
+    moved = {replica.name for replica in good.replicas if bad.replica(replica.name).site != replica.site}
+    assert moved == {f"{service}-anyang"}
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_sound_and_says_what_it_claims(path: Path) -> None:
     """It loads, its hypothesis is a sentence, and only what is tagged known-bad is expected to fail."""
