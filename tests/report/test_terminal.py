@@ -156,6 +156,20 @@ def test_an_interruption_has_its_own_exit_code() -> None:
     assert verdict_of(aborted(), exit_code=ExitCode.INTERRUPTED).endswith("verdict: aborted (exit 130)\n")
 
 
+def test_the_verdict_shows_who_decided_and_when() -> None:
+    """Each outage in its parts on one line; no figures where one is not known."""
+    decisions, _ = synthetic_runs.decided()
+    sink = io.StringIO()
+    print_verdict(msgspec.structs.replace(passing().result, decisions=decisions), Console(file=sink, width=160))
+    text = sink.getvalue()
+    assert "pay after fire: 23.08 s = detect 19.84 s + decide 0.20 s + act 1.90 s + verify 1.14 s\n" in text
+    hand = (
+        "talk after fire (by hand): 623.08 s = detect 19.84 s + decide 0.20 s + act 1.90 s + verify 1.14 s + declared 600.0 s\n"
+    )
+    assert hand in text
+    assert "auth after fire: no split: decided was not seen\n" in text
+
+
 def test_the_verdict_shows_objectives_ledgers_and_reasons() -> None:
     """Service, objective, measured interval, verdict and why; each ledger on one line; where the report lies."""
     text = verdict_of(failing(), width=160)
