@@ -1,5 +1,6 @@
 """The charts, read back: what they show against what was measured."""
 
+import dataclasses
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -332,9 +333,7 @@ def test_each_site_has_a_strip_of_when_it_took_writes_and_two_at_once_stand_out(
     """In both strips."""
     _, writers = synthetic_runs.decided()
     run = passing()
-    drawn = chart(
-        Run(msgspec.structs.replace(run.result, writers=writers), run.rows, run.experiment, run.stack, run.facts), "writers"
-    )
+    drawn = chart(dataclasses.replace(run, result=msgspec.structs.replace(run.result, writers=writers)), "writers")
     strips = [(span_s(drawn, box), tooltip(box)) for box in of_look(drawn, "use")]
     assert [told for _, told in strips] == [
         f"pg-pangyo took writes from {writers[0].begin_s:.1f} to 30.0 s.",

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from rich.console import Console
-from synthetic_runs import Run, aborted, at, failing, inconclusive, passing
+from synthetic_runs import Run, aborted, at, decided, failing, inconclusive, passing
 
 from chaoslab.clock import NS_PER_S, FakeClock
 from chaoslab.errors import ExitCode
@@ -158,7 +158,7 @@ def test_an_interruption_has_its_own_exit_code() -> None:
 
 def test_the_verdict_shows_who_decided_and_when() -> None:
     """Each outage in its parts on one line; no figures where one is not known."""
-    decisions, _ = synthetic_runs.decided()
+    decisions, _ = decided()
     sink = io.StringIO()
     print_verdict(msgspec.structs.replace(passing().result, decisions=decisions), Console(file=sink, width=160))
     text = sink.getvalue()
