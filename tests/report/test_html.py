@@ -352,7 +352,7 @@ def test_who_decided_and_when_is_told_and_what_is_not_known_has_no_figures() -> 
     decisions, writers = synthetic_runs.decided()
     page = Page(render(replace(run, result=msgspec.structs.replace(run.result, decisions=decisions, writers=writers))))
     assert "pay inject fire, pay.transfer the stack 19.84 s 0.20 s 1.90 s 1.14 s 23.08 s 0.21 s" in page.text
-    assert "talk inject fire, talk.send people 19.84 s 0.20 s 1.90 s 1.14 s 623.08 s 600.0 s of it declared 0.21 s" in page.text
+    assert "talk inject fire, talk.send hand 19.84 s 0.20 s 1.90 s 1.14 s 623.08 s 600.0 s of it declared 0.21 s" in page.text
     assert "auth inject fire, auth.login no split: decided was not seen 4.50 s –" in page.text
     assert "Who decides, and when" not in Page(render(run)).text
     assert not page.wrong
