@@ -176,7 +176,8 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
         within_s = run.experiment.failback.within
         yield f"{SWITCHBACK}.{id_}", partial(check_switchback, id_, record, run.timeline, within_s)
     written = dict.fromkeys(row.service for row in record.answers if row.about == "writes")
-    for name in written or (["unknown"] if run.stack.writers else []):
+    nobody_looked = run.stack.writers and ("steady", "begin") in record.phases
+    for name in written or (["unknown"] if nobody_looked else []):
         yield f"one-writer.{name}", partial(check_one_writer, name, record, run.timeline)
     if record.starts:
         yield "start-order", partial(check_start_order, record)
