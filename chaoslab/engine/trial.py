@@ -16,6 +16,7 @@ from typing import Any
 from chaoslab.clock import NS_PER_S, Deadline, utc_now
 from chaoslab.engine.abort import abort_reason
 from chaoslab.engine.conditions import Conditions
+from chaoslab.engine.decision_watch import DecisionWatch
 from chaoslab.engine.events import Event, Events, Finished, Progress, Tick
 from chaoslab.engine.fault_runner import FaultRunner
 from chaoslab.engine.ledgers import read_ledgers
@@ -105,6 +106,7 @@ class Trial:
         )
         watched = experiment.faults if watches_starts(experiment, spec) else []
         self._starts = StartWatch(watched, self._stack, self._rows.write, clock)
+        self._decisions = DecisionWatch(self._stack, self._rows.write, clock)
         people = Confirmations(plan.folder.path) if plan.attended else None
         run_id = str(plan.facts.get("run_id", ""))
         around = Surroundings(self._stack, session.journal, plan.folder.logs, self._rows.write, clock, people, run_id)
@@ -128,6 +130,7 @@ class Trial:
             yield from self._fail_back()
         self._rows.ending = True
         self._starts.end()
+        self._decisions.end()
         with self._guarded():
             yield from self._heal_rest()
         with self._guarded(), self._rows.phase("drain"):
@@ -187,6 +190,7 @@ class Trial:
     def _reach_steady_state(self) -> Events[None]:
         steady = self._experiment.steady_state
         with self._rows.phase("steady", planned_s=steady.hold):
+            self._decisions.begin()
             base_url = entry_target(self._spec, None, self._stack.address).url
             _, port = self._stack.topology.entry
             if (load := self._experiment.load) is not None:
