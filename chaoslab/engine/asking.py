@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from chaoslab.background import in_thread
 from chaoslab.clock import SYSTEM
 from chaoslab.errors import ChaoslabError
 from chaoslab.probe.endpoint import Endpoint
@@ -26,6 +27,7 @@ from chaoslab.spec.stackfile.condition import BringAbout, Look, ReplicaRequest
 from chaoslab.stack.protocol import CanConnect, CanExecute, Ended, Stack
 
 LOOK_S, CHANGE_S = 2.0, 6.0
+_LATE_S = 0.5  # so that a connection that was never made is told from an answer that did not come
 SHOWN = 400  # characters of an answer that a row keeps
 _FIELD = re.compile(r"\{([A-Za-z_]+)\}")
 Values = Mapping[str, Any]
@@ -182,11 +184,21 @@ def ask(
 ) -> requests.Response:
     """Ask the stack itself: not through a proxy of the environment, and with no password of a .netrc.
 
-    Raises requests.RequestException.
+    `timeout_s` is for the whole answer: one that never ends, such as a stream of events, is given up. Raises
+    requests.RequestException.
     """
-    with requests.Session() as session:
-        session.trust_env = False
-        return session.request(verb, url, json=body, headers=headers, timeout=timeout_s, allow_redirects=False)
+
+    def send() -> requests.Response:
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(verb, url, json=body, headers=headers, timeout=timeout_s, allow_redirects=False)
+
+    try:
+        return in_thread(send, f"{verb} {url}").result(timeout_s + _LATE_S)
+    except TimeoutError as late:
+        raise requests.Timeout(f"the answer did not end within {timeout_s:g} s") from late
+    except UnicodeError as odd:
+        raise requests.exceptions.InvalidHeader("a header holds a character that HTTP does not allow") from odd
 
 
 def _in_words(how: Look | BringAbout, command: list[str] | None = None) -> str:
