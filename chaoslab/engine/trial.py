@@ -17,6 +17,7 @@ from chaoslab.clock import NS_PER_S, Deadline, utc_now
 from chaoslab.engine.abort import abort_reason
 from chaoslab.engine.conditions import Conditions
 from chaoslab.engine.decision_watch import DecisionWatch
+from chaoslab.engine.early_end import EarlyEnd
 from chaoslab.engine.events import Event, Events, Finished, Progress, Tick
 from chaoslab.engine.fault_runner import FaultRunner
 from chaoslab.engine.ledgers import read_ledgers
@@ -58,7 +59,8 @@ class TrialPlan:
     """What one trial does. `mark` is in the environment of what it starts beside the stack; `facts` are in its anchor.
 
     `steps`: what the harness does besides the timeline of the experiment. `last`: the stack is taken down at the end; without
-    it, the stack is left to the next trial, unless none may run on it. `attended`: people confirm their steps.
+    it, the stack is left to the next trial, unless none may run on it. `attended`: people confirm their steps. `ends_early`: it
+    ends once what the experiment expects to fail has failed for good.
     """
 
     loaded: Loaded
@@ -71,6 +73,7 @@ class TrialPlan:
     steps: Sequence[PlannedStep] = ()
     last: bool = True
     attended: bool = False
+    ends_early: bool = False
 
     def anchor(self, t_ns: int) -> Anchor:
         """The first row of its history, as of now."""
@@ -114,6 +117,10 @@ class Trial:
         self._steps = StepRunner(self._planned_steps, self._rows.write, clock)
         in_the_end = Conditions(self._stack, experiment.conditions_in_the_end, clock)
         self._establishing = Establishing({"steady": self._conditions, "failback": in_the_end}, self._steps, self._rows)
+        end_s = end_of(experiment.faults, self._objectives, self._planned_steps)
+        lasts_s = end_s + spec.heal + experiment.failback.within + experiment.failback.hold + _MARGIN_S
+        self._early_end = EarlyEnd(experiment, spec, lasts_s) if plan.ends_early else None
+        self._is_decided = False
         self._load = TrialLoad(self._rows)
         self._prober = ProberProcess(plan.folder.logs, plan.mark)
         self._watch = MachineWatch(plan.folder.logs, plan.mark)
@@ -138,7 +145,8 @@ class Trial:
             yield from self._wait.for_work(self._prober.stop, "the prober to end", _END_TIMEOUT_S)
         # Not after a person asked to stop, nor when the harness broke or nothing was done to the stack.
         anything_done = self._faults.any_injected or self._steps.any_begun
-        if not self._rows.broken and self._session.stop_reason is None and anything_done:
+        # And not for what is decided without them.
+        if not self._rows.broken and self._session.stop_reason is None and anything_done and not self._is_decided:
             with self._guarded(), self._rows.phase("verify"):
                 deadline = Deadline.after(VERIFY_TIMEOUT_S, self._clock)
                 work = partial(read_ledgers, self._stack, self._experiment.probe.journeys, self._writer, deadline)
@@ -282,7 +290,12 @@ class Trial:
         if self._steps.close():
             with self._guarded():
                 yield from self._wait.for_work(self._steps.end_all, "the steps to end", self._steps.ending_takes_s)
-        self._faults.conclude()
+        try:
+            self._faults.conclude()
+        except ChaoslabError as late:
+            if not self._is_decided:
+                raise
+            self._rows.note("warning", f"the run had ended, and its heal was not waited for any longer: {late}")
 
     def _leave_stack(self) -> Events[None]:
         """Take it down, or leave it to the next trial where one may run on it."""
@@ -335,7 +348,10 @@ class Trial:
     # --- as time goes on --------------------------------------------------------------------------------------
 
     def _after_tick(self) -> Events[None]:
-        """Raises what ends the trial early: a signal, a failed action, broken links, the end of prober or load, an abort."""
+        """Raises what ends the trial early.
+
+        A signal, a failed action, broken links, the end of prober or load, an abort, or that what it had to show is decided.
+        """
         yield from self._new_rows()
         yield Tick()
         if isinstance(self._stack, CanRestart):
@@ -355,11 +371,17 @@ class Trial:
         if (reason := abort_reason(self._experiment.abort, self._plan.folder.path)) is not None:
             self._rows.write(Abort(t_ns=self._clock.now_ns(), condition=reason.condition, observed=reason.observed))
             raise EndsEarly
+        if self._early_end is not None and (decided := self._early_end.decided(self._clock.now_ns())) is not None:
+            self._rows.write(decided)
+            self._is_decided = True
+            raise EndsEarly
 
     def _new_rows(self) -> Events[None]:
         yield from self._wait.progress()
         self._load.record()
         for row in self._rows.new_rows():
+            if self._early_end is not None:
+                self._early_end.add(row)
             if isinstance(row, Probe | Condition | Machine) and not self._steady_is_over:
                 self._steady.add(row)
             if isinstance(row, Probe | Fault | Step):

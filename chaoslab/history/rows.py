@@ -180,6 +180,17 @@ class Abort(Row, frozen=True, tag="abort"):
     observed: str
 
 
+class Decided(Row, frozen=True, tag="decided"):
+    """The objectives that the experiment expects to fail have failed for good, so the run heals and ends.
+
+    `settled_ns`: until when the slots had been told by then; `latest_ns`: when the observation would have ended at the latest.
+    """
+
+    objectives: list[str]
+    settled_ns: int
+    latest_ns: int
+
+
 class Note(Row, frozen=True, tag="note"):
     """A warning, an error of the harness, an interruption; or links that broke, so that nothing can be observed (`blind`)."""
 
@@ -220,7 +231,21 @@ class Machine(Row, frozen=True, tag="machine"):
 
 
 AnyRow = (
-    Anchor | PhaseRow | Probe | LedgerRead | Fault | Start | Ask | Step | Condition | Answer | Load | Abort | Note | Machine
+    Anchor
+    | PhaseRow
+    | Probe
+    | LedgerRead
+    | Fault
+    | Start
+    | Ask
+    | Step
+    | Condition
+    | Answer
+    | Load
+    | Abort
+    | Decided
+    | Note
+    | Machine
 )
 
 _ENCODER = msgspec.json.Encoder()

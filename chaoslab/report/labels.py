@@ -8,7 +8,7 @@ from typing import Literal
 
 from chaoslab.errors import WORST_FIRST, Verdict
 from chaoslab.history.result import DecisionResult, Interval, LedgerResult, Result
-from chaoslab.history.rows import Abort, AnyRow, Condition, Fault, Note, Phase, PhaseRow, Start, Step
+from chaoslab.history.rows import Abort, AnyRow, Condition, Decided, Fault, Note, Phase, PhaseRow, Start, Step
 from chaoslab.units import format_s
 
 Tone = Literal["plain", "good", "bad", "warn", "quiet"]
@@ -125,6 +125,8 @@ def line_of(row: AnyRow) -> Line | None:
             text = f"{row.name} {row.id}: {words}" + (f": {told}" if told else "")
         case Abort():
             text, tone = f"abort: {row.condition}; observed: {row.observed}", "bad"
+        case Decided():
+            text, tone = f"ended: {', '.join(row.objectives)} had failed for good", "bad"
         case Note():
             text, tone = row.text if row.level == "info" else f"{row.level}: {row.text}", _NOTE_TONES[row.level]
         case _:

@@ -105,6 +105,7 @@ def test_the_known_bad_are_all_there() -> None:
         "stale-replica-reads",
         "switchover-drops",
         "trusting-sentinel",
+        "two-writers-after-half-power",
         "two-writers-after-late-power",
         "unsafe-promotion",
         "witness-in-fire",
