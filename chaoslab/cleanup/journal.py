@@ -165,7 +165,10 @@ def perform(step: AnyStep, on_progress: OnProgress = lambda _: None) -> list[str
                 on_progress(f"removed the folder {folder}")
             return []
         case Unmount(path):
-            return _unmount_below(Path(path), on_progress)
+            for place in _mounted_below(Path(path)):
+                if process.run(["umount", place], timeout_s=_UNMOUNT_S).returncode == 0:
+                    on_progress(f"unmounted {place}")
+            return [f"mount {place}" for place in _mounted_below(Path(path))]
         case RunCommand(command, cwd, timeout_s):
             done = process.run(command, timeout_s=timeout_s, cwd=Path(cwd))
             on_progress(f"ran {shlex.join(command)}: exit status {done.returncode}")
@@ -187,13 +190,6 @@ def _end_processes(key: str, value: str, roster: Path | None, on_progress: OnPro
         more = f", and {len(killed) - _NAMED_MAX} more" if len(killed) > _NAMED_MAX else ""
         on_progress(f"killed {', '.join([*killed.values()][:_NAMED_MAX])}{more}")
     return []
-
-
-def _unmount_below(folder: Path, on_progress: OnProgress) -> list[str]:
-    for place in _mounted_below(folder):
-        if process.run(["umount", place], timeout_s=_UNMOUNT_S).returncode == 0:
-            on_progress(f"unmounted {place}")
-    return [f"mount {place}" for place in _mounted_below(folder)]
 
 
 def _mounted_below(folder: Path) -> list[str]:
