@@ -4,8 +4,8 @@ CACHE: host:port of the site's Valkey. Without an answer of it, pages come from 
 PAGE_DISK_MS: for how long building a page keeps the only disk of its database node busy. PAGE_CPU_MS: the processor time that
 building a page costs this replica. With both, what a replica can do is the same on machines of any speed.
 
-A page that cannot be built soon is refused with 429, before anything was done for it. One that the database does not answer in
-time is a 503: that is no refusal, and nobody declared it.
+Who cannot have a page built soon gets it as it was, if the cache still has it, and is refused with 429 otherwise, before
+anything was done. A page that the database does not answer in time is a 503: that is no refusal, and nobody declared it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 from aiohttp import web
 from valkey.asyncio import Valkey
@@ -28,7 +29,8 @@ from talk import LATEST, Pages, talk
 from web_service import serve
 
 CACHE_S = 0.1  # for an answer of the cache; without one it is as if it were empty
-FRESH_S = 30.0  # a page is kept for this long, more or less: pages of one second must not all be missed at another
+FRESH_S = 30.0  # more or less: pages that were built in one second must not all be built again in another
+KEPT_S = 600.0  # for those who would be refused otherwise
 AT_ONCE = 3  # pages that are built at the same time
 PATIENCE_S = 0.1  # how long a reader waits until a page may be built
 READERS_MAX = 64  # characters of a name
@@ -37,8 +39,15 @@ READERS_MAX = 64  # characters of a name
 _FROM_DISK = f"SELECT pg_advisory_xact_lock(1) IS NULL, pg_sleep($2) IS NULL, ({LATEST})"
 
 
+class Kept(NamedTuple):
+    """A page from the cache."""
+
+    page: bytes
+    is_fresh: bool
+
+
 class Cache:
-    """The site's Valkey. One that does not answer knows nothing, and keeps nothing."""
+    """The site's Valkey. One that does not answer knows nothing, and keeps nothing. A value: fresh until when, and the page."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -50,16 +59,19 @@ class Cache:
     async def stop(self) -> None:
         await self._valkey.aclose()
 
-    async def get(self, key: str) -> bytes | None:
+    async def get(self, key: str) -> Kept | None:
+        found: bytes | None = None
         with contextlib.suppress(ValkeyError, OSError, TimeoutError):
-            found: bytes | None = await self._valkey.get(key)
-            return found
-        return None
+            found = await self._valkey.get(key)
+        if found is None:
+            return None
+        until_s, _, page = found.partition(b" ")
+        return Kept(page, time.time() < float(until_s))
 
     async def put(self, key: str, page: bytes) -> None:
-        keep_ms = round(FRESH_S * random.uniform(500, 1500))  # noqa: S311 - no secret
+        until_s = time.time() + FRESH_S * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
         with contextlib.suppress(ValkeyError, OSError, TimeoutError):
-            await self._valkey.set(key, page, px=keep_ms)
+            await self._valkey.set(key, b"%.3f %b" % (until_s, page), px=round(KEPT_S * 1000))
 
 
 class Builder:
@@ -118,8 +130,15 @@ class CachedPages:
 
     async def page(self, reader: str, limit: int) -> bytes:
         key = page_key(reader, limit)
-        page = await self._cache.get(key)
-        return page if page is not None else await asyncio.shield(self._building.get(key) or self._build_soon(key, limit))
+        kept = await self._cache.get(key)
+        if kept is not None and kept.is_fresh:
+            return kept.page
+        try:
+            return await asyncio.shield(self._building.get(key) or self._build_soon(key, limit))
+        except (NotTried, Unknown):
+            if kept is None:
+                raise
+            return kept.page
 
     def _build_soon(self, key: str, limit: int) -> asyncio.Task[bytes]:
         task = asyncio.create_task(self._build(key, limit))

@@ -22,10 +22,11 @@ class UnboundedPages:
 
     async def page(self, reader: str, limit: int) -> bytes:
         key = page_key(reader, limit)
-        page = await self._cache.get(key)
-        if page is None:
-            page = await self._builder.build(limit)
-            await self._cache.put(key, page)
+        kept = await self._cache.get(key)
+        if kept is not None and kept.is_fresh:
+            return kept.page
+        page = await self._builder.build(limit)
+        await self._cache.put(key, page)
         return page
 
 
