@@ -203,7 +203,8 @@ class Trial:
             _, port = self._stack.topology.entry
             if (load := self._experiment.load) is not None:
                 seed, mark = self._plan.seed, self._plan.mark
-                self._load.start(LoadProcess(load, base_url, self._plan.folder.logs, seed=seed, env=mark, entry_port=port))
+                process = LoadProcess(load, base_url, self._plan.folder.logs, seed=seed, env=mark, entry_port=port)
+                self._load.start(load, process)
             probe = plan_for(self._spec, self._experiment, self._stack.address, self._plan.folder.history, self._writer)
             # Not in this thread: a prober that lives and does not read would hold up the run with a long plan.
             yield from self._wait.for_work(partial(self._prober.begin, probe), "the prober to take its plan", _LISTEN_TIMEOUT_S)
@@ -392,6 +393,7 @@ class Trial:
                 self._steps.see(row)
             if isinstance(row, Fault):
                 self._starts.see(row)
+                self._load.see(row)
             yield row
 
     def _check_actions(self) -> None:

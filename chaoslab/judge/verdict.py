@@ -198,7 +198,7 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
     yield "steady-state", lambda: check_steady_state(record, run.slots, steady)
     yield "instrument", lambda: check_prober(record, run.slots, steady, run.skewed)
     if run.experiment.load is not None:
-        yield "load", partial(check_load, record)
+        yield "load", partial(check_load, record, run.experiment.load)
     injected = (injection.id for injection in record.injections)
     for id_ in dict.fromkeys([*(fault.id for fault in run.experiment.faults), *injected]):
         yield f"fault.{id_}", partial(check_fault, id_, record)

@@ -46,6 +46,11 @@ def check_experiment(
     check_steps(steps, faults, topology, report, complete=complete)
     if experiment.load is not None:
         experiment.load.check(report.below("load"))
+        known = [fault.id for _, fault in faults]
+        for id_ in experiment.load.under if complete else ():
+            if id_ not in known:
+                message = f"unknown fault {id_!r}{suggest(id_, known)}"
+                report(("load", "under", id_), message, "load.fault-unknown", key=True)
     if topology is not None:
         _check_names(experiment, topology.spec, report)
         _check_objectives(experiment, entries, topology, report, complete)
