@@ -247,7 +247,9 @@ def _tagged(key: str, roster: Path | None) -> dict[int, tuple[psutil.Process, st
             rest.append(process)
             bare |= set() if environment else {process.pid}
     for process in rest if leaders else ():
-        leader = leaders.get(_session(process.pid))
+        leader = None
+        with contextlib.suppress(OSError):
+            leader = leaders.get(os.getsid(process.pid))
         if leader is None:
             continue
         # While its leader lives, a session is the leader's. After that its number may be another's in the end: then only
@@ -262,13 +264,6 @@ def _tagged(key: str, roster: Path | None) -> dict[int, tuple[psutil.Process, st
         found.update(heirs)
         growing = bool(heirs)
     return found
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return -1
 
 
 def _parent(process: psutil.Process) -> int:

@@ -167,11 +167,15 @@ def _placed(
         shares = service.network_mode.partition(":")[0] in ("service", "container", "host", "none")
         part = parts.get(name, Part())
         aliases = tuple(alias for one in project.services.values() for alias in one.links.get(part.extends or name, ()))
+        site, why = sites[name]
+        if part.of:
+            containers = f"{part.here} of the {part.of} containers of {part.extends or name}"
+            why = f"{why}; {containers}" if site == OUTSIDE else f"{containers}, spread over the sites"
         yield Placed(
             name=name,
             service=of[name],
-            site=sites[name][0],
-            why=_why_here(part, name, sites[name]) if part.of else sites[name][1],
+            site=site,
+            why=why,
             expose=expose,
             data={
                 mount.target: f"chaoslab-{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-data"
@@ -185,12 +189,6 @@ def _placed(
             extends=part.extends,
             containers=part.here if part.of else None,
         )
-
-
-def _why_here(part: Part, name: str, site: tuple[str, str]) -> str:
-    place, why = site
-    containers = f"{part.here} of the {part.of} containers of {part.extends or name}"
-    return f"{why}; {containers}" if place == OUTSIDE else f"{containers}, spread over the sites"
 
 
 def _journeys(routes: Sequence[Route], served: Served) -> Iterator[Journey]:

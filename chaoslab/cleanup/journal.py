@@ -165,7 +165,10 @@ def perform(step: AnyStep, on_progress: OnProgress = lambda _: None) -> list[str
                 on_progress(f"removed the folder {folder}")
             return []
         case Unmount(path):
-            return _unmount_below(Path(path), on_progress)
+            for place in _mounted_below(Path(path)):
+                if process.run(["umount", place], timeout_s=_UNMOUNT_S).returncode == 0:
+                    on_progress(f"unmounted {place}")
+            return [f"mount {place}" for place in _mounted_below(Path(path))]
         case RunCommand(command, cwd, timeout_s):
             done = process.run(command, timeout_s=timeout_s, cwd=Path(cwd))
             on_progress(f"ran {shlex.join(command)}: exit status {done.returncode}")
@@ -189,15 +192,9 @@ def _end_processes(key: str, value: str, roster: Path | None, on_progress: OnPro
     return []
 
 
-def _unmount_below(folder: Path, on_progress: OnProgress) -> list[str]:
-    for place in _mounted_below(folder):
-        if process.run(["umount", place], timeout_s=_UNMOUNT_S).returncode == 0:
-            on_progress(f"unmounted {place}")
-    return [f"mount {place}" for place in _mounted_below(folder)]
-
-
 def _mounted_below(folder: Path) -> list[str]:
-    """Where something is mounted below a folder, the latest first."""
+    """Where something is mounted below a folder, the latest first. The kernel names places with links followed."""
+    folder = folder.resolve()
     lines = _MOUNTS.read_text().splitlines() if _MOUNTS.exists() else []
     places = [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines]
     return [place for place in reversed(places) if Path(place).is_relative_to(folder)]

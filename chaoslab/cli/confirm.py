@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -36,10 +35,12 @@ def confirm_command(run: str | None, step: str | None, failed: str | None) -> in
     The time that the person takes counts in the RTO.
     """
     from chaoslab.history.confirmations import Answer, Confirmations
+    from chaoslab.history.folder import ROOT, RunFolder
     from chaoslab.run.people import answering_as
 
     if run is None:
-        return _list(_runs_of(project_here()))
+        asks = sorted((project_here() / ROOT).glob("*/*/asks"))
+        return _list([RunFolder(asked.parent) for asked in asks if not asked.parent.is_symlink()])
     folder = stored_run(run)
     if step is None:
         if failed is not None:
@@ -51,12 +52,6 @@ def confirm_command(run: str | None, step: str | None, failed: str | None) -> in
         raise SpecError(f"{step!r} has been answered already")
     click.echo(f"{step}: {'confirmed' if failed is None else 'answered that it failed'}; the run goes on")
     return ExitCode.PASS
-
-
-def _runs_of(project: Path) -> list[RunFolder]:
-    from chaoslab.history.folder import ROOT, RunFolder
-
-    return [RunFolder(asks.parent) for asks in sorted((project / ROOT).glob("*/*/asks")) if not asks.parent.is_symlink()]
 
 
 def _waiting(folder: RunFolder) -> list[Ask]:

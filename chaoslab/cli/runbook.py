@@ -14,9 +14,7 @@ from chaoslab.errors import ExitCode, SpecError
 from chaoslab.redact import mask_shapes
 
 if TYPE_CHECKING:
-    from chaoslab.run.session import Options
     from chaoslab.spec.load import Loaded
-    from chaoslab.spec.step_rot import Rot
     from chaoslab.spec.yaml.problems import Place
 
 
@@ -52,8 +50,15 @@ def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_ex
 
     Exit code 0: nothing was found. 1: something has rotted. 2: a file is wrong. 5: the stack could not be booted.
     """
+    from chaoslab.run.runbook import find_rot
+    from chaoslab.run.runtimes import choose_runtime
+    from chaoslab.run.session import Options
     from chaoslab.spec.load import load_experiment
     from chaoslab.spec.yaml.problems import Problem, SpecErrors
+
+    def show(text: str) -> None:
+        if not as_json and sys.stderr.isatty():
+            click.echo(f"  {text}", err=True)
 
     project = project_here()
     chosen: list[Loaded] = []
@@ -70,10 +75,14 @@ def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_ex
     for problem in () if as_json else wrong:
         _print_problem(problem.place, problem.message)
     for loaded in chosen:
-        rot = _rot_of(loaded, None if no_boot else _options(loaded, runtime, project, allow_exec=allow_exec), quiet=as_json)
+        options = None if no_boot else Options(project, choose_runtime(runtime, loaded)[0].name, allow_exec=allow_exec)
+        rot = find_rot(loaded, options, show)
         rows += [_row(loaded.places[one.step], one.rule, one.message, one.step, loaded.experiment.name) for one in rot]
+        for one in () if as_json else rot:
+            _print_problem(loaded.places[one.step], f"step {one.step}: {one.message}")
         if not as_json:
-            _print(loaded, rot)
+            found = f"{len({one.step for one in rot})} of them would not work" if rot else "nothing has rotted"
+            click.echo(f"{loaded.experiment.name}: {len(loaded.experiment.steps)} steps; {found}")
     if as_json:
         told = {"checked": [loaded.experiment.name for loaded in chosen], "booted": not no_boot, "rot": rows}
         click.echo(json.dumps(told, indent=2))
@@ -117,31 +126,6 @@ def _runbook(name: str, project: Path, here: Path) -> Path | None:
     if name in [file.stem for file in experiment_files(project)]:
         return None
     return next((file for suffix in SUFFIXES if (file := project / RUNBOOKS / f"{name}{suffix}").is_file()), None)
-
-
-def _options(loaded: Loaded, runtime: str, project: Path, *, allow_exec: bool) -> Options:
-    from chaoslab.run.runtimes import choose_runtime
-    from chaoslab.run.session import Options
-
-    return Options(project, choose_runtime(runtime, loaded)[0].name, allow_exec=allow_exec)
-
-
-def _rot_of(loaded: Loaded, options: Options | None, *, quiet: bool) -> list[Rot]:
-    from chaoslab.run.runbook import find_rot
-
-    def show(text: str) -> None:
-        if not quiet and sys.stderr.isatty():
-            click.echo(f"  {text}", err=True)
-
-    return find_rot(loaded, options, show)
-
-
-def _print(loaded: Loaded, rot: list[Rot]) -> None:
-    for one in rot:
-        _print_problem(loaded.places[one.step], f"step {one.step}: {one.message}")
-    steps = f"{len(loaded.experiment.steps)} steps"
-    found = f"{len({one.step for one in rot})} of them would not work" if rot else "nothing has rotted"
-    click.echo(f"{loaded.experiment.name}: {steps}; {found}")
 
 
 def _print_problem(place: Place, message: str) -> None:

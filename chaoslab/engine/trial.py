@@ -16,6 +16,7 @@ from typing import Any
 from chaoslab.clock import NS_PER_S, Deadline, utc_now
 from chaoslab.engine.abort import abort_reason
 from chaoslab.engine.conditions import Conditions
+from chaoslab.engine.decision_watch import DecisionWatch
 from chaoslab.engine.early_end import EarlyEnd
 from chaoslab.engine.events import Event, Events, Finished, Progress, Tick
 from chaoslab.engine.fault_runner import FaultRunner
@@ -108,6 +109,7 @@ class Trial:
         )
         watched = experiment.faults if watches_starts(experiment, spec) else []
         self._starts = StartWatch(watched, self._stack, self._rows.write, clock)
+        self._decisions = DecisionWatch(self._stack, self._rows.write, clock)
         people = Confirmations(plan.folder.path) if plan.attended else None
         run_id = str(plan.facts.get("run_id", ""))
         around = Surroundings(self._stack, session.journal, plan.folder.logs, self._rows.write, clock, people, run_id)
@@ -135,6 +137,7 @@ class Trial:
             yield from self._fail_back()
         self._rows.ending = True
         self._starts.end()
+        self._decisions.end()
         with self._guarded():
             yield from self._heal_rest()
         with self._guarded(), self._rows.phase("drain"):
@@ -195,11 +198,13 @@ class Trial:
     def _reach_steady_state(self) -> Events[None]:
         steady = self._experiment.steady_state
         with self._rows.phase("steady", planned_s=steady.hold):
+            self._decisions.begin()
             base_url = entry_target(self._spec, None, self._stack.address).url
             _, port = self._stack.topology.entry
             if (load := self._experiment.load) is not None:
                 seed, mark = self._plan.seed, self._plan.mark
-                self._load.start(LoadProcess(load, base_url, self._plan.folder.logs, seed=seed, env=mark, entry_port=port))
+                process = LoadProcess(load, base_url, self._plan.folder.logs, seed=seed, env=mark, entry_port=port)
+                self._load.start(load, process)
             probe = plan_for(self._spec, self._experiment, self._stack.address, self._plan.folder.history, self._writer)
             # Not in this thread: a prober that lives and does not read would hold up the run with a long plan.
             yield from self._wait.for_work(partial(self._prober.begin, probe), "the prober to take its plan", _LISTEN_TIMEOUT_S)
@@ -388,6 +393,7 @@ class Trial:
                 self._steps.see(row)
             if isinstance(row, Fault):
                 self._starts.see(row)
+                self._load.see(row)
             yield row
 
     def _check_actions(self) -> None:

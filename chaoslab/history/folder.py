@@ -147,26 +147,21 @@ def load_run(path: str | Path, root: str | Path = ROOT) -> RunFolder:
         newest = max(_all_runs(root), key=lambda run: run.name, default=None)
         if newest is not None:
             return RunFolder(newest)
-    raise _no_run(path, root, is_there=any(candidate.exists() for candidate in candidates))
-
-
-def _no_run(path: Path, root: Path, *, is_there: bool) -> SpecError:
-    """What was looked for, where, and what may have been meant."""
     known = [f"{run.parent.name}/{run.name}" for run in _all_runs(root)]
     known += sorted({run.partition("/")[0] for run in known})
     beside = root.parent / path
     wanted = str(beside.relative_to(root)) if beside.is_relative_to(root) else str(path)
     near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
     if near:
-        return SpecError(f"{path}: no such run. Did you mean {shown_path(root / near[0])}?")
-    if is_there:
-        return SpecError(f"{path}: this is not the folder of a run: it has no history.jsonl and no result.json")
+        raise SpecError(f"{path}: no such run. Did you mean {shown_path(root / near[0])}?")
+    if any(candidate.exists() for candidate in candidates):
+        raise SpecError(f"{path}: this is not the folder of a run: it has no history.jsonl and no result.json")
     if path.is_absolute() or len(path.parts) > 1:
-        return SpecError(f"{path}: there is no such folder or file", cure=f"name a run of {shown_path(root)}/, or a bundle")
+        raise SpecError(f"{path}: there is no such folder or file", cure=f"name a run of {shown_path(root)}/, or a bundle")
     stored = (
         f"there are runs of: {', '.join(sorted({run.partition('/')[0] for run in known}))}" if known else "there are none yet"
     )
-    return SpecError(f"no run of {str(path)!r} in {shown_path(root)}/; {stored}", cure="chaoslab run NAME makes one")
+    raise SpecError(f"no run of {str(path)!r} in {shown_path(root)}/; {stored}", cure="chaoslab run NAME makes one")
 
 
 def _run_at(path: Path) -> Path | None:

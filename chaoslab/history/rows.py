@@ -143,6 +143,25 @@ class Condition(Row, frozen=True, tag="condition"):
     role: Literal["steady", "failback", "fault", "bring-about"] = "steady"
 
 
+class Answer(Row, frozen=True, tag="answer"):
+    """What the stack said of its own decisions or writers, as often as it said the same in a row.
+
+    `about`: a moment of the stack's `decisions`, or whether a `replica` of a `service` in a `site` "writes". `value`: what was
+    found in the answer, True or False for "writes"; None for nothing. `error`: why there was no answer. The first of these
+    looks was sent at `asked_ns` and answered at `answered_ns`, the last was sent at `last_asked_ns` and answered at `t_ns`.
+    """
+
+    about: Literal["detected", "decided", "acted", "writes"]
+    asked_ns: int
+    answered_ns: int
+    last_asked_ns: int
+    replica: str = ""
+    service: str = ""
+    site: str = ""
+    value: str | bool | None = None
+    error: str | None = None
+
+
 class Load(Row, frozen=True, tag="load"):
     """One second of Locust, from its rows: counts in that second, latency of the successes."""
 
@@ -212,7 +231,21 @@ class Machine(Row, frozen=True, tag="machine"):
 
 
 AnyRow = (
-    Anchor | PhaseRow | Probe | LedgerRead | Fault | Start | Ask | Step | Condition | Load | Abort | Decided | Note | Machine
+    Anchor
+    | PhaseRow
+    | Probe
+    | LedgerRead
+    | Fault
+    | Start
+    | Ask
+    | Step
+    | Condition
+    | Answer
+    | Load
+    | Abort
+    | Decided
+    | Note
+    | Machine
 )
 
 _ENCODER = msgspec.json.Encoder()

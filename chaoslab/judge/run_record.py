@@ -14,6 +14,7 @@ from chaoslab.clock import NS_PER_S
 from chaoslab.history.rows import (
     Abort,
     Anchor,
+    Answer,
     AnyRow,
     Ask,
     Condition,
@@ -161,6 +162,7 @@ class Record:
     steps: list[StepTaken]
     unbegun: Mapping[str, Step]
     conditions: list[Condition]
+    answers: list[Answer]
     machine: list[Machine]
     load: list[Load]
     aborts: list[Abort]
@@ -250,6 +252,7 @@ class Sorter:
             steps=_steps(kinds[Step]),
             unbegun={row.id: row for row in kinds[Step] if row.id not in begun and row.event == "failed"},
             conditions=kinds[Condition],
+            answers=kinds[Answer],
             machine=kinds[Machine],
             load=kinds[Load],
             aborts=kinds[Abort],

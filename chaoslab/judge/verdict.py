@@ -17,6 +17,7 @@ from chaoslab.errors import WORST_FIRST, ChaoslabError, Verdict, worst_verdict
 from chaoslab.history.result import LoadResult, MachineResult, ObjectiveResult, Result
 from chaoslab.history.rows import NOT_HIDDEN, Anchor, AnyRow, Decided, PhaseRow
 from chaoslab.judge.clocks import Event, base_id
+from chaoslab.judge.decisions import decision_results
 from chaoslab.judge.early_end import as_if_served, can_be_decided
 from chaoslab.judge.functions import function_result, unused_modes
 from chaoslab.judge.intervals import SKEWED_SHARE_MAX, seconds
@@ -58,6 +59,7 @@ from chaoslab.judge.validity import (
     check_steady_state,
     unless_stalled,
 )
+from chaoslab.judge.writers import check_one_writer, writer_results
 from chaoslab.spec.model import Experiment
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.spec.stackfile.model import StackSpec
@@ -196,7 +198,7 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
     yield "steady-state", lambda: check_steady_state(record, run.slots, steady)
     yield "instrument", lambda: check_prober(record, run.slots, steady, run.skewed)
     if run.experiment.load is not None:
-        yield "load", partial(check_load, record)
+        yield "load", partial(check_load, record, run.experiment.load)
     injected = (injection.id for injection in record.injections)
     for id_ in dict.fromkeys([*(fault.id for fault in run.experiment.faults), *injected]):
         yield f"fault.{id_}", partial(check_fault, id_, record)
@@ -207,6 +209,10 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
     for id_ in dict.fromkeys(base_id(step.id) for step in record.steps if step.name == SWITCHBACK):
         within_s = run.experiment.failback.within
         yield f"{SWITCHBACK}.{id_}", partial(check_switchback, id_, record, run.timeline, within_s)
+    written = dict.fromkeys(row.service for row in record.answers if row.about == "writes")
+    nobody_looked = run.stack.writers and ("steady", "begin") in record.phases
+    for name in written or (["unknown"] if nobody_looked else []):
+        yield f"one-writer.{name}", partial(check_one_writer, name, record, run.timeline)
     if record.starts:
         yield "start-order", partial(check_start_order, record)
     for injection in record.injections:
@@ -305,8 +311,17 @@ def _result(run: RunData, objectives: list[ObjectiveResult]) -> Result:
         ),
     )
     clocks, broken_clocks = _metrics({"clocks": run}, clock_results)
+    decisions, broken_decisions = _metrics({"decisions": run}, decision_results)
     restored, broken_restored = _metrics({"restored": run}, restored_results)
-    objectives += [*broken_services, *broken_journeys, *broken_functions, *broken_ledgers, *broken_clocks, *broken_restored]
+    objectives += [
+        *broken_services,
+        *broken_journeys,
+        *broken_functions,
+        *broken_ledgers,
+        *broken_clocks,
+        *broken_restored,
+        *broken_decisions,
+    ]
     reasons = _run_reasons(run)
     reasons += [(judged.verdict, f"{judged.id}: {judged.why}") for judged in objectives if judged.verdict != "pass"]
     return Result(
@@ -326,6 +341,8 @@ def _result(run: RunData, objectives: list[ObjectiveResult]) -> Result:
         objectives=objectives,
         steps=[*step_results(record)],
         clocks=clocks.get("clocks", []),
+        decisions=decisions.get("decisions", []),
+        writers=writer_results(record),
         restored=restored.get("restored", []),
         starts=start_results(record),
         unanswered=ask_results(record),

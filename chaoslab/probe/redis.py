@@ -78,19 +78,14 @@ async def _reply(reader: asyncio.StreamReader, depth: int = 0) -> Any:
         length = int(rest)
         return None if length < 0 else (await reader.readexactly(length + 2))[:-2].decode(errors="replace")
     if kind == b"*" and depth < _NESTED_MAX:
-        return None if int(rest) < 0 else await _replies(reader, int(rest), depth + 1)
+        found: list[Any] = []
+        refused: Refused | None = None
+        for _ in range(int(rest)):  # after an error among them, too: what is left would be the answer to the next command
+            try:
+                found.append(await _reply(reader, depth + 1))
+            except Refused as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
+        return None if int(rest) < 0 else found
     raise ValueError(f"{line[:40]!r}")
-
-
-async def _replies(reader: asyncio.StreamReader, count: int, depth: int) -> list[Any]:
-    """All of them, also after an error among them: what is left on the connection would be the answer to the next command."""
-    found: list[Any] = []
-    refused: Refused | None = None
-    for _ in range(count):
-        try:
-            found.append(await _reply(reader, depth))
-        except Refused as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
-    return found

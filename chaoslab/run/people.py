@@ -67,17 +67,19 @@ class _Asking:
             for ask in waiting:
                 if ask.step not in self._shown:
                     self._shown.add(ask.step)
-                    self._show(ask)
+                    whose = f"{ask.owner}: " if ask.owner else ""
+                    how = f"type {ask.step}, or: {ask.step} failed: WHY; " if _may_read() else ""
+                    self._view.message(f"{ask.step} waits until {ask.until} for a person. {whose}{ask.what}")
+                    self._view.message(f"  when it is done, {how}or from any terminal: chaoslab confirm {self._run} {ask.step}")
             if not waiting or not _may_read():
                 over.wait(_LOOK_EVERY_S)
-            elif (line := _typed()) is not None:
-                self._take(line, self._confirmations.waiting())
-
-    def _show(self, ask: Ask) -> None:
-        whose = f"{ask.owner}: " if ask.owner else ""
-        how = f"type {ask.step}, or: {ask.step} failed: WHY; " if _may_read() else ""
-        self._view.message(f"{ask.step} waits until {ask.until} for a person. {whose}{ask.what}")
-        self._view.message(f"  when it is done, {how}or from any terminal: chaoslab confirm {self._run} {ask.step}")
+                continue
+            typed = b""
+            with contextlib.suppress(OSError, ValueError):
+                if select.select([0], [], [], _LOOK_EVERY_S)[0]:
+                    typed = os.read(0, _LINE_MAX)
+            if typed:
+                self._take(typed.decode(sys.stdin.encoding or "utf-8", "replace"), self._confirmations.waiting())
 
     def _take(self, line: str, waiting: list[Ask]) -> None:
         """`approve`, or `approve failed: why`."""
@@ -104,12 +106,3 @@ def _may_read() -> bool:
         return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
     except OSError:
         return False
-
-
-def _typed() -> str | None:
-    """A line, if one was typed; waits a moment for it."""
-    try:
-        readable, _, _ = select.select([0], [], [], _LOOK_EVERY_S)
-        return os.read(0, _LINE_MAX).decode(sys.stdin.encoding or "utf-8", "replace") or None if readable else None
-    except (OSError, ValueError):
-        return None

@@ -10,7 +10,7 @@ from chaoslab.spec.model import Experiment
 from chaoslab.spec.objectives import measured_services, mode_of, objectives_for, promised_names, under_fault, watches_starts
 from chaoslab.spec.probe_rate import LEDGER_MIN
 from chaoslab.spec.stackfile.degraded_checks import check_degraded
-from chaoslab.spec.stackfile.model import FaultObjectives, Objectives, StackSpec
+from chaoslab.spec.stackfile.model import Objectives, StackSpec
 from chaoslab.spec.stackfile.topology import Topology
 from chaoslab.spec.step import BringAboutStep, StepBase
 from chaoslab.spec.step_checks import check_steps
@@ -19,7 +19,7 @@ from chaoslab.spec.yaml.problems import suggest
 from chaoslab.spec.yaml.report import Report
 
 PROMISES = tuple(Objectives.model_fields)
-LEDGER, STEADY_STATE, START_ORDER = "ledger", "steady-state", "start-order"
+LEDGER, STEADY_STATE, START_ORDER, ONE_WRITER = "ledger", "steady-state", "start-order", "one-writer"
 _OBJECTIVE_FORM = "; name a service and rto, rpo, failback, restored, availability, pause, failed or ledger, such as web.rto"
 
 Numbered = Sequence[tuple[int, FaultBase]]  # faults with their places in the timeline as written, from 0
@@ -46,15 +46,19 @@ def check_experiment(
     check_steps(steps, faults, topology, report, complete=complete)
     if experiment.load is not None:
         experiment.load.check(report.below("load"))
+        known = [fault.id for _, fault in faults]
+        for id_ in experiment.load.under if complete else ():
+            if id_ not in known:
+                message = f"unknown fault {id_!r}{suggest(id_, known)}"
+                report(("load", "under", id_), message, "load.fault-unknown", key=True)
     if topology is not None:
         _check_names(experiment, topology.spec, report)
         _check_objectives(experiment, entries, topology, report, complete)
-        _check_expectation(experiment, entries, topology.spec, report, complete)
+        _check_expectation(experiment, entries, topology, report, complete)
         _check_heals(experiment, faults, topology.spec, report)
         for number, fault in faults:
             fault.check(topology, report.below("timeline", number))
-        _check_modes(experiment, topology.spec, report)
-        _advise_on_ledgers(experiment, topology.spec, report)
+        _check_what_is_judged(experiment, topology.spec, report)
 
 
 def _check_times(experiment: Experiment, faults: Numbered, topology: Topology | None, report: Report, complete: bool) -> None:
@@ -152,43 +156,48 @@ def _check_objectives(experiment: Experiment, entries: Entries, topology: Topolo
         elif name not in measured:
             message = f"unknown service {name!r}{suggest(name, measured)}"
             report(("objectives", name), message, "objectives.service-unknown", key=True)
-        for id_ in wanted.under if complete else ():
-            path, entry = ("objectives", name, "under", id_), known.get(id_)
+        for id_, own in wanted.under.items() if complete else ():
+            at, entry = report.below("objectives", name, "under", id_), known.get(id_)
             if entry is None:
-                message = f"unknown fault {id_!r}{suggest(id_, known)}"
-                report(path, message, "objectives.fault-unknown", key=True)
-            elif isinstance(entry, StepBase):
-                _check_objectives_of_step(entry, wanted.under[id_], bool(experiment.faults), report.below(*path))
+                at((), f"unknown fault {id_!r}{suggest(id_, known)}", "objectives.fault-unknown", key=True)
+            if not isinstance(entry, StepBase):
+                continue
+            if experiment.faults and not isinstance(entry, BringAboutStep):  # it is no event, so nothing is counted from it
+                message = f"step {id_!r} answers a fault: its time counts under that fault, and it has no objectives of its own"
+                at((), message, "objectives.of-remedy", key=True)
+            for promise in ("rto", "unaffected"):  # no step is a fault that services recover from
+                if promise in own.model_fields_set:
+                    message = f"{id_!r} is a step, which has no {promise}; write failback, pause or failed"
+                    at((promise,), message, "objectives.not-of-step", key=True)
 
 
-def _check_objectives_of_step(step: StepBase, wanted: FaultObjectives, answers_fault: bool, report: Report) -> None:
-    """A step that answers a fault is no event, so nothing is counted from it; none is a fault that services recover from."""
-    if answers_fault and not isinstance(step, BringAboutStep):
-        message = f"step {step.id!r} answers a fault: its time counts under that fault, and it has no objectives of its own"
-        report((), message, "objectives.of-remedy", key=True)
-    for name in ("rto", "unaffected"):
-        if name in wanted.model_fields_set:
-            message = f"{step.id!r} is a step, which has no {name}; write failback, pause or failed"
-            report((name,), message, "objectives.not-of-step", key=True)
-
-
-def _check_modes(experiment: Experiment, stack: StackSpec, report: Report) -> None:
-    """Degraded modes that the experiment changes, and services of which no journey is left that an RTO could judge."""
+def _check_what_is_judged(experiment: Experiment, stack: StackSpec, report: Report) -> None:
+    """Degraded modes that the experiment changes, and services whose journeys leave nothing that an RTO or RPO could judge."""
     for name, wanted in experiment.objectives.items():
         check_degraded(wanted.degraded, stack.journeys, [name], name, report.below("objectives", name, "degraded"))
     probed = stack.journeys if experiment.probe.journeys is None else experiment.probe.journeys
     for service, wanted in objectives_for(experiment, stack).items():
-        own = [name for name in probed if name in stack.journeys and stack.journeys[name].service == service]
+        own = {name: stack.journeys[name] for name in probed if name in stack.journeys}
+        own = {name: journey for name, journey in own.items() if journey.service == service}
+        written = experiment.objectives.get(service)
         has_rto = any(layer.rto is not None for layer in (wanted, *wanted.under.values()))
         if has_rto and own and all(mode_of(name, wanted) == "allowed" for name in own):
-            is_own = service in experiment.objectives and bool(experiment.objectives[service].degraded)
-            path = ("objectives", service, "degraded") if is_own else ("stack",)
+            path = ("objectives", service, "degraded") if written is not None and written.degraded else ("stack",)
             message = f"{service} has an RTO, but each of its journeys ({', '.join(own)}) may fail while a fault is active"
             report(path, f"{message}, so nothing would be judged; require one of them, or set rto: null", "degraded.no-rto")
+        if wanted.rpo is not None and own and all(journey.ledger is None for journey in own.values()):
+            is_own = written is not None and "rpo" in written.model_fields_set
+            message = (
+                f"{service} has an RPO, but none of its journeys has a ledger: RPO not measured, so the run is inconclusive"
+            )
+            cure = "give one a ledger, or set rpo: null"
+            path = ("objectives", service, "rpo") if is_own else ("stack",)
+            report(path, f"{message}; {cure}", "objectives.rpo-not-measured", level="warning")
 
 
-def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpec, report: Report, complete: bool) -> None:
+def _check_expectation(experiment: Experiment, entries: Entries, topology: Topology, report: Report, complete: bool) -> None:
     """Objectives that are expected to fail exist and can fail."""
+    stack = topology.spec
     objectives = objectives_for(experiment, stack)
     possible = {f"{name}.{promise}" for name in objectives for promise in PROMISES}
     planned = complete and experiment.is_planned_change
@@ -198,6 +207,7 @@ def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpe
     others |= {f"failback.{id_}" for id_ in returns}  # its replicas are healthy again, or it holds again
     others |= {f"restore.{step.id}" for step in experiment.steps if step.restores}
     known = promised | others | {STEADY_STATE, *(f"{name}.{LEDGER}" for name in objectives)}
+    known |= {f"{ONE_WRITER}.{topology.replica(name).service}" for name in stack.writers}
     known |= {START_ORDER} if watches_starts(experiment, stack) else set()
     for index, name in enumerate(experiment.expect.objectives if experiment.expect else ()):
         if name in known or (name.startswith(("fault.", "step.", "failback.", "restore.")) and not complete):
@@ -208,18 +218,3 @@ def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpe
         else:
             message = f"unknown objective {name!r}{suggest(name, known) or _OBJECTIVE_FORM}"
         report(("expect", "objectives", index), message, "expect.objective-unknown")
-
-
-def _advise_on_ledgers(experiment: Experiment, stack: StackSpec, report: Report) -> None:
-    """Services whose RPO cannot be measured: it is inconclusive, however the run goes."""
-    names = stack.journeys if experiment.probe.journeys is None else experiment.probe.journeys
-    probed = [stack.journeys[name] for name in names if name in stack.journeys]
-    for service, wanted in objectives_for(experiment, stack).items():
-        own = [journey for journey in probed if journey.service == service]
-        if wanted.rpo is not None and own and all(journey.ledger is None for journey in own):
-            written = "rpo" in experiment.objectives[service].model_fields_set if service in experiment.objectives else False
-            path = ("objectives", service, "rpo") if written else ("stack",)
-            message = (
-                f"{service} has an RPO, but none of its journeys has a ledger: RPO not measured, so the run is inconclusive"
-            )
-            report(path, f"{message}; give one a ledger, or set rpo: null", "objectives.rpo-not-measured", level="warning")

@@ -6,6 +6,7 @@ Each step is looked at as it would be when it begins: with the sites that the ti
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.util
 import json
 import math
@@ -65,11 +66,28 @@ def rot_without_stack(loaded: Loaded, environ: Mapping[str, str], now_s: float) 
     """Of all steps, in their order. `now_s`: seconds since the epoch, for what expires."""
     topology = loaded.compose.topology()
     at_begin, to_the_end = lost_at(loaded.experiment, topology), lost_at(loaded.experiment, topology, to_the_end=True)
-    return [
-        Rot(step.id, rule, message)
-        for step in loaded.experiment.steps
-        for rule, message in dict.fromkeys(_rot_of(step, at_begin[step.id], to_the_end[step.id], loaded, environ, now_s))
-    ]
+    found: list[Rot] = []
+    for step in loaded.experiment.steps:
+        rot: list[tuple[str, str]] = []  # rules and messages
+        if step.from_ in at_begin[step.id].sites:
+            rot.append(("step.from-lost", f"it is done from {step.from_}, which is lost by then"))
+        if isinstance(step, ManualStep) and step.owner is None:
+            rot.append((OWNER_MISSING, "nobody is named who does it; give it an owner"))
+        for key, command in step.commands.items():
+            rot += _rot_of_command(key, command, step.cwd or Path())
+        rot += _rot_of_secrets(step, environ, now_s)
+        for what, replicas in hosts_of(step):
+            if at_begin[step.id].replicas.issuperset(replicas):
+                rot.append(("step.host-lost", f"{what}: it asks {replicas[0]}, lost by then"))
+        for what, how in looks_of(step, topology):
+            replicas = replicas_of(how)  # it is asked until the step is over, but for a precondition
+            lost = (at_begin if what.startswith(_BEFORE) else to_the_end)[step.id]
+            if replicas and lost.replicas.issuperset(replicas):
+                rot.append(("step.host-lost", f"{what}: it asks {' and '.join(dict.fromkeys(replicas))}, lost by then"))
+        if isinstance(step, SqlStep) and importlib.util.find_spec(step.sql.driver) is None:
+            rot.append(("step.driver-missing", f"{step.sql.driver} is not installed; pip install {step.sql.driver}"))
+        found += [Rot(step.id, rule, message) for rule, message in dict.fromkeys(rot)]
+    return found
 
 
 # --- what is lost by then ---------------------------------------------------------------------------------------
@@ -78,7 +96,10 @@ def rot_without_stack(loaded: Loaded, environ: Mapping[str, str], now_s: float) 
 def lost_at(experiment: Experiment, topology: Topology, *, to_the_end: bool = False) -> dict[str, Lost]:
     """By step, what is lost when it begins; with `to_the_end`, what is then lost for as long as it may take."""
     faults = {fault.id: fault for fault in experiment.faults}
-    back_s = {id_: fault.at + min(_lasts_s(fault)) for id_, fault in faults.items()}
+    back_s = {}  # when it is healed, or what it took is replaced; infinite where neither is known
+    for id_, fault in faults.items():
+        heal_after_s = fault.heal_after if isinstance(fault.heal_after, float) else math.inf
+        back_s[id_] = fault.at + min(heal_after_s, math.inf if fault.replaced_after_s is None else fault.replaced_after_s)
     over_s: dict[str, float] = {id_: fault.at for id_, fault in faults.items()}
     healed: dict[str, set[str]] = {}  # by step, the faults that it waited for
     found = {}
@@ -99,12 +120,6 @@ def lost_at(experiment: Experiment, topology: Topology, *, to_the_end: bool = Fa
     return found
 
 
-def _lasts_s(fault: FaultBase) -> tuple[float, float]:
-    """Seconds until it is healed, and until what it took is replaced; infinite where that is not known."""
-    heal_after = fault.heal_after if isinstance(fault.heal_after, float) else math.inf
-    return heal_after, math.inf if fault.replaced_after_s is None else fault.replaced_after_s
-
-
 def _lost_under(faults: Iterable[FaultBase], topology: Topology) -> Lost:
     fences, down = set[frozenset[str]](), set[str]()
     for fault in faults:
@@ -118,28 +133,6 @@ def _lost_under(faults: Iterable[FaultBase], topology: Topology) -> Lost:
 # --- one step ---------------------------------------------------------------------------------------------------
 
 
-def _rot_of(
-    step: StepBase, lost: Lost, to_the_end: Lost, loaded: Loaded, environ: Mapping[str, str], now_s: float
-) -> Iterator[tuple[str, str]]:
-    """Rules and messages. `lost`: when it begins, and `to_the_end`, for as long as it may take."""
-    if step.from_ in lost.sites:
-        yield "step.from-lost", f"it is done from {step.from_}, which is lost by then"
-    if isinstance(step, ManualStep) and step.owner is None:
-        yield OWNER_MISSING, "nobody is named who does it; give it an owner"
-    for key, command in step.commands.items():
-        yield from _rot_of_command(key, command, step.cwd or Path())
-    yield from _rot_of_secrets(step, environ, now_s)
-    for what, replicas in hosts_of(step):
-        if lost.replicas.issuperset(replicas):
-            yield "step.host-lost", f"{what}: it asks {replicas[0]}, lost by then"
-    for what, how in looks_of(step, loaded.compose.topology()):
-        replicas = replicas_of(how)  # it is asked until the step is over, but for a precondition
-        if replicas and (lost if what.startswith(_BEFORE) else to_the_end).replicas.issuperset(replicas):
-            yield "step.host-lost", f"{what}: it asks {' and '.join(dict.fromkeys(replicas))}, lost by then"
-    if isinstance(step, SqlStep) and importlib.util.find_spec(step.sql.driver) is None:
-        yield "step.driver-missing", f"{step.sql.driver} is not installed; pip install {step.sql.driver}"
-
-
 def _rot_of_command(key: str, command: list[str], cwd: Path) -> Iterator[tuple[str, str]]:
     """The program, and the script where the program is an interpreter."""
     program, *arguments = command
@@ -150,7 +143,10 @@ def _rot_of_command(key: str, command: list[str], cwd: Path) -> Iterator[tuple[s
             if argument in _NO_SCRIPT:
                 return
             if argument.endswith(_SCRIPT):
-                if not (cwd / argument).is_file():
+                is_there = False
+                with contextlib.suppress(OSError):  # a name that is too long
+                    is_there = (cwd / argument).is_file()
+                if not is_there:
                     yield "step.script-missing", f"{key}: the script {argument!r} is not in {cwd}"
                 return
 
@@ -167,8 +163,8 @@ def _rot_of_secrets(step: StepBase, environ: Mapping[str, str], now_s: float) ->
         if (since := _expired(word, now_s)) is not None:
             yield "step.token-expired", f"a token that is written into it expired {since}"
     for file in step.needs.files:
-        path = (step.cwd or Path()) / file.expanduser()
         try:
+            path = (step.cwd or Path()) / file.expanduser()
             if not path.is_file():
                 yield "step.file-missing", f"the file {file} is not there"
                 continue
@@ -176,6 +172,9 @@ def _rot_of_secrets(step: StepBase, environ: Mapping[str, str], now_s: float) ->
                 content = opened.read(_SECRET_BYTES_MAX)
         except OSError as failed:
             yield "step.file-unreadable", f"the file {file} cannot be read: {failed.strerror}"
+            continue
+        except RuntimeError:  # nobody of that name has a home here
+            yield "step.file-missing", f"the file {file} is not there"
             continue
         if not content.strip():
             yield "step.file-empty", f"the file {file} is empty"
@@ -189,12 +188,12 @@ def _expired(text: str, now_s: float) -> str | None:
         return None
     try:
         claims = json.loads(base64.urlsafe_b64decode(token[1] + "=" * (-len(token[1]) % 4)))
-    except ValueError:
+        expires_s = claims["exp"]
+        hours = (now_s - expires_s) / 3600
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):  # no token, or one that does not say
         return None
-    expires_s = claims.get("exp") if isinstance(claims, dict) else None
-    if isinstance(expires_s, bool) or not isinstance(expires_s, int | float) or expires_s > now_s:
+    if isinstance(expires_s, bool) or not hours >= 0:
         return None
-    hours = (now_s - expires_s) / 3600
     return f"{hours / 24:.0f} days ago" if hours >= 48 else f"{hours:.1f} h ago"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,37 @@ def load_stack(paths: Sequence[Path]) -> ComposeFile:
 
 
 def read_stack(paths: Sequence[Path]) -> tuple[ComposeFile | None, list[Problem]]:
-    """As much of the stack as can be understood, and every problem. None when a file cannot be read at all."""
+    """The stack, and every problem. None when a file cannot be read at all, or chaoslab's section is missing or not sound."""
     documents, misread = read_files(paths)
     if documents is None:
         return None, misread
-    report = Report(Sources(tuple(documents)))
-    return _assembled(paths, documents, report), without_echoes(misread, report.problems)
+    sources = Sources(tuple(documents))
+    report = Report(sources)
+    data, folder = merged_data(documents), paths[0].absolute().parent
+    services = _services_in(data, folder, report)
+    written = [replica_of(name, services[name], report.below("services", name)) for name in services]
+    # Those for which the file names no port listen where their image says that it does.
+    images = {one.name: str(services[one.name].get("image") or "$") for one in written if not one.ports}
+    exposed = exposed_by(frozenset(image for image in images.values() if "$" not in image))
+    replicas = tuple(replace(one, ports=exposed.get(images.get(one.name, ""), one.ports)) for one in written)
+    check_support(data, services, replicas, report)
+    spec = _section_in(data, replicas, folder, report)
+    problems = without_echoes(misread, report.problems)
+    if spec is None:
+        return None, problems
+    volumes, name = data.get("volumes"), data.get("name")
+    wanted = name if isinstance(name, str) and "$" not in name else folder.name
+    compose = ComposeFile(
+        files=tuple(file.absolute() for file in paths),
+        project_dir=folder,
+        name=re.sub(r"[^a-z0-9_-]", "", wanted.lower()).lstrip("_-") or "stack",  # as Compose names a project
+        services=services,
+        spec=spec,
+        replicas=replicas,
+        volumes=volumes if isinstance(volumes, dict) else {},
+        sources=sources,
+    )
+    return compose, problems
 
 
 def read_files(paths: Sequence[Path]) -> tuple[list[Document] | None, list[Problem]]:
@@ -116,32 +141,6 @@ def merged_data(documents: Sequence[Document]) -> dict[str, Any]:
     return dict(data)
 
 
-def _assembled(files: Sequence[Path], documents: Sequence[Document], report: Report) -> ComposeFile | None:
-    """The merged file; None where it has no section, or no sound one, for chaoslab."""
-    data = merged_data(documents)
-    folder = files[0].absolute().parent
-    services = _services_in(data, folder, report)
-    replicas = _with_ports_of_images(
-        [replica_of(name, services[name], report.below("services", name)) for name in services], services
-    )
-    check_support(data, services, replicas, report)
-    spec = _section_in(data, replicas, folder, report)
-    if spec is None:
-        return None
-    volumes, name = data.get("volumes"), data.get("name")
-    wanted = name if isinstance(name, str) and "$" not in name else folder.name
-    return ComposeFile(
-        files=tuple(file.absolute() for file in files),
-        project_dir=folder,
-        name=re.sub(r"[^a-z0-9_-]", "", wanted.lower()).lstrip("_-") or "stack",  # as Compose names a project
-        services=services,
-        spec=spec,
-        replicas=replicas,
-        volumes=volumes if isinstance(volumes, dict) else {},
-        sources=Sources(tuple(documents)),
-    )
-
-
 def _services_in(data: dict[str, Any], folder: Path, report: Report) -> dict[str, dict[str, Any]]:
     entries = data.get("services")
     if not isinstance(entries, dict) or not entries:
@@ -155,13 +154,6 @@ def _services_in(data: dict[str, Any], folder: Path, report: Report) -> dict[str
             message = f"service {name!r} must be a mapping, such as {{image: …}}"
             report(("services", name), message, "compose.service-not-a-mapping")
     return without_inactive(sound, active_profiles(folder), report)
-
-
-def _with_ports_of_images(replicas: Sequence[Replica], services: Mapping[str, Mapping[str, Any]]) -> tuple[Replica, ...]:
-    """Those for which the file names no port listen where their image says that it does."""
-    images = {one.name: str(services[one.name].get("image") or "$") for one in replicas if not one.ports}
-    exposed = exposed_by(frozenset(image for image in images.values() if "$" not in image))
-    return tuple(replace(one, ports=exposed.get(images.get(one.name, ""), one.ports)) for one in replicas)
 
 
 def _section_in(data: dict[str, Any], replicas: Sequence[Replica], folder: Path, report: Report) -> StackSpec | None:

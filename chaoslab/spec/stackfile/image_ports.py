@@ -28,8 +28,5 @@ def exposed_by(images: frozenset[str]) -> Mapping[str, tuple[int, ...]]:
         if tab:
             tcp = (port.partition("/")[0] for port in json.loads(ports) or {} if not port.endswith("/udp"))
             found |= dict.fromkeys(json.loads(tags) or [], tuple(sorted(map(int, tcp))))
-    return {image: found[full] for image in images if (full := _with_tag(image)) in found}
-
-
-def _with_tag(image: str) -> str:
-    return image if ":" in image.rpartition("/")[2] else f"{image}:latest"
+    tagged = {image: image if ":" in image.rpartition("/")[2] else f"{image}:latest" for image in images}
+    return {image: found[full] for image, full in tagged.items() if full in found}

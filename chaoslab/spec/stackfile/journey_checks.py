@@ -50,8 +50,15 @@ def check_journey(journey: Journey, replicas: Sequence[Replica], entries: Collec
 def _check_what_it_sends(journey: Journey, report: Report) -> None:
     known: tuple[str, ...] = REQUEST_FIELDS
     if journey.before is not None:
-        known = (*REQUEST_FIELDS, *journey.before.keep)
-        _check_before(journey, journey.before, report.below("before"))
+        known, before = (*REQUEST_FIELDS, *journey.before.keep), report.below("before")
+        if journey.request is None:
+            before((), "only a journey of HTTP (request) can have a before", "journey.before-of-what", key=True)
+        _check_request(journey.before, (), before)
+        for name, expression in journey.before.keep.items():
+            check_expression(expression, before.below("keep"), name)
+            if name in REQUEST_FIELDS or not _NAME.fullmatch(name):
+                cure = f"use letters and digits, and none of {', '.join(REQUEST_FIELDS)}"
+                before(("keep", name), f"{name!r} cannot be kept under that name; {cure}", "journey.keep-name", key=True)
     if journey.request is not None:
         _check_request(journey.request, known, report.below("request"))
     elif "status" in journey.good.model_fields_set:
@@ -76,19 +83,6 @@ def _check_request(request: Request | Before, known: Collection[str], report: Re
         report(("form",), "a request has one body: json or form", "journey.two-bodies", key=True)
     for key, value in (("path", request.path), ("headers", request.headers), ("json", request.body), ("form", request.form)):
         check_fields(value, known, report.below(key))
-
-
-def _check_before(journey: Journey, before: Before, report: Report) -> None:
-    if journey.request is None:
-        report((), "only a journey of HTTP (request) can have a before", "journey.before-of-what", key=True)
-    _check_request(before, (), report)
-    for name, expression in before.keep.items():
-        check_expression(expression, report.below("keep"), name)
-        if name in REQUEST_FIELDS or not _NAME.fullmatch(name):
-            message = (
-                f"{name!r} cannot be kept under that name; use letters and digits, and none of {', '.join(REQUEST_FIELDS)}"
-            )
-            report(("keep", name), message, "journey.keep-name", key=True)
 
 
 def _check_not_applied(journey: Journey, report: Report) -> None:

@@ -29,7 +29,8 @@ def without_inactive(
     services: Mapping[str, dict[str, Any]], active: frozenset[str], report: Report
 ) -> dict[str, dict[str, Any]]:
     """The services that start, without their dependencies on others that need not; the others are reported."""
-    profiles = {name: _profiles_of(entry) for name, entry in services.items()}
+    given = {name: entry.get("profiles") or [] for name, entry in services.items()}
+    profiles = {name: list(map(str, raw if isinstance(raw, list) else [raw])) for name, raw in given.items()}
     kept = {name: entry for name, entry in services.items() if not profiles[name] or active & {"*", *profiles[name]}}
     unused = {profile for name, own in profiles.items() if name not in kept for profile in own}
     if services and not kept:
@@ -45,22 +46,15 @@ def without_inactive(
             report(("services", name, "profiles"), message, "compose.profile-left-out", level="note")
     for name, entry in kept.items():
         needs = entry.get("depends_on")
-        if isinstance(needs, dict):
-            entry["depends_on"] = {other: how for other, how in needs.items() if other in kept or _is_required(how)}
-            for other in [other for other in entry["depends_on"] if other not in kept and other in services]:
-                del entry["depends_on"][other]
+        for other, how in needs.items() if isinstance(needs, dict) else ():
+            is_optional = isinstance(how, dict) and how.get("required") is False
+            if other in kept or not (is_optional or other in services):
+                continue
+            entry["depends_on"] = {need: how for need, how in entry["depends_on"].items() if need != other}
+            if not is_optional:
                 message = (
                     f"{name} depends on {other}, whose profile is not active; "
                     f"set {_VARIABLE}={profiles[other][0]}, or write required: false"
                 )
                 report(("services", name, "depends_on", other), message, "compose.profile-needed", key=True)
     return kept
-
-
-def _profiles_of(entry: Mapping[str, Any]) -> list[str]:
-    raw = entry.get("profiles") or []
-    return [str(profile) for profile in raw] if isinstance(raw, list) else [str(raw)]
-
-
-def _is_required(how: Any) -> bool:
-    return not (isinstance(how, dict) and how.get("required") is False)

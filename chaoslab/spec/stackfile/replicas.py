@@ -33,6 +33,9 @@ def replica_of(name: str, service: Mapping[str, Any], report: Report) -> Replica
     if not isinstance(depends_on, dict):
         report(("depends_on",), "depends_on must be a list or a mapping of service names", "compose.depends-on")
         depends_on = {}
+    volumes = service.get("volumes")
+    mounts = [(*mount_of(entry), volume_target(entry)) for entry in (volumes if isinstance(volumes, list) else ())]
+    on_disk = [(source, target) for source, kind, read_only, target in mounts if kind in ("volume", "bind") and not read_only]
     return Replica(
         name=name,
         service=_label(labels, SERVICE, name),
@@ -40,17 +43,8 @@ def replica_of(name: str, service: Mapping[str, Any], report: Report) -> Replica
         ports=tuple(dict.fromkeys([*_declared_ports(service, report), *_ports_listened_on(service)])),
         depends_on=tuple(depends_on),
         healthcheck=_healthcheck(service.get("healthcheck"), report.below("healthcheck")),
-        volumes=tuple(dict.fromkeys(_written_volumes(name, service))),
+        volumes=tuple(dict.fromkeys(source or f"{name}:{target}" for source, target in on_disk)),
     )
-
-
-def _written_volumes(name: str, service: Mapping[str, Any]) -> Iterator[str]:
-    """Of `volumes`, those on disk that are not mounted to be read alone."""
-    entries = service.get("volumes")
-    for entry in entries if isinstance(entries, list) else ():
-        source, kind, read_only = mount_of(entry)
-        if kind in ("volume", "bind") and not read_only:
-            yield source or f"{name}:{volume_target(entry)}"
 
 
 def _label(labels: Mapping[str, Any], key: str, default: str) -> str:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -23,6 +24,7 @@ _ADDRESS = re.compile(
 _PRIVATE = [ipaddress.ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
 _SOCKET = "docker.sock"
 _SPOKEN = ("environment", "command", "entrypoint", "extra_hosts", "healthcheck")  # where a service names others
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 Services = Mapping[str, Mapping[str, Any]]  # in long form, by replica name
 
@@ -32,61 +34,49 @@ def check_support(data: Mapping[str, Any], services: Services, replicas: Sequenc
     sites = {replica.name: replica.site for replica in replicas}
     for name, service in services.items():
         at = report.below("services", name)
-        _check_dependencies(service, at)
+        for other, how in _map(service, "depends_on").items():
+            if isinstance(how, dict) and how.get("restart") is True:
+                message = f"restart: true is for commands of Compose; when a fault ends {other}, nothing restarts this service"
+                at(("depends_on", other, "restart"), message, "compose.dependency-restart", level="note")
         _check_links(service, services, at)
         _check_network_mode(name, service, sites, at)
-        _check_udp(service, at)
+        ports = [(key, index, port) for key in ("ports", "expose") for index, port in enumerate(_list(service, key))]
+        for key, index, port in ports:
+            if (port.get("protocol") if isinstance(port, dict) else str(port).rpartition("/")[2]) == "udp":
+                what = "what sends to it must be in its site, or use TCP as well"
+                at((key, index), f"UDP does not cross sites: the links carry TCP; {what}", "compose.udp", level="warning")
         _check_containers(service, sites[name], at)
-        _check_volumes(service, data, at)
     _check_circles(services, report)
     _check_addresses(data, services, report)
-    _check_shared_volumes(services, sites, report)
-    _check_networks(data, report)
-    _check_configs(data, report)
+    _check_volumes(data, services, sites, report)
+    _check_declared(data, report)
+    texts = [text for service in services.values() for _, text in _spoken(service)]
     for replica in replicas:
-        if replica.site != OUTSIDE and not replica.ports and not _is_spoken_of(replica.name, services):
+        mention = re.compile(rf"(?<![\w.-]){re.escape(replica.name)}:\d{{1,5}}(?!\d)")  # from which a run learns the port
+        if replica.site != OUTSIDE and not replica.ports and not any(map(mention.search, texts)):
             message = f"{replica.name} has no known port, so nothing reaches it from another site; if it listens, add expose"
             report(("services", replica.name), message, "compose.no-port", level="note", key=True)
 
 
-def _check_dependencies(service: Mapping[str, Any], report: Report) -> None:
-    needs = service.get("depends_on")
-    for other, how in needs.items() if isinstance(needs, dict) else ():
-        if isinstance(how, dict) and how.get("restart") is True:
-            message = f"restart: true is for commands of Compose; when a fault ends {other}, nothing restarts this service"
-            report(("depends_on", other, "restart"), message, "compose.dependency-restart", level="note")
-
-
 def _check_circles(services: Services, report: Report) -> None:
     """Compose refuses services that wait for each other in a circle. Each circle is told once, at one of its needs."""
-    needs = {name: dict(_needs_of(service)) for name, service in services.items()}
-    while circle := _circle(needs):
+    needs: dict[str, dict[str, KeyPath]] = {}  # by service, those that must start before it, and where the file says so
+    for name, service in services.items():
+        found = needs[name] = {other: ("depends_on", other) for other in _map(service, "depends_on")}
+        for key in ("links", "volumes_from"):
+            found |= {str(entry).partition(":")[0]: (key, index) for index, entry in enumerate(_list(service, key))}
+        for key in ("network_mode", "ipc", "pid"):
+            kind, _, owner = str(service.get(key) or "").partition(":")
+            found |= {owner: (key,)} if kind == "service" else {}
+    while True:
+        try:
+            TopologicalSorter(needs).prepare()
+            return
+        except CycleError as cycle:
+            circle = [*reversed(cycle.args[1])]  # each of which needs the next, the first again at the end
         waiting, needed = circle[:2]
         message = f"a circle: {' → '.join(circle)}; each waits for the next, so none would start; remove one of these needs"
         report(("services", waiting, *needs[waiting].pop(needed)), message, "compose.circle", key=True)
-
-
-def _circle(needs: Mapping[str, Mapping[str, KeyPath]]) -> list[str]:
-    """Services each of which needs the next, the first again at the end; empty where there is no circle."""
-    try:
-        TopologicalSorter(needs).prepare()
-    except CycleError as found:
-        return [*reversed(found.args[1])]
-    return []
-
-
-def _needs_of(service: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath]]:
-    """The services that must start before this one, and where the file says so."""
-    wanted = service.get("depends_on")
-    for other in wanted if isinstance(wanted, dict) else ():
-        yield other, ("depends_on", other)
-    for key in ("links", "volumes_from"):
-        for index, entry in enumerate(_list(service, key)):
-            yield str(entry).partition(":")[0], (key, index)
-    for key in ("network_mode", "ipc", "pid"):
-        kind, _, owner = str(service.get(key) or "").partition(":")
-        if kind == "service":
-            yield owner, (key,)
 
 
 def _check_links(service: Mapping[str, Any], services: Services, report: Report) -> None:
@@ -118,16 +108,6 @@ def _check_network_mode(name: str, service: Mapping[str, Any], sites: Mapping[st
     report(("network_mode",), f"network_mode {mode} would bypass the links between sites; {cure}", "compose.network-mode")
 
 
-def _check_udp(service: Mapping[str, Any], report: Report) -> None:
-    for key in ("ports", "expose"):
-        for index, port in enumerate(_list(service, key)):
-            if (port.get("protocol") if isinstance(port, dict) else str(port).rpartition("/")[2]) == "udp":
-                message = (
-                    "UDP does not cross sites: the links carry TCP; what sends to it must be in its site, or use TCP as well"
-                )
-                report((key, index), message, "compose.udp", level="warning")
-
-
 def _check_containers(service: Mapping[str, Any], site: str, report: Report) -> None:
     deploy = service.get("deploy")
     for path, holder in ((("scale",), service), (("deploy", "replicas"), deploy)):
@@ -144,114 +124,84 @@ def _check_containers(service: Mapping[str, Any], site: str, report: Report) -> 
             report(path, message, "compose.containers", level="note")
 
 
-def _check_volumes(service: Mapping[str, Any], data: Mapping[str, Any], report: Report) -> None:
-    for index, volume in enumerate(_list(service, "volumes")):
-        source, kind, read_only = mount_of(volume)
-        if source.endswith(_SOCKET):
-            message = (
-                "with the engine's socket it reaches containers by ways that no fault cuts, and beyond this run; "
-                "take the mount away in an overlay"
-            )
-            report(("volumes", index), message, "compose.engine-socket", level="warning")
-        elif not read_only and (kind == "bind" or _is_external(data, source)):
-            message = f"{source or volume_target(volume)} is yours: a run works on a copy of it; to share it: --use-binds"
-            report(("volumes", index), message, "compose.own-data", level="note")
-
-
-def _is_external(data: Mapping[str, Any], name: str) -> bool:
-    volumes = data.get("volumes")
-    volume = volumes.get(name) if isinstance(volumes, dict) else None
-    return isinstance(volume, dict) and bool(volume.get("external"))
-
-
-def _check_shared_volumes(services: Services, sites: Mapping[str, str], report: Report) -> None:
-    users: dict[str, list[tuple[str, int]]] = {}
+def _check_volumes(data: Mapping[str, Any], services: Services, sites: Mapping[str, str], report: Report) -> None:
+    users: dict[str, list[tuple[str, KeyPath]]] = {}  # by volume, the services that may write to it
     for name, service in services.items():
         for index, volume in enumerate(_list(service, "volumes")):
+            path: KeyPath = ("services", name, "volumes", index)
             source, kind, read_only = mount_of(volume)
             if kind == "volume" and source and not read_only:
-                users.setdefault(source, []).append((name, index))
+                users.setdefault(source, []).append((name, path))
+            if source.endswith(_SOCKET):
+                message = (
+                    "with the engine's socket it reaches containers by ways that no fault cuts, and beyond this run; "
+                    "take the mount away in an overlay"
+                )
+                report(path, message, "compose.engine-socket", level="warning")
+            elif not read_only and (kind == "bind" or _map(_map(data, "volumes"), source).get("external")):
+                message = f"{source or volume_target(volume)} is yours: a run works on a copy of it; to share it: --use-binds"
+                report(path, message, "compose.own-data", level="note")
     for source, mounts in users.items():
         across = sorted({sites[name] for name, _ in mounts})
         if len(across) > 1:
-            name, index = mounts[-1]
             message = (
                 f"volume {source} is used in {', '.join(across)}: it survives the loss of each; write a volume for each site"
             )
-            report(("services", name, "volumes", index), message, "compose.volume-shared", level="warning")
+            report(mounts[-1][1], message, "compose.volume-shared", level="warning")
 
 
 def _check_addresses(data: Mapping[str, Any], services: Services, report: Report) -> None:
     """Static addresses are not kept; an address that is written out leads past the links, or nowhere."""
     static = set()
     for name, service in services.items():
-        networks = service.get("networks")
-        for network, attached in networks.items() if isinstance(networks, dict) else ():
+        for network, attached in _map(service, "networks").items():
             for key in ("ipv4_address", "ipv6_address"):
                 address = attached.get(key) if isinstance(attached, dict) else None
                 if address is not None:
                     static.add(str(address))
                     message = f"{address} is not kept: each site has a network of its own; {name} is reached by its name"
                     report(("services", name, "networks", network, key), message, "compose.static-address", level="warning")
-    subnets = list(_subnets(data))
+    subnets: list[Network] = []
+    for network in _map(data, "networks").values():
+        pools = (network.get("ipam") or {}).get("config") if isinstance(network, dict) else None
+        for pool in pools if isinstance(pools, list) else ():
+            with contextlib.suppress(ValueError, AttributeError):
+                subnets.append(ipaddress.ip_network(str(pool.get("subnet")), strict=False))
     for name, service in services.items():
-        for path, text in _texts({key: service[key] for key in _SPOKEN if key in service}):
+        for path, text in _spoken(service):
             for address in _ADDRESS.findall(text):
-                own = address in static or any(_is_in(address, subnet) for subnet in subnets)
-                if own or _is_private(address):
+                own = address in static or _is_in(address, subnets)
+                if own or _is_in(address, _PRIVATE):
                     where = "of this stack" if own else "of a private network"
                     what = "and those are not kept in a run" if own else "to which no link leads that a fault could cut"
                     message = f"{address} is an address {where}, {what}; write the name of the service"
                     report(("services", name, *path), message, "compose.address-literal", level="warning")
 
 
-def _subnets(data: Mapping[str, Any]) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    networks = data.get("networks")
-    for network in networks.values() if isinstance(networks, dict) else ():
-        pools = (network.get("ipam") or {}).get("config") if isinstance(network, dict) else None
-        for pool in pools if isinstance(pools, list) else ():
-            try:
-                yield ipaddress.ip_network(str(pool.get("subnet")), strict=False)
-            except (ValueError, AttributeError):
-                continue
-
-
-def _is_in(address: str, subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+def _is_in(address: str, subnets: Iterable[Network]) -> bool:
     try:
-        return ipaddress.ip_address(address) in subnet
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    return any(found in subnet for subnet in subnets)
 
 
-def _is_private(address: str) -> bool:
-    return any(_is_in(address, net) for net in _PRIVATE)
-
-
-def _check_networks(data: Mapping[str, Any], report: Report) -> None:
-    networks = data.get("networks")
-    for name, network in networks.items() if isinstance(networks, dict) else ():
+def _check_declared(data: Mapping[str, Any], report: Report) -> None:
+    """What the file declares beside its services: networks, configs and secrets."""
+    for name, network in _map(data, "networks").items():
         if isinstance(network, dict) and network.get("internal") is True:
             message = "internal is not kept: in a run each site has one network, from which the internet is reached"
             report(("networks", name, "internal"), message, "compose.network-internal", level="note")
-
-
-def _check_configs(data: Mapping[str, Any], report: Report) -> None:
     for part in ("configs", "secrets"):
-        entries = data.get(part)
-        for name, entry in entries.items() if isinstance(entries, dict) else ():
+        for name, entry in _map(data, part).items():
             if isinstance(entry, dict) and entry.get("external"):
                 message = f"external {part} are those of a swarm; give it a file, or content, in an overlay"
                 report((part, name, "external"), message, "compose.config-external")
 
 
-def _is_spoken_of(name: str, services: Services) -> bool:
-    """Whether some service names it with a port, from which a run learns it."""
-    mention = re.compile(rf"(?<![\w.-]){re.escape(name)}:\d{{1,5}}(?!\d)")
-    return any(
-        mention.search(text)
-        for service in services.values()
-        for _, text in _texts({key: service[key] for key in _SPOKEN if key in service})
-    )
+def _spoken(service: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    """Every text in which a service names others, and its path."""
+    return _texts({key: service[key] for key in _SPOKEN if key in service})
 
 
 def _texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
@@ -269,3 +219,8 @@ def _texts(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
 def _list(service: Mapping[str, Any], key: str) -> list[Any]:
     found = service.get(key)
     return found if isinstance(found, list) else []
+
+
+def _map(owner: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = owner.get(key)
+    return found if isinstance(found, dict) else {}

@@ -51,7 +51,14 @@ def connect() -> Engine:
     sites have no authentication, so they are published on the loopback alone.
     """
     try:
-        url, tls = _endpoint()
+        if os.environ.get("DOCKER_HOST"):
+            url, tls = os.environ["DOCKER_HOST"], kwargs_from_env().get("tls")
+        else:
+            name = _context_name()
+            context = ContextAPI.get_context(name)
+            if context is None:
+                raise EnvironmentFault(f"there is no Docker context {name!r}", cure="docker context ls")
+            url, tls = context.Host or "unix:///var/run/docker.sock", context.TLSConfig
         remote = is_remote(url)
     except (DockerException, ValueError) as wrong:
         raise EnvironmentFault(
@@ -102,17 +109,6 @@ def _context_name() -> str:
             "the current Docker context does not exist", cure="docker context ls, docker context use default"
         )
     return str(current.Name)
-
-
-def _endpoint() -> tuple[str, TLSConfig | None]:
-    if os.environ.get("DOCKER_HOST"):
-        tls = kwargs_from_env().get("tls")
-        return os.environ["DOCKER_HOST"], tls if isinstance(tls, TLSConfig) else None
-    name = _context_name()
-    context = ContextAPI.get_context(name)
-    if context is None:
-        raise EnvironmentFault(f"there is no Docker context {name!r}", cure="docker context ls")
-    return context.Host or "unix:///var/run/docker.sock", context.TLSConfig
 
 
 def require_compose() -> str:

@@ -49,7 +49,8 @@ def with_copies(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any]
         name = f"own-data-{number}"
         users = [mount for mount in mounts if (mount["type"], str(mount["source"])) == (kind, source)]
         path = Path(source)
-        if kind == "bind" and _is_of_the_system(path):
+        is_special = path == Path("/") or (path.exists() and not path.is_file() and not path.is_dir())
+        if kind == "bind" and (is_special or any(map(path.is_relative_to, _SYSTEM))):
             replacement: dict[str, Any] = {"read_only": True}
         elif kind == "bind" and path.is_file():
             replacement = {"source": str(_copied_file(path, folder / name))}
@@ -82,19 +83,6 @@ def remove_files(folder: Path) -> None:
     """Remove the copies of single files once no container uses them; they may hold what is private."""
     for copied in folder.glob("own-data-*"):
         shutil.rmtree(copied, ignore_errors=True)
-
-
-def _is_of_the_system(path: Path) -> bool:
-    return (
-        str(path) == "/"
-        or str(path).startswith(tuple(f"{one}/" for one in _SYSTEM))
-        or str(path) in _SYSTEM
-        or _is_special(path)
-    )
-
-
-def _is_special(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _copied_file(source: Path, folder: Path) -> Path:

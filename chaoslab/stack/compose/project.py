@@ -49,8 +49,18 @@ def ports_of(config: Config, exposed: Mapping[str, Sequence[int]]) -> dict[str, 
 
     `exposed` has the ports of each image.
     """
-    services = config["services"]
-    mentioned = _mentioned_ports(config)
+    services, owners = config["services"], dict[str, list[str]]()
+    for owner, known in names_of(config).items():
+        for name in known:
+            owners.setdefault(name, []).append(owner)
+    names = "|".join(re.escape(name) for name in sorted(owners, key=len, reverse=True))
+    mention = re.compile(rf"(?<![\w.-])({names}):(\d{{1,5}})(?!\d)")
+    mentioned: dict[str, set[int]] = {}  # by service, whichever of its names it is
+    for service in services.values():
+        for text in _strings({key: value for key, value in service.items() if key not in _NO_ADDRESSES}):
+            for name, port in mention.findall(text):
+                for owner in owners[name] if 0 < int(port) < 65_536 else ():
+                    mentioned.setdefault(owner, set()).add(int(port))
     found: dict[str, tuple[int, ...]] = {}
     for name, service in services.items():
         declared = [int(port["target"]) for port in service.get("ports") or [] if port.get("protocol", "tcp") == "tcp"]
@@ -83,23 +93,6 @@ def names_of(config: Config) -> dict[str, tuple[str, ...]]:
         own = [name, service.get("container_name") or name, service.get("hostname") or name]
         found[name] = tuple(dict.fromkeys([*own, *aliases, *linked.get(name, ())]))
     return found
-
-
-def _mentioned_ports(config: Config) -> dict[str, set[int]]:
-    """The ports that appear as `name:port` anywhere in the file, by the service, whichever of its names it is."""
-    services, owners = config["services"], dict[str, list[str]]()
-    for owner, known in names_of(config).items():
-        for name in known:
-            owners.setdefault(name, []).append(owner)
-    names = "|".join(re.escape(name) for name in sorted(owners, key=len, reverse=True))
-    mention = re.compile(rf"(?<![\w.-])({names}):(\d{{1,5}})(?!\d)")
-    mentioned: dict[str, set[int]] = {}
-    for service in services.values():
-        for text in _strings({key: value for key, value in service.items() if key not in _NO_ADDRESSES}):
-            for name, port in mention.findall(text):
-                for owner in owners[name] if 0 < int(port) < 65_536 else ():
-                    mentioned.setdefault(owner, set()).add(int(port))
-    return mentioned
 
 
 def _strings(value: Any) -> Iterable[str]:
@@ -135,11 +128,9 @@ class Renderer:
         networks = {place: {"external": True, "name": one.name} for place, one in self.reach.networks.items()}
         volumes = {key: self._volume(key, volume or {}) for key, volume in (self.config.get("volumes") or {}).items()}
         wans = {wan.name: self._wan(wan) for wan in self.wans}
-        gates = {gate_name(place): self._gate(place) for place in self.topology.places if place != OUTSIDE}
-        watches = {watch_name(key): self._watch(key) for key in self.devices}
         return {
             "name": self.topology.project,
-            "services": {**replicas, **wans, **gates, **watches, CONTROL: self._control()},
+            "services": {**replicas, **wans, **self._beside()},
             "networks": networks,
             "volumes": {**volumes, CONTROL: self._volume(CONTROL, {})},
             **{part: self.config[part] for part in ("configs", "secrets") if self.config.get(part)},
@@ -147,7 +138,6 @@ class Renderer:
 
     def _replica(self, replica: Replica) -> dict[str, Any]:
         service: Mapping[str, Any] = self.config["services"][replica.name]
-        links = [wan for wan in self.wans if wan.flow.source == replica.site]
         rendered = {key: value for key, value in service.items() if key not in _REPLACED and value is not None}
         rendered |= {
             "image": image_of(self.config, replica.name),
@@ -163,18 +153,15 @@ class Renderer:
             "deploy": {key: value for key, value in (service.get("deploy") or {}).items() if key != "restart_policy"},
             "healthcheck": {"disable": True},  # the harness runs it, and only while a start waits
         }
-        return rendered | self._attachment(replica, service, links)
-
-    def _attachment(self, replica: Replica, service: Mapping[str, Any], links: Sequence[Wan]) -> dict[str, Any]:
-        """How a replica is attached to its place's network and finds the replicas elsewhere."""
         if shared := shared_network(self.config, self.topology.replicas, replica):
-            return {"network_mode": shared}
+            return {**rendered, "network_mode": shared}
         ports = self.reach.ports[replica.name] if replica.site == OUTSIDE else ()
         given = service.get("extra_hosts") or []
         extra_hosts = [f"{name}={address}" for name, address in given.items()] if isinstance(given, Mapping) else given
         return {
+            **rendered,
             "networks": {replica.site: {"aliases": list(self.reach.names[replica.name])}},
-            "extra_hosts": [*extra_hosts, *_own_addresses(links, but=self.reach.names[replica.name])],
+            "extra_hosts": [*extra_hosts, *self._own_addresses(replica.site, but=self.reach.names[replica.name])],
             "ports": [self._published(port) for port in ports],
         }
 
@@ -190,9 +177,7 @@ class Renderer:
         """The Toxiproxy of one direction."""
         proxies = [{"name": p.name, "listen": p.listen, "upstream": p.upstream, "enabled": True} for p in wan.proxies]
         return {
-            "image": WAN_IMAGE,
-            "pull_policy": "never",
-            "restart": "no",  # a Toxiproxy that is restarted has forgotten every fault: better that its end is noticed
+            **self._ours(wan.name, "wan", "wan"),
             "cap_add": ["NET_ADMIN"],
             "environment": {
                 "LOG_LEVEL": "error",  # by default Toxiproxy writes several lines for each connection
@@ -200,51 +185,52 @@ class Renderer:
                 "WAN_ADDRESSES": " ".join(dict.fromkeys(address for _, address in wan.hosts)),
                 "WAN_API_PORT": str(self.reach.api_port),
             },
-            "labels": {RUN_LABEL: self.run_id, SITE_LABEL: "wan", REPLICA_LABEL: wan.name, ROLE_LABEL: "wan"},
             "networks": {wan.flow.to: {}, wan.flow.source: {"aliases": list(wan.aliases), "priority": 1000}},
             "ports": [self._published(port) for port in (self.reach.api_port, *(own for _, _, own in wan.published))],
         }
 
-    def _gate(self, place: str) -> dict[str, Any]:
-        """The SOCKS 5 server through which the harness calls as a client in a place."""
-        links = [wan for wan in self.wans if wan.flow.source == place]
-        return {
-            "image": WAN_IMAGE,
-            "pull_policy": "never",
-            "restart": "no",
-            "entrypoint": ["microsocks", "-i", "0.0.0.0", "-p", str(SOCKS_PORT)],  # noqa: S104 - inside its container
-            "labels": {RUN_LABEL: self.run_id, SITE_LABEL: place, REPLICA_LABEL: gate_name(place), ROLE_LABEL: "gate"},
-            "networks": {place: {}},
-            "extra_hosts": _own_addresses(links),
-            "ports": [self._published(SOCKS_PORT)],
-        }
-
-    def _watch(self, key: str) -> dict[str, Any]:
-        """What mounts a volume whose power can be cut, beside its replicas."""
-        name = watch_name(key)
-        return {
-            "image": WAN_IMAGE,
-            "pull_policy": "never",
-            "restart": "no",
-            "entrypoint": ["sleep", "infinity"],
-            "cap_add": ["SYS_ADMIN"],
-            "labels": {RUN_LABEL: self.run_id, SITE_LABEL: OUTSIDE, REPLICA_LABEL: name, ROLE_LABEL: "watch"},
-            "network_mode": "none",
-            "volumes": [{"type": "volume", "source": key, "target": DISK_TARGET, "volume": {"nocopy": True}}],
-        }
-
-    def _control(self) -> dict[str, Any]:
-        """The control: an idle server outside the sites, with a volume of its own; see `machine.control`."""
-        return {
-            "image": WAN_IMAGE,
-            "pull_policy": "never",
-            "restart": "no",
+    def _beside(self) -> dict[str, Any]:
+        """The gates, through which the harness calls as a client in a place; the watches; and the control."""
+        found: dict[str, Any] = {}
+        for place in self.topology.places:
+            if place != OUTSIDE:
+                found[gate_name(place)] = {
+                    **self._ours(gate_name(place), place, "gate"),
+                    "entrypoint": ["microsocks", "-i", "0.0.0.0", "-p", str(SOCKS_PORT)],  # noqa: S104 - inside its container
+                    "networks": {place: {}},
+                    "extra_hosts": self._own_addresses(place),
+                    "ports": [self._published(SOCKS_PORT)],
+                }
+        for key in self.devices:  # a watch mounts a volume whose power can be cut, beside its replicas
+            found[watch_name(key)] = {
+                **self._ours(watch_name(key), OUTSIDE, "watch"),
+                "entrypoint": ["sleep", "infinity"],
+                "cap_add": ["SYS_ADMIN"],
+                "network_mode": "none",
+                "volumes": [{"type": "volume", "source": key, "target": DISK_TARGET, "volume": {"nocopy": True}}],
+            }
+        found[CONTROL] = {  # an idle server outside the sites, with a volume of its own; see `machine.control`
+            **self._ours(CONTROL, OUTSIDE, "control"),
             "entrypoint": ["python3", CONTROL_PROGRAM, "0.0.0.0", str(CONTROL_PORT), "/control/file"],  # noqa: S104 - inside its container
-            "labels": {RUN_LABEL: self.run_id, SITE_LABEL: OUTSIDE, REPLICA_LABEL: CONTROL, ROLE_LABEL: "control"},
             "networks": {OUTSIDE: {}},
             "volumes": [{"type": "volume", "source": CONTROL, "target": "/control"}],
             "ports": [self._published(CONTROL_PORT)],
         }
+        return found
+
+    def _ours(self, name: str, site: str, role: str) -> dict[str, Any]:
+        """What all containers of the harness have in common."""
+        return {
+            "image": WAN_IMAGE,
+            "pull_policy": "never",
+            "restart": "no",  # a Toxiproxy that is restarted has forgotten every fault: better that its end is noticed
+            "labels": {RUN_LABEL: self.run_id, SITE_LABEL: site, REPLICA_LABEL: name, ROLE_LABEL: role},
+        }
+
+    def _own_addresses(self, place: str, but: Sequence[str] = ()) -> list[str]:
+        """Names and addresses, for the hosts file of a container in a place, of the replicas elsewhere that have their own."""
+        hosts = (host for wan in self.wans if wan.flow.source == place for host in wan.hosts)
+        return [f"{name}={address}" for name, address in hosts if name not in but]
 
     def _published(self, port: int) -> dict[str, Any]:
         place = {"mode": "host", "host_ip": self.publish_ip, "target": port, "protocol": "tcp"}
@@ -271,10 +257,6 @@ def gate_name(place: str) -> str:
 
 def watch_name(key: str) -> str:
     return f"watch-{key}"
-
-
-def _own_addresses(links: Sequence[Wan], but: Sequence[str] = ()) -> list[str]:
-    return [f"{name}={address}" for wan in links for name, address in wan.hosts if name not in but]
 
 
 def _labels(owner: Mapping[str, Any]) -> dict[str, str]:

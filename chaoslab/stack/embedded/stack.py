@@ -11,6 +11,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -124,7 +125,9 @@ class EmbeddedStack:
     def up(self, deadline: Deadline, on_progress: OnProgress) -> None:
         """Start everything and wait until it is healthy. Raises NotReady with the last log lines of what is not."""
         if self._links is None:
-            self._make_disks()
+            with self._starting:
+                self._check_wanted()
+                self._disks.make(self._volumes(self._cuttable))
             for replica in self._topology.replicas:
                 self._launches[replica.name] = self._launcher.launch(replica)
                 for port in replica.ports:
@@ -137,11 +140,6 @@ class EmbeddedStack:
             self.start(group, deadline)
         self._may_end &= {name for name, state in self.states().items() if state == "dead"}  # another that ends was ended
         self._restarts.begin()
-
-    def _make_disks(self) -> None:
-        with self._starting:
-            self._check_wanted()
-            self._disks.make(self._volumes(self._cuttable))
 
     def _start_relay(self, deadline: Deadline) -> None:
         api = Address(LOOPBACK, self._ports.take())
@@ -213,6 +211,9 @@ class EmbeddedStack:
 
     def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:
         return answers(self.address(replica, port, seen_from=seen_from), timeout_s)
+
+    def connect(self, replica: str, port: int, *, seen_from: str, timeout_s: float) -> socket.socket:
+        return socket.create_connection(self.address(replica, port, seen_from=seen_from), timeout=timeout_s)
 
     def states(self) -> Mapping[str, State]:
         return {replica.name: self._state(replica.name) for replica in self._topology.replicas}
@@ -336,14 +337,20 @@ class EmbeddedStack:
             self._vacant = vacant
 
     def _check(self, name: str) -> Check:
+        """The check raises NotHealthy for a replica that ended while it was started, and has no restart policy for that."""
         replica = self._topology.replica(name)
 
         def check() -> str | None:
             child = self._children[name]
-            if self._down:
+            status = child.poll()
+            if self._down or (status is not None and self._is_done(name)):
                 return None
-            if child.poll() is not None:
-                return None if self._is_done(name) else self._started_again_early(name, child)
+            if status is not None:
+                ended = f"{name} exited with status {status} before it was healthy"
+                if (policy := self._policies.get(name)) is None or not policy.covers(status_of(child), 0):
+                    raise NotHealthy(f"{ended}\n{self._quoted_log(name)}")
+                self._start_again(name)
+                return f"{ended}, and its restart policy started it again"
             if name in self._must_end:
                 return "it has not ended yet"
             if replica.healthcheck is None:
@@ -358,14 +365,6 @@ class EmbeddedStack:
             return None if done.returncode == 0 else f"health check failed: {output[-1] if output else done.returncode}"
 
         return check
-
-    def _started_again_early(self, name: str, child: subprocess.Popen[bytes]) -> str:
-        """What the check of a replica says that ended while it was started. Raises NotHealthy without a policy for that."""
-        ended = f"{name} exited with status {child.returncode} before it was healthy"
-        if (policy := self._policies.get(name)) is None or not policy.covers(status_of(child), 0):
-            raise NotHealthy(f"{ended}\n{self._quoted_log(name)}")
-        self._start_again(name)
-        return f"{ended}, and its restart policy started it again"
 
     # --- freeze, stop, throttle -----------------------------------------------------------------------------------
 
@@ -436,7 +435,12 @@ class EmbeddedStack:
         self._disks.bring_back(self._volumes(replicas))
         for name in replicas:
             for folder in self._launcher.volumes(name).values():
-                _empty(folder)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # it stays: a file system may be mounted there
+                for entry in folder.iterdir():
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    else:
+                        entry.unlink()
             self._launches[name] = self._launcher.launch(require_replica(self._topology, name))
 
     @classmethod
@@ -491,13 +495,3 @@ class EmbeddedStack:
             self._control = process.spawn(command, log=self._log("control"), env=env)
         wait_until("the control", lambda: (answers(address, 0.3), self.logs("control", 5)), deadline, poll_s=0.02)
         return Control(address, "a process, on the file system of the stack's volumes")
-
-
-def _empty(folder: Path) -> None:
-    """Have the folder, with nothing in it; it may be where a file system is mounted."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -66,7 +67,12 @@ class Asks:
 
     def _count_hanging(self, listening: Mapping[int, str]) -> None:
         """Linux drops the SYNs of a stalled listener, so that only the client's own socket shows that somebody asks."""
-        hanging = {inode: (peer, here) for peer, here, inode in _connecting() if here[1] in listening}
+        hanging: dict[int, tuple[Peer, Peer]] = {}  # by inode, the sockets that wait in connect: their own address, the other
+        for table in _TABLES:
+            with contextlib.suppress(OSError):
+                for words in map(str.split, table.read_text().splitlines()[1:]):
+                    if words[3] == _SYN_SENT and (there := _address(words[2]))[1] in listening:
+                        hanging[int(words[9])] = _address(words[1]), there
         for inode in hanging.keys() - self._hanging:
             peer, here = hanging[inode]
             replica = self._client_sites.replica_of(peer, here, inode)
@@ -77,18 +83,6 @@ class Asks:
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-
-
-def _connecting() -> Iterator[tuple[Peer, Peer, int]]:
-    """The sockets of this machine that wait in connect: their own address, the other one, and their inode."""
-    for table in _TABLES:
-        try:
-            lines = table.read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for words in map(str.split, lines):
-            if words[3] == _SYN_SENT:
-                yield _address(words[1]), _address(words[2]), int(words[9])
 
 
 def _address(text: str) -> Peer:
