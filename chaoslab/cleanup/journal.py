@@ -193,7 +193,8 @@ def _end_processes(key: str, value: str, roster: Path | None, on_progress: OnPro
 
 
 def _mounted_below(folder: Path) -> list[str]:
-    """Where something is mounted below a folder, the latest first."""
+    """Where something is mounted below a folder, the latest first. The kernel names places with links followed."""
+    folder = folder.resolve()
     lines = _MOUNTS.read_text().splitlines() if _MOUNTS.exists() else []
     places = [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines]
     return [place for place in reversed(places) if Path(place).is_relative_to(folder)]

@@ -194,8 +194,10 @@ class StepRehearsal:
 
     def _statement_fails(self, call: SqlCall) -> str | None:
         account = {key: self._filled(getattr(call, key)) for key in ("database", "user", "password")}
-        first = call.statement.split(maxsplit=1)[0].lower()
-        statement = f"PREPARE chaoslab_check AS {call.statement.rstrip().rstrip(';')}" if first in _PREPARED else "SELECT 1"
+        body = call.statement.strip().rstrip(";")
+        is_one = call.driver == "asyncpg" or ";" not in body  # psycopg would prepare the first of several, and execute the rest
+        is_prepared = is_one and [*body.lower().split(maxsplit=1), ""][0] in _PREPARED
+        statement = f"PREPARE chaoslab_check AS {body}" if is_prepared else "SELECT 1"
         asked = SqlCall.model_validate(call.model_dump() | account | {"statement": statement})
         try:
             exchange = self._asking.exchange(Look(sql=asked, at=call.at), {}, _ANSWER_S)

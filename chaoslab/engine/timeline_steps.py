@@ -100,7 +100,8 @@ class TimelineStep(Generic[S]):
         self._facts: list[Fact] = [*([spec.bring_about] if isinstance(spec, BringAboutStep) else []), *spec.verify]
         self._awaited = ""
         self._unseen_ns: int | None = None
-        self._leftovers = EndProcesses(MARK, self.token)
+        self._roster = around.journal.path.with_name(".steps")  # of commands, which may hide the mark in their environment
+        self._leftovers = EndProcesses(MARK, self.token, str(self._roster))
         self._undo: RunCommand | None = None
         self.child: subprocess.Popen[bytes] | None = None  # of its command
         self._planned: list[int] = []  # numbers of undo steps
@@ -225,7 +226,10 @@ class Run(TimelineStep[RunStep]):
         env = {**os.environ, MARK: self.token, "CHAOSLAB_ENTRY": f"http://{self.around.stack.address(name, port)}"}
         try:
             child = self.child = process.spawn(command, log=log, env=env, cwd=self.cwd)
+            process.remember(child.pid, {MARK: self.token}, self._roster)
         except EnvironmentFault as missing:
+            if self.child is not None:
+                process.end_group(self.child, grace_s=0)
             raise StepFailed(str(missing)) from missing
         if self.over.is_set():  # while it was started
             process.end_group(child, grace_s=0)

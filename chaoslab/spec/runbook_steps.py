@@ -24,6 +24,7 @@ def put_in_runbooks(document: Document, folder: Path) -> bool:
     timeline: list[Any] = []
     spans = {path: span for path, span in document.spans.items() if path[:1] != ("timeline",) or len(path) == 1}
     last: dict[str, str] = {}  # the last step of each runbook, by the id of its use
+    named = [(place, item.get("id"), "runbook" in item) for place, item in enumerate(written) if isinstance(item, dict)]
     complete = True
     for number, item in enumerate(written):
         if isinstance(item, dict) and isinstance(item.get("after"), str):
@@ -31,6 +32,13 @@ def put_in_runbooks(document: Document, folder: Path) -> bool:
         if not (isinstance(item, dict) and "runbook" in item):
             _move(document.spans, ("timeline", number), spans, ("timeline", len(timeline)))
             timeline.append(item)
+            continue
+        # Of two uses of a runbook the later one is wrong; of a use and anything else, the use.
+        twin = next((at for at, id_, is_use in named if id_ == item.get("id") and (at < number or not is_use)), None)
+        if isinstance(item.get("id"), str) and twin is not None:
+            message = f"id {item['id']!r} is used twice; item {twin + 1} of the timeline has it too"
+            document.problems.append(Problem.at(document.value_at(("timeline", number, "id")), message, "timeline.id-twice"))
+            complete = False
             continue
         source, steps = _steps_of(item, ("timeline", number), document, folder)
         complete = complete and source is not None

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from primary import address_of
+from passage import address_of
 from store import NotExecuted, Unknown
 
 NOT_EXECUTED = 429  # nothing was executed

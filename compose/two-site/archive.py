@@ -92,8 +92,11 @@ class Archive:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _note(self, entry: Entry) -> None:
-        with self._journal.open("a") as file:
-            file.write(json.dumps(asdict(entry)) + "\n")
+        """On the disk when this returns; half a line before it, cut by a crash or a full disk, goes."""
+        with self._journal.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(asdict(entry)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -31,12 +31,13 @@ from restore_plan import NotRestorable, Plan, plan
 from web_service import json_answer
 
 SEGMENT_MAX = 65 * 1024 * 1024  # somewhat more than the largest segment that an overlay sets
-_RETRY_S = 1.0
+RETRY_S = 1.0
 _BASE_TIMEOUT_S = 60.0
 _ERROR_MAX = 300
 
 
 Planner = Callable[[Archive, Path, datetime | Random | None], Plan]
+Say = Callable[[str], object]
 
 
 def offsite(planner: Planner = plan) -> web.Application:
@@ -84,7 +85,7 @@ def offsite(planner: Planner = plan) -> web.Application:
         return json_answer(json.dumps(asdict(found)).encode())
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
-        taking = asyncio.create_task(_keep_taking_base_backups(archive)) if env["DATABASE"] else None
+        taking = asyncio.create_task(take_bases(archive)) if env["DATABASE"] else None
         yield
         if taking is not None:
             taking.cancel()
@@ -125,18 +126,26 @@ def _pack(folder: Path, into: IO[bytes]) -> None:
     into.seek(0)
 
 
-async def _keep_taking_base_backups(archive: Archive) -> None:
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+async def take_bases(archive: Archive, say: Say = _say) -> None:
     """A base backup whenever one is due, forever; the first at once. One that fails is tried again."""
     env = os.environ
     every_s, kept = float(env.get("BASE_EVERY_S", "30")), int(env.get("BASES", "2"))
     while True:
-        complete = await _take_base_backup(archive, env["DATABASE"].split(","), env["REPLICATION_PASSWORD"])
-        if complete:
-            archive.remove_old_bases(kept)
-        await asyncio.sleep(every_s if complete else _RETRY_S)
+        complete = False
+        try:
+            complete = await _take_base_backup(archive, env["DATABASE"].split(","), env["REPLICATION_PASSWORD"], say)
+            if complete:
+                archive.remove_old_bases(kept)
+        except OSError as failed:  # above all a full disk
+            say(f"no base backup: {failed}")
+        await asyncio.sleep(every_s if complete else RETRY_S)
 
 
-async def _take_base_backup(archive: Archive, nodes: list[str], password: str) -> bool:
+async def _take_base_backup(archive: Archive, nodes: list[str], password: str, say: Say) -> bool:
     """One backup of the leader; the WAL that it needs is archived before it counts as complete."""
     part = archive.folder / "part"
     shutil.rmtree(part, ignore_errors=True)
@@ -159,11 +168,11 @@ async def _take_base_backup(archive: Archive, nodes: list[str], password: str) -
             child.kill()
             await child.wait()
     if child.returncode != 0:
-        print(f"no base backup: {error.decode(errors='replace')[-_ERROR_MAX:].strip()}", flush=True)  # noqa: T201
+        say(f"no base backup: {error.decode(errors='replace')[-_ERROR_MAX:].strip()}")
         return False
     system = str(int.from_bytes((part / "global" / "pg_control").read_bytes()[:8], "little"))
     name = await asyncio.to_thread(archive.put_base, part, system)
-    print(f"base backup {name} is complete", flush=True)  # noqa: T201
+    say(f"base backup {name} is complete")
     return True
 
 

@@ -18,7 +18,7 @@ from stage import Stage
 
 from chaoslab import process
 from chaoslab.cleanup.journal import RunCommand, UndoJournal, open_steps, undo
-from chaoslab.clock import NS_PER_S, SYSTEM, Deadline
+from chaoslab.clock import NS_PER_S, SYSTEM, Deadline, wait_until
 from chaoslab.engine.steps import StepRunner
 from chaoslab.engine.timeline_steps import Surroundings, planned_step
 from chaoslab.faults.command import MARK
@@ -134,6 +134,7 @@ def test_a_command_runs_in_the_project_and_its_output_is_kept(
         ({"run": ["true"], "verify": {"get": f"{APP}/", "expect": "asked == `9`"}, "budget": "3s"}, "within its budget of 3 s"),
         ({"run": ["true"], "precondition": {"get": f"{APP}/", "expect": "asked == `9`"}}, "its precondition does not hold"),
         ({"http": {"path": "/down", "json": {}}}, "status 503, expected 2xx"),
+        ({"http": {"path": "/x", "headers": {"X": "\ud1a0\ud070"}}}, "a header holds a character that HTTP does not allow"),
         ({"http": {"url": f"{APP}/x", "json": {}, "status": 200}}, "status 201, expected 200"),
         ({"manual": "call", "delay": "2s", "within": "< 1s"}, "it took 2.0 s"),
     ],
@@ -180,6 +181,22 @@ def test_a_command_that_hides_its_environment_is_ended_all_the_same(tmp_path: Pa
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     finally:
         kill([pid], Deadline.after(2.0))
+
+
+def test_after_a_kill_a_command_that_hides_its_environment_is_ended(tmp_path: Path) -> None:
+    """By the journal alone, as its reaper does. Known bad: it went on for ever, because nothing carried the mark."""
+    stack = FakeStack(load_stack([MINI / "compose.yaml"]).topology())
+    around = Surroundings(stack, UndoJournal(tmp_path / "undo.jsonl"), tmp_path, lambda _: None, SYSTEM)
+    hidden = ["env", "-i", sys.executable, "-c", "import time; open('begun', 'w').close(); time.sleep(60)"]
+    step = planned_step(RunStep(id="hang", run=hidden, cwd=tmp_path), around).step
+    step.begin()
+    try:
+        wait_until("the command", lambda: ((tmp_path / "begun").exists(), "nothing"), Deadline.after(20.0))
+        assert undo(tmp_path / "undo.jsonl") == []
+        child = step.child  # type: ignore[attr-defined]
+        assert process.is_dead(child)
+    finally:
+        step.end()
 
 
 def test_page_and_junit_show_steps_with_what_they_said(runs: Runs) -> None:

@@ -186,6 +186,23 @@ def test_mounts_of_a_run_are_undone(tmp_path: Path) -> None:
 
 
 @needs_cut
+def test_a_folder_for_temporary_files_may_be_a_link(tmp_path: Path) -> None:
+    """The kernel names mounts and files with links followed. Known bads: nothing was cut, and mounts outlived a kill -9."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    data = tmp_path / "link" / "data"
+    made = disks.Disks(data, os.environ)
+    made.make([data / "store"])
+    try:
+        assert made.cut([data / "store"]).volumes == ("store",)
+    finally:
+        assert perform(Unmount(str(data))) == []
+        assert not (data / "store").is_mount()
+        assert made.release() == []
+    assert attached(str(tmp_path)) == []
+
+
+@needs_cut
 def test_a_mount_that_is_used_is_reported(tmp_path: Path) -> None:
     """It is left, and `heal` tries again."""
     folder = tmp_path / "used"

@@ -18,11 +18,14 @@ from real_servers import ACCOUNT, postgres_server
 
 from chaoslab.cli.program import cli
 from chaoslab.clock import Deadline
+from chaoslab.engine.asking import Asking
 from chaoslab.engine.step_rehearsal import StepRehearsal
 from chaoslab.spec.load import load_experiment
 from chaoslab.spec.project import experiment_files
+from chaoslab.spec.stackfile.condition import Look
 from chaoslab.spec.stackfile.model import OUTSIDE
 from chaoslab.spec.stackfile.topology import Address
+from chaoslab.spec.step import SqlCall
 from chaoslab.spec.step_rot import Rot, rot_without_stack
 from chaoslab.spec.yaml.problems import SpecErrors
 from chaoslab.stack.embedded.stack import EmbeddedStack
@@ -41,6 +44,7 @@ def token(expires_s: float) -> str:
     return f"{head}.{claims}.c2lnbmVk"
 
 
+LONG = "x" * 300 + ".sh"
 GOOD, OLD = token(NOW_S + 3600), token(NOW_S - 3 * 86400)
 
 
@@ -143,6 +147,12 @@ PLANTS: dict[str, tuple[str, str, Callable[[Project], Any]]] = {
         "step.token-expired",
         lambda p: p.step("tell")["http"].update(headers={"X-Token": OLD}),
     ),
+    "a file is in the home of somebody who left": (
+        "promote",
+        "step.file-missing",
+        lambda p: p.step("promote")["needs"].update(files=["~nobody-of-this-name/token"]),
+    ),
+    "a script has a name that no file has": ("tidy", "step.script-missing", lambda p: p.step("tidy").update(run=["sh", LONG])),
     "a file is missing": ("promote", "step.file-missing", lambda p: (p.folder / "secrets/token").unlink()),
     "a file is empty": ("promote", "step.file-empty", lambda p: p.write("secrets/token", "\n")),
     "a request goes to the site that burns": (
@@ -162,6 +172,11 @@ PLANTS: dict[str, tuple[str, str, Callable[[Project], Any]]] = {
     ),
     "it is done from the site that burns": ("tell", "step.from-lost", lambda p: p.step("tell").update({"from": "east"})),
     "it has no owner; name the person or role": ("approve", "step.owner-missing", lambda p: p.book.pop("owner")),
+}
+ODD_TOKENS = {  # that are no tokens with an expiry, whatever they look like
+    "nested": f"a.{base64.urlsafe_b64encode(b'[' * 9999).decode().rstrip('=')}.c",
+    "no number": token(float("nan")),
+    "no float": token(-(10**400)),
 }
 MISTAKES: dict[str, tuple[str, Callable[[Project], Any]]] = {
     "a condition was renamed": ("condition.unknown", lambda p: p.step("promote").update(verify="west-serves")),
@@ -296,12 +311,15 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
         ({"statement": "SELECT pg_promot()"}, "pg_promot"),
         ({"password": "${OLD_PASSWORD}"}, "password"),
         ({"database": "app"}, "app"),
+        ({"statement": " "}, None),
+        ({"statement": "SELECT 1; CREATE TABLE oops ()", "driver": "asyncpg"}, "multiple commands"),
+        ({"statement": "SELECT 1; CREATE TABLE oops ()", "driver": "psycopg"}, None),
     ],
 )
 def test_a_statement_is_prepared_and_not_executed(
     project: Project, database: Address, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], error: str | None
 ) -> None:
-    """What was renamed or revoked is found; nothing is deleted, and nothing promoted."""
+    """What was renamed or revoked is found; nothing is deleted or promoted. Known bad: psycopg takes several at once."""
     monkeypatch.setenv("OLD_PASSWORD", "of last year")
     project.environ["OLD_PASSWORD"] = "of last year"
     sql = {"statement": "SELECT 1", "at": "store:7000", **ACCOUNT, **changes}
@@ -312,6 +330,15 @@ def test_a_statement_is_prepared_and_not_executed(
     found = project.rot(stack)
     assert [rot.rule for rot in found] == ([] if error is None else ["step.sql-refused"])
     assert error is None or error in found[0].message
+    tables = SqlCall.model_validate({"statement": "SELECT to_regclass('oops') IS NULL AS none", "at": "store:7000", **ACCOUNT})
+    assert Asking(stack).exchange(Look(sql=tables, at=tables.at), {}, 5.0).value == [{"none": True}]
+
+
+@pytest.mark.parametrize("odd", ODD_TOKENS)
+def test_what_only_looks_like_a_token_is_none(project: Project, odd: str) -> None:
+    """Known bads: each ended the check with a traceback, or had expired nan hours ago."""
+    project.environ["FAILOVER_TOKEN"] = ODD_TOKENS[odd]
+    assert project.rot() == []
 
 
 # --- the command ------------------------------------------------------------------------------------------------

@@ -91,12 +91,21 @@ def test_a_mistake_is_reported_in_the_runbook(tmp_path: Path, runbook: str, mess
         ({**USE, "runbook": "x\0"}, r"mini.yaml:\d+:\d+: runbook 'x\\x00' does not exist"),
         ({**USE, "budget": "5s"}, r"mini.yaml:\d+:\d+: unknown key 'budget'"),
         ({**USE, "after": "fier"}, r"mini.yaml:\d+:\d+: 'fier' is neither a fault of this timeline"),
+        ({**USE, "id": "fire"}, r"mini.yaml:\d+:\d+: id 'fire' is used twice; item 1 of the timeline has it too"),
+        ({**USE, "id": "close"}, r"mini.yaml:\d+:\d+: id 'close' is used twice; item 3 of the timeline has it too"),
     ],
 )
 def test_a_mistake_in_the_use_is_reported_in_the_experiment(tmp_path: Path, use: dict[str, Any], message: str) -> None:
     """And what comes after the runbook is no echo of it."""
     with pytest.raises(SpecErrors, match=message) as broken:
         loaded(tmp_path, FIRE, use, {"id": "close", "after": "switch", "run": ["true"]})
+    assert len(broken.value.problems) == 1
+
+
+def test_two_uses_have_two_ids(tmp_path: Path) -> None:
+    """Known bad: what comes after `switch` would come after either of them."""
+    with pytest.raises(SpecErrors, match=r"mini.yaml:\d+:\d+: id 'switch' is used twice; item 2 of") as broken:
+        loaded(tmp_path, FIRE, USE, USE)
     assert len(broken.value.problems) == 1
 
 

@@ -16,6 +16,7 @@ import pytest
 from real_servers import free_port
 
 import archive_client
+import offsite
 from archive import Archive, Refused
 from database import configuration
 from recover import RestoreOrder, _WaitingNode, await_restore_order
@@ -52,6 +53,16 @@ def test_a_journal_that_a_crash_cut_short_is_read(tmp_path: Path) -> None:
         archive.entries()
 
 
+def test_an_archive_goes_on_after_a_crash_cut_its_journal_short(tmp_path: Path) -> None:
+    """Known bad: the next line joined the half one, and from then on the archive took and gave nothing."""
+    archive = Archive(tmp_path)
+    archive.put_wal(NAME, b"one")
+    with (tmp_path / "journal").open("a") as journal:
+        journal.write('{"kind": "w')
+    archive.put_wal("000000010000000000000004", b"two")
+    assert [entry.size for entry in Archive(tmp_path).entries()] == [3, 3]
+
+
 def test_a_base_backup_is_moved_in_whole(tmp_path: Path) -> None:
     archive, part = Archive(tmp_path / "archive"), tmp_path / "archive" / "part"
     part.mkdir(parents=True)
@@ -61,6 +72,31 @@ def test_a_base_backup_is_moved_in_whole(tmp_path: Path) -> None:
     assert not part.exists()
     assert archive.status()["base"]["name"] == name
     assert archive.entries()[-1].system == "4711"
+
+
+def wait_for_bases(archive: Archive, tries: int) -> list[str]:
+    """What the server said in its first tries to take a base backup, after which it would go on."""
+    said: list[str] = []
+
+    async def some() -> None:
+        taking = asyncio.create_task(offsite.take_bases(archive, said.append))
+        while len(said) < tries and not taking.done():
+            await asyncio.sleep(0.01)
+        assert not taking.done(), taking.exception()
+        taking.cancel()
+
+    asyncio.run(some())
+    return said
+
+
+def test_base_backups_go_on_after_the_disk_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known bad: the first error other than PostgreSQL's ended them for ever, and the service went on."""
+    monkeypatch.setenv("DATABASE", "127.0.0.1:9")
+    monkeypatch.setenv("REPLICATION_PASSWORD", "x")
+    monkeypatch.setattr(offsite, "RETRY_S", 0.01)
+    (tmp_path / "file").touch()
+    said = wait_for_bases(Archive(tmp_path / "file"), 2)
+    assert all(line.startswith("no base backup: ") for line in said)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ class Disks:
         began_ns = self.clock.now_ns()
         try:
             for folder in folders:
-                cut(folder, str(self._disks[folder].file).lstrip("/"))
+                cut(folder, str(self._disks[folder].file.resolve()).lstrip("/"))  # as the kernel names it
             took_ms = (self.clock.now_ns() - began_ns) / NS_PER_MS
             uncut = [folder.name for folder in folders if not is_cut(folder)]
         except OSError as refused:
