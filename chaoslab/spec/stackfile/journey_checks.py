@@ -94,7 +94,7 @@ def _check_not_applied(journey: Journey, report: Report) -> None:
         if journey.request is not None and not (isinstance(code, int) and 100 <= code <= 599):
             report(
                 ("not_applied", index),
-                f"{code!r} is not an HTTP status; write a number: 409",
+                f"{code!r} is not an HTTP status, a number such as 409",
                 "journey.not-applied-form",
             )
         elif journey.sql is not None and not (isinstance(code, str) and _SQLSTATE.fullmatch(code)):
