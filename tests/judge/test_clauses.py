@@ -295,7 +295,7 @@ an rto: ends an_rto_that_is_missed_for_good_ends_the_run; ends a_relapse_after_t
 not one that is met: ends a_service_that_is_back_in_time_is_watched_to_the_end; ends a_run_that_has_more_to_show_is_never_ended
 unaffected: ends a_fault_that_should_go_unnoticed_ends_it_at_once
 an availability: ends a_share_that_cannot_be_reached_any_more_ends_it
-a step: ends a_step_that_failed_ends_it
+a step that failed: ends a_step_that_failed_ends_it
 a heal that takes longer: ends a_heal_that_hangs_is_not_waited_for
 ## Examples
 the table: clocks each_fault_is_judged_by_itself_whatever_overlaps
