@@ -37,7 +37,7 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Before:
-    """What shows the effect of a fault on replicas: `endpoints` that answered before it, and `workers`, which answer nowhere."""
+    """What shows a fault's effect on replicas: `endpoints` that answered before it, and `workers`, which answer nowhere."""
 
     endpoints: tuple[Endpoint, ...] = ()
     workers: tuple[str, ...] = ()
