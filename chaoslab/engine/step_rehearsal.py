@@ -53,7 +53,14 @@ class StepRehearsal:
     def rot(self, skip: frozenset[str] = frozenset()) -> list[Rot]:
         """What would not work, in the order of the steps. Blocks; leaves the stack as it was."""
         steps = [step for step in self._steps if step.id not in skip]
-        deaf = self._deaf(steps)
+        asked = {(*endpoint, step.from_) for step in steps if step.from_ != OUTSIDE for endpoint in self._endpoints(step)}
+        # What answers nobody from a place from which only requests can be sent, though it works: it speaks no HTTP.
+        deaf = frozenset(
+            (replica, port, place)
+            for replica, port, place in asked
+            if not self._stack.reaches(replica, port, seen_from=place, timeout_s=_ANSWER_S)
+            and _talks(self._stack.address(replica, port))
+        )
         found: list[Rot] = []
         for sites in dict.fromkeys(self._lost[step.id].sites for step in steps):
             own = [step for step in steps if self._lost[step.id].sites == sites]
@@ -118,16 +125,6 @@ class StepRehearsal:
             if step.http.path is not None:
                 found.append(self._stack.topology.entry)
         return [*dict.fromkeys(found)]
-
-    def _deaf(self, steps: list[StepBase]) -> frozenset[tuple[str, int, str]]:
-        """What answers nobody from a place from which only requests can be sent, though it works: it speaks no HTTP."""
-        asked = {(*endpoint, step.from_) for step in steps if step.from_ != OUTSIDE for endpoint in self._endpoints(step)}
-        return frozenset(
-            (replica, port, place)
-            for replica, port, place in asked
-            if not self._stack.reaches(replica, port, seen_from=place, timeout_s=_ANSWER_S)
-            and _talks(self._stack.address(replica, port))
-        )
 
     def _unreachable(self, replica: str, port: int, place: str) -> str | None:
         if self._stack.reaches(replica, port, seen_from=place, timeout_s=_ANSWER_S):
