@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,7 @@ class FakeStack:
         self.bars: dict[str, tuple[BlockMode, frozenset[Flow]]] = {}
         self._addresses: dict[tuple[str, int, str], Address] = {}
         self._lines: list[FakeLine] = []
+        self._served: list[socket.socket] = []  # the servers' ends of connections
         self._lock = threading.Lock()
 
     # --- what the contract asks
@@ -120,6 +122,8 @@ class FakeStack:
     def down(self) -> list[str]:
         self._states = dict.fromkeys(self.lives, "absent")
         self._addresses.clear()
+        while self._served:
+            self._served.pop().close()
         return []
 
     def address(self, replica: str, port: int, *, seen_from: str = OUTSIDE) -> Address:
@@ -134,6 +138,17 @@ class FakeStack:
         there, back = self._ways(seen_from, replica)
         delay_ms = sum(self.links.slow[flow].latency_ms for flow in (there, back) if flow in self.links.slow)
         return self.outcome(seen_from, replica) == "answered" and delay_ms < timeout_s * 1000
+
+    def connect(self, replica: str, port: int, *, seen_from: str, timeout_s: float) -> socket.socket:
+        """To a server that says nothing but that all is well."""
+        outcome = self.outcome(seen_from, require_replica(self.topology, replica).name)
+        if outcome != "answered":
+            raise ConnectionRefusedError(replica) if outcome == "refused" else TimeoutError(replica)
+        here, there = socket.socketpair()
+        there.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        self._served.append(there)
+        here.settimeout(timeout_s)
+        return here
 
     def states(self) -> Mapping[str, State]:
         return dict(self._states)

@@ -62,6 +62,7 @@ NIGHTLY = (
     "e2e/test_two_site.py::test_a_controller_that_burns",  # test-all: engine/test_selftest_runs.py, in containers
     "e2e/test_two_site.py::test_login_that_was_killed",  # test-all: docker/test_docker_redial.py
     "kill/test_kill.py::test_a_killed_harness_leaves_no_containers",  # test-all: the one without the reaper
+    "load/test_load_process.py::test_the_number_of_users_changes",  # test-all: engine/test_runs.py, in a run
     "probe/test_documented_classes.py::test_messages_that_rabbitmq",
     "probe/test_documented_classes.py::test_what_rabbitmq",
 )

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     show_default="attended on a terminal",
     help="Wait for people to confirm manual steps, or for the delay of each.",
 )
+@click.option("--end-early", is_flag=True, help="End once the objectives named under `expect` have failed for good.")
 @click.option("--dry-run", is_flag=True, help="Print the targets and times of faults and steps; start nothing.")
 @click.option(
     "--into",
@@ -69,6 +70,7 @@ def run_command(
     allow_exec: bool,
     use_binds: bool,
     attended: bool | None,
+    end_early: bool,
     dry_run: bool,
     into: Path | None,
     as_json: bool,
@@ -111,7 +113,8 @@ def run_command(
     is_on_path = shutil.which("chaoslab") or not installed.exists()
     again = ["chaoslab" if is_on_path else os.path.relpath(installed, project), "run", named, "--runtime", chosen.name]
     again += [word for override in overrides for word in ("--set", override)]
-    again += [flag for flag, given in (("--keep", keep), ("--allow-exec", allow_exec), ("--use-binds", use_binds)) if given]
+    again += [flag for flag, given in (("--keep", keep), ("--allow-exec", allow_exec)) if given]
+    again += [flag for flag, given in (("--use-binds", use_binds), ("--end-early", end_early)) if given]
     again += [] if attended is None else ["--attended" if attended else "--unattended"]
     options = Options(
         project,
@@ -124,6 +127,7 @@ def run_command(
         allow_exec=allow_exec,
         signals=True,
         attended=_is_attended(loaded, as_json=as_json) if attended is None else attended,
+        end_early=end_early,
     )
     return _run(loaded, options, why, repeat, here, as_json, same_stack=same_stack)
 

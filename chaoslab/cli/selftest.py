@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this experiment; may be given several times.")
 @runtime_option
 @use_binds_option
+@click.option("--whole", is_flag=True, help="Run each to its scripted end, also once it has failed as expected.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but one object for each experiment, for machines.")
-def selftest_command(only: tuple[str, ...], runtime: str, use_binds: bool, as_json: bool) -> int:
+def selftest_command(only: tuple[str, ...], runtime: str, use_binds: bool, whole: bool, as_json: bool) -> int:
     """Check that known-bad experiments fail as expected, and that an outage of known length is measured correctly.
 
-    These are the experiments tagged known-bad, and those tagged instrument.
+    These are the experiments tagged known-bad, and those tagged instrument. A known-bad run ends once the objectives that it
+    names have failed for good.
 
     \b
     chaoslab selftest
@@ -45,7 +47,7 @@ def selftest_command(only: tuple[str, ...], runtime: str, use_binds: bool, as_js
     project = project_here()
     for loaded in _chosen(only, project, use_binds=use_binds):
         with contextlib.chdir(project):
-            outcomes = _run_until_decided(loaded, runtime, project)
+            outcomes = _run_until_decided(loaded, runtime, project, end_early=not whole)
         if outcomes[-1].interrupted:
             return outcomes[-1].exit_code
         compared.append(compare(loaded.experiment, [outcome.result for outcome in outcomes]))
@@ -84,7 +86,7 @@ def _chosen(only: tuple[str, ...], project: Path, *, use_binds: bool) -> list[Lo
     return chosen
 
 
-def _run_until_decided(loaded: Loaded, runtime: str, project: Path) -> list[RunOutcome]:
+def _run_until_decided(loaded: Loaded, runtime: str, project: Path, *, end_early: bool) -> list[RunOutcome]:
     from chaoslab.report.view import JsonView
     from chaoslab.run.repeat import run_while
     from chaoslab.run.runtimes import choose_runtime
@@ -100,4 +102,4 @@ def _run_until_decided(loaded: Loaded, runtime: str, project: Path) -> list[RunO
     def wants_more(done: Sequence[RunOutcome]) -> bool:
         return ask_again([outcome.result for outcome in done])
 
-    return list(run_while(wants_more, loaded, Options(project, chosen.name, signals=True), view_of))
+    return list(run_while(wants_more, loaded, Options(project, chosen.name, signals=True, end_early=end_early), view_of))

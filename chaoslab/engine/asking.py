@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,8 +23,8 @@ from chaoslab.probe.exchange import Exchange
 from chaoslab.probe.plan import redis_of, sql_of
 from chaoslab.probe.redis import RedisClient
 from chaoslab.probe.sql import SqlClient
-from chaoslab.spec.stackfile.condition import BringAbout, Look
-from chaoslab.stack.protocol import CanExecute, Ended, Stack
+from chaoslab.spec.stackfile.condition import BringAbout, Look, ReplicaRequest
+from chaoslab.stack.protocol import CanConnect, CanExecute, Ended, Stack
 
 LOOK_S, CHANGE_S = 2.0, 6.0
 _LATE_S = 0.5  # so that a connection that was never made is told from an answer that did not come
@@ -44,10 +46,12 @@ class Change:
 
 
 class Asking:
-    """Questions to one stack."""
+    """Questions to one stack. `beside`: requests are sent from the replica's own place, which a fault may have cut off."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, *, look_s: float = LOOK_S, beside: bool = False) -> None:
         self._stack = stack
+        self._look_s = look_s
+        self._beside = beside and isinstance(stack, CanConnect)
 
     def look(self, how: Look) -> Any:
         """What the answer holds. Raises NoAnswer, also when a command ends with a status other than 0.
@@ -56,32 +60,48 @@ class Asking:
         """
         if (http := how.http) is not None:
             failure: Exception | None = None
-            answer: requests.Response | None = None
+            answer: tuple[bool, bytes] | None = None
             for url in http.url:
                 try:
-                    answer = ask(http.method, url_on(self._stack, url), LOOK_S, http.body, http.headers)
-                    if answer.ok:
+                    answer = self._requested(http, url)
+                    if answer[0]:
                         break
-                except requests.RequestException as failed:
+                except (OSError, HTTPException) as failed:
                     failure = NoAnswer(f"{http.method} {url}: {reason_of(failed)}")
             if answer is None:
                 raise failure or NoAnswer("nothing was asked")
             try:
-                return answer.json()
+                return json.loads(answer[1])
             except ValueError as odd:
                 raise NoAnswer(f"{http.method} {http.url[-1]}: {reason_of(odd)}") from odd
         if how.run is not None:
-            ended = self._execute(how.in_ or "", how.run, LOOK_S)
+            ended = self._execute(how.in_ or "", how.run, self._look_s)
             if ended.status != 0:
                 raise NoAnswer(f"{_in_words(how, how.run)}: {_exit_in_words(ended)}")
             try:
                 return json.loads(ended.output)
             except ValueError:
                 return ended.output.strip()
-        exchange = self.exchange(how, {}, LOOK_S)
+        exchange = self.exchange(how, {}, self._look_s)
         if exchange.error is not None:
             raise NoAnswer(f"{_in_words(how)}: {exchange.error}")
         return exchange.value
+
+    def _requested(self, http: ReplicaRequest, url: str) -> tuple[bool, bytes]:
+        """Whether the answer is a 2xx, and its body."""
+        parts = urlsplit(url)
+        if not (self._beside and parts.scheme == "http" and isinstance(self._stack, CanConnect)):
+            answer = ask(http.method, url_on(self._stack, url), self._look_s, http.body, http.headers)
+            return answer.ok, answer.content
+        replica, port = parts.hostname or "", parts.port or 80
+        site = self._stack.topology.replica(replica).site
+        with contextlib.closing(HTTPConnection(parts.netloc)) as client:
+            client.sock = self._stack.connect(replica, port, seen_from=site, timeout_s=self._look_s)
+            body = None if http.body is None else json.dumps(http.body)
+            headers = http.headers if body is None else {"Content-Type": "application/json", **http.headers}
+            client.request(http.method, f"{parts.path or '/'}{parts.query and '?'}{parts.query}", body, dict(headers))
+            response = client.getresponse()
+            return 200 <= response.status < 300, response.read()
 
     def change(self, how: BringAbout, values: Values) -> Change:
         """Ask for a change, of one URL after the other until one agrees. `values`: of the placeholders.
@@ -154,7 +174,9 @@ def url_on(stack: Stack, url: str) -> str:
 
 def reason_of(failed: Exception) -> str:
     """Why there was no answer, in words."""
-    return "no answer in time" if isinstance(failed, requests.Timeout) else f"{type(failed).__name__}: {failed}"[:SHOWN]
+    if isinstance(failed, requests.Timeout | TimeoutError):
+        return "no answer in time"
+    return f"{type(failed).__name__}: {failed}"[:SHOWN]
 
 
 def ask(

@@ -16,6 +16,8 @@ from typing import Any
 from chaoslab.clock import NS_PER_S, Deadline, utc_now
 from chaoslab.engine.abort import abort_reason
 from chaoslab.engine.conditions import Conditions
+from chaoslab.engine.decision_watch import DecisionWatch
+from chaoslab.engine.early_end import EarlyEnd
 from chaoslab.engine.events import Event, Events, Finished, Progress, Tick
 from chaoslab.engine.fault_runner import FaultRunner
 from chaoslab.engine.ledgers import read_ledgers
@@ -57,7 +59,8 @@ class TrialPlan:
     """What one trial does. `mark` is in the environment of what it starts beside the stack; `facts` are in its anchor.
 
     `steps`: what the harness does besides the timeline of the experiment. `last`: the stack is taken down at the end; without
-    it, the stack is left to the next trial, unless none may run on it. `attended`: people confirm their steps.
+    it, the stack is left to the next trial, unless none may run on it. `attended`: people confirm their steps. `ends_early`: it
+    ends once what the experiment expects to fail has failed for good.
     """
 
     loaded: Loaded
@@ -70,6 +73,7 @@ class TrialPlan:
     steps: Sequence[PlannedStep] = ()
     last: bool = True
     attended: bool = False
+    ends_early: bool = False
 
     def anchor(self, t_ns: int) -> Anchor:
         """The first row of its history, as of now."""
@@ -105,6 +109,7 @@ class Trial:
         )
         watched = experiment.faults if watches_starts(experiment, spec) else []
         self._starts = StartWatch(watched, self._stack, self._rows.write, clock)
+        self._decisions = DecisionWatch(self._stack, self._rows.write, clock)
         people = Confirmations(plan.folder.path) if plan.attended else None
         run_id = str(plan.facts.get("run_id", ""))
         around = Surroundings(self._stack, session.journal, plan.folder.logs, self._rows.write, clock, people, run_id)
@@ -112,6 +117,10 @@ class Trial:
         self._steps = StepRunner(self._planned_steps, self._rows.write, clock)
         in_the_end = Conditions(self._stack, experiment.conditions_in_the_end, clock)
         self._establishing = Establishing({"steady": self._conditions, "failback": in_the_end}, self._steps, self._rows)
+        end_s = end_of(experiment.faults, self._objectives, self._planned_steps)
+        lasts_s = end_s + spec.heal + experiment.failback.within + experiment.failback.hold + _MARGIN_S
+        self._early_end = EarlyEnd(experiment, spec, lasts_s) if plan.ends_early else None
+        self._is_decided = False
         self._load = TrialLoad(self._rows)
         self._prober = ProberProcess(plan.folder.logs, plan.mark)
         self._watch = MachineWatch(plan.folder.logs, plan.mark)
@@ -128,6 +137,7 @@ class Trial:
             yield from self._fail_back()
         self._rows.ending = True
         self._starts.end()
+        self._decisions.end()
         with self._guarded():
             yield from self._heal_rest()
         with self._guarded(), self._rows.phase("drain"):
@@ -135,7 +145,8 @@ class Trial:
             yield from self._wait.for_work(self._prober.stop, "the prober to end", _END_TIMEOUT_S)
         # Not after a person asked to stop, nor when the harness broke or nothing was done to the stack.
         anything_done = self._faults.any_injected or self._steps.any_begun
-        if not self._rows.broken and self._session.stop_reason is None and anything_done:
+        # And not for what is decided without them.
+        if not self._rows.broken and self._session.stop_reason is None and anything_done and not self._is_decided:
             with self._guarded(), self._rows.phase("verify"):
                 deadline = Deadline.after(VERIFY_TIMEOUT_S, self._clock)
                 work = partial(read_ledgers, self._stack, self._experiment.probe.journeys, self._writer, deadline)
@@ -187,11 +198,13 @@ class Trial:
     def _reach_steady_state(self) -> Events[None]:
         steady = self._experiment.steady_state
         with self._rows.phase("steady", planned_s=steady.hold):
+            self._decisions.begin()
             base_url = entry_target(self._spec, None, self._stack.address).url
             _, port = self._stack.topology.entry
             if (load := self._experiment.load) is not None:
                 seed, mark = self._plan.seed, self._plan.mark
-                self._load.start(LoadProcess(load, base_url, self._plan.folder.logs, seed=seed, env=mark, entry_port=port))
+                process = LoadProcess(load, base_url, self._plan.folder.logs, seed=seed, env=mark, entry_port=port)
+                self._load.start(load, process)
             probe = plan_for(self._spec, self._experiment, self._stack.address, self._plan.folder.history, self._writer)
             # Not in this thread: a prober that lives and does not read would hold up the run with a long plan.
             yield from self._wait.for_work(partial(self._prober.begin, probe), "the prober to take its plan", _LISTEN_TIMEOUT_S)
@@ -278,7 +291,12 @@ class Trial:
         if self._steps.close():
             with self._guarded():
                 yield from self._wait.for_work(self._steps.end_all, "the steps to end", self._steps.ending_takes_s)
-        self._faults.conclude()
+        try:
+            self._faults.conclude()
+        except ChaoslabError as late:
+            if not self._is_decided:
+                raise
+            self._rows.note("warning", f"the run had ended, and its heal was not waited for any longer: {late}")
 
     def _leave_stack(self) -> Events[None]:
         """Take it down, or leave it to the next trial where one may run on it."""
@@ -331,7 +349,10 @@ class Trial:
     # --- as time goes on --------------------------------------------------------------------------------------
 
     def _after_tick(self) -> Events[None]:
-        """Raises what ends the trial early: a signal, a failed action, broken links, the end of prober or load, an abort."""
+        """Raises what ends the trial early.
+
+        A signal, a failed action, broken links, the end of prober or load, an abort, or that what it had to show is decided.
+        """
         yield from self._new_rows()
         yield Tick()
         if isinstance(self._stack, CanRestart):
@@ -351,11 +372,17 @@ class Trial:
         if (reason := abort_reason(self._experiment.abort, self._plan.folder.path)) is not None:
             self._rows.write(Abort(t_ns=self._clock.now_ns(), condition=reason.condition, observed=reason.observed))
             raise EndsEarly
+        if self._early_end is not None and (decided := self._early_end.decided(self._clock.now_ns())) is not None:
+            self._rows.write(decided)
+            self._is_decided = True
+            raise EndsEarly
 
     def _new_rows(self) -> Events[None]:
         yield from self._wait.progress()
         self._load.record()
         for row in self._rows.new_rows():
+            if self._early_end is not None:
+                self._early_end.add(row)
             if isinstance(row, Probe | Condition | Machine) and not self._steady_is_over:
                 self._steady.add(row)
             if isinstance(row, Probe | Fault | Step):
@@ -366,6 +393,7 @@ class Trial:
                 self._steps.see(row)
             if isinstance(row, Fault):
                 self._starts.see(row)
+                self._load.see(row)
             yield row
 
     def _check_actions(self) -> None:

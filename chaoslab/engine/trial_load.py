@@ -8,8 +8,9 @@ from chaoslab.background import in_thread
 from chaoslab.engine.events import Events
 from chaoslab.engine.recorder import Recorder
 from chaoslab.engine.waiting import Waiting
-from chaoslab.history.rows import Load
+from chaoslab.history.rows import Fault, Load
 from chaoslab.load.process import LoadProcess
+from chaoslab.spec.model import LoadSpec
 
 END_TIMEOUT_S = 120.0
 
@@ -19,15 +20,29 @@ class TrialLoad:
 
     def __init__(self, rows: Recorder) -> None:
         self._rows = rows
+        self._spec: LoadSpec | None = None
+        self._active: set[str] = set()  # the faults, by id
         self._process: LoadProcess | None = None
         self._has_sent = False
         self._last_rows: Future[list[Load]] | None = None
 
-    def start(self, process: LoadProcess) -> None:
+    def start(self, spec: LoadSpec, process: LoadProcess) -> None:
         """Raises EnvironmentFault when it cannot be started."""
-        self._process = process.start()
+        self._spec, self._process = spec, process.start()
         if (published := process.published_url) is not None:
             self._rows.note("info", f"the entry is published at {published}, for Locust workers on other machines")
+
+    def see(self, row: Fault) -> None:
+        """A fault began or ended: there may be another number of users while it is active."""
+        if self._process is None or self._spec is None or row.id not in self._spec.under or self._last_rows is not None:
+            return
+        if row.event == "inject":
+            self._active.add(row.id)
+        elif row.event == "heal":
+            self._active.discard(row.id)
+        else:
+            return
+        self._process.change_users(self._spec.users_while(self._active))
 
     def record(self) -> None:
         """Write the seconds that are complete. Raises EnvironmentFault."""

@@ -38,7 +38,8 @@ class SitePowerLoss(FaultBase):
 
     With `disks: cut` the volumes lose what was written to them and never synced, as in a power cut; with `keep` they lose
     nothing, since the kernel goes on.
-    For a loss in stages write several of these, each with its own time; all but the last name their share in `services`.
+    For a loss in stages write several of these, each with its own time; all but the last name their share in `services`. For a
+    return in stages write several with the same time, each with its share and a `heal_after` of its own.
     """
 
     fault: Literal["site.power-loss"]

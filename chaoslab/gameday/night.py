@@ -284,6 +284,7 @@ class Player:
         before = self._newest(case.experiment)
         file = self._suite.experiments[case.experiment].file
         command = [*PROGRAM, "run", str(file), "--runtime", opened.runtime, "--into", str(self._folder.runs)]
+        command += ["--end-early"]  # a known-bad has shown what it is for
         command += ["--use-binds"] if opened.use_binds else []
         log = self._folder.path / LOGS / f"{case.id}.log"
         began_ns = self._clock.now_ns()

@@ -93,6 +93,40 @@ class ClockResult(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
 
 
+class DecisionResult(msgspec.Struct, frozen=True, kw_only=True):
+    """An outage of a service in four parts, by its longest clock: judge/README.md, Who decides, and when.
+
+    It counts from `from_s` of the run. The four parts are None where there is no split, and `why` says why not; together with
+    `declared_s`, the work of people that was not waited for, they are `total_s`. `precision_s`: within which the moments
+    between them are known. `by`: the stack itself, or the steps of people and runbooks ("hand").
+    """
+
+    service: str
+    journey: str
+    cause: str
+    event: Literal["inject", "heal", "step"]
+    from_s: float
+    total_s: float | None
+    detect_s: float | None = None
+    decide_s: float | None = None
+    act_s: float | None = None
+    verify_s: float | None = None
+    declared_s: float = 0.0
+    precision_s: float = 0.0
+    by: Literal["stack", "hand"] = "stack"
+    why: str = ""
+
+
+class WriterResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica took writes from `begin_s` to `end_s` of the run at least, as it said itself whenever it was asked."""
+
+    replica: str
+    service: str
+    site: str
+    begin_s: float
+    end_s: float
+
+
 class RestoredResult(msgspec.Struct, frozen=True, kw_only=True):
     """When a service worked again after a heal, at which it did not: judge/README.md, Restored. As its worst journey.
 
@@ -294,6 +328,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     functions: dict[str, FunctionResult] = {}
     steps: list[StepResult] = []
     clocks: list[ClockResult] = []
+    decisions: list[DecisionResult] = []
+    writers: list[WriterResult] = []
     restored: list[RestoredResult] = []
     starts: list[StartResult] = []
     unanswered: list[AskResult] = []

@@ -143,6 +143,25 @@ class Condition(Row, frozen=True, tag="condition"):
     role: Literal["steady", "failback", "fault", "bring-about"] = "steady"
 
 
+class Answer(Row, frozen=True, tag="answer"):
+    """What the stack said of its own decisions or writers, as often as it said the same in a row.
+
+    `about`: a moment of the stack's `decisions`, or whether a `replica` of a `service` in a `site` "writes". `value`: what was
+    found in the answer, True or False for "writes"; None for nothing. `error`: why there was no answer. The first of these
+    looks was sent at `asked_ns` and answered at `answered_ns`, the last was sent at `last_asked_ns` and answered at `t_ns`.
+    """
+
+    about: Literal["detected", "decided", "acted", "writes"]
+    asked_ns: int
+    answered_ns: int
+    last_asked_ns: int
+    replica: str = ""
+    service: str = ""
+    site: str = ""
+    value: str | bool | None = None
+    error: str | None = None
+
+
 class Load(Row, frozen=True, tag="load"):
     """One second of Locust, from its rows: counts in that second, latency of the successes."""
 
@@ -159,6 +178,17 @@ class Abort(Row, frozen=True, tag="abort"):
 
     condition: str
     observed: str
+
+
+class Decided(Row, frozen=True, tag="decided"):
+    """The objectives that the experiment expects to fail have failed for good, so the run heals and ends.
+
+    `settled_ns`: until when the slots had been told by then; `latest_ns`: when the observation would have ended at the latest.
+    """
+
+    objectives: list[str]
+    settled_ns: int
+    latest_ns: int
 
 
 class Note(Row, frozen=True, tag="note"):
@@ -200,7 +230,23 @@ class Machine(Row, frozen=True, tag="machine"):
     top: list[str] = []
 
 
-AnyRow = Anchor | PhaseRow | Probe | LedgerRead | Fault | Start | Ask | Step | Condition | Load | Abort | Note | Machine
+AnyRow = (
+    Anchor
+    | PhaseRow
+    | Probe
+    | LedgerRead
+    | Fault
+    | Start
+    | Ask
+    | Step
+    | Condition
+    | Answer
+    | Load
+    | Abort
+    | Decided
+    | Note
+    | Machine
+)
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(AnyRow)

@@ -320,7 +320,7 @@ class RunData:
             {(action.id, action.verb): action.at_s for action in actions if not action.latest}
             | {(fault.id, "heal"): (RECOVERED, fault.at) for fault in self.experiment.faults if fault.heals_at_recovery},
             end_ns=record.observed_end_ns,
-            cut=record.cut_ns is not None,
+            cut=record.cut_ns is not None or record.decided is not None,
             starved=self.starved,
             planned_change=self.experiment.is_planned_change,
         )

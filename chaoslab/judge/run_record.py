@@ -14,9 +14,11 @@ from chaoslab.clock import NS_PER_S
 from chaoslab.history.rows import (
     Abort,
     Anchor,
+    Answer,
     AnyRow,
     Ask,
     Condition,
+    Decided,
     Fault,
     LedgerRead,
     Load,
@@ -145,7 +147,7 @@ class Record:
     """The rows of a run by kind, each in time order, whatever the order they came in.
 
     `rows`: all but the slots and the reads of ledgers, of which only columns are kept. `refused`: by fault, the detail of one
-    that was never injected.
+    that was never injected. `decided`: what ended the run early, for what it had to show had failed for good.
     """
 
     rows: Sequence[AnyRow]
@@ -160,9 +162,11 @@ class Record:
     steps: list[StepTaken]
     unbegun: Mapping[str, Step]
     conditions: list[Condition]
+    answers: list[Answer]
     machine: list[Machine]
     load: list[Load]
     aborts: list[Abort]
+    decided: Decided | None
     notes: list[Note]
     ids: Ids
     first_ns: int
@@ -171,40 +175,9 @@ class Record:
     @classmethod
     def of(cls, rows: Iterable[AnyRow]) -> Record:
         """Sort the rows out in one pass; none of those that come by the thousand is kept."""
-        sorter = _Sorter()
+        sorter = Sorter()
         sorter.take(rows)
-        others = sorted(sorter.others, key=_by_time)
-        kinds: dict[type, list[Any]] = defaultdict(list)
-        for row in others:
-            kinds[type(row)].append(row)
-        faults: list[Fault] = kinds[Fault]
-        injected = {row.id for row in faults if row.event == "inject"}
-        phases: dict[tuple[Phase, str], int] = {}
-        for row in kinds[PhaseRow]:
-            if row.event == "end" or (row.phase, row.event) not in phases:
-                phases[row.phase, row.event] = row.t_ns
-        begun = {row.id for row in kinds[Step] if row.event == "begin"}
-        return cls(
-            rows=others,
-            anchor=next(iter(kinds[Anchor]), None),
-            phases=phases,
-            probes=sorter.probes,
-            reads=sorter.reads,
-            injections=_injections(faults),
-            refused={row.id: row.detail for row in faults if row.id not in injected},
-            starts=kinds[Start],
-            asks=kinds[Ask],
-            steps=_steps(kinds[Step]),
-            unbegun={row.id: row for row in kinds[Step] if row.id not in begun and row.event == "failed"},
-            conditions=kinds[Condition],
-            machine=kinds[Machine],
-            load=kinds[Load],
-            aborts=kinds[Abort],
-            notes=kinds[Note],
-            ids=sorter.ids,
-            first_ns=sorter.first_ns or 0,
-            last_ns=sorter.last_ns or 0,
-        )
+        return sorter.record()
 
     @property
     def first_inject_ns(self) -> int | None:
@@ -218,7 +191,8 @@ class Record:
         """
         cuts = [*self.aborts, *(note for note in self.notes if note.level in ("error", "interrupted", "blind"))]
         cut_ns = min((row.t_ns for row in cuts), default=None)
-        over_ns = self.phases.get(("failback", "end"))
+        ends_ns = [self.phases.get(("failback", "end")), None if self.decided is None else self.decided.t_ns]
+        over_ns = min((end_ns for end_ns in ends_ns if end_ns is not None), default=None)
         return None if cut_ns is None or (over_ns is not None and over_ns < cut_ns) else cut_ns
 
     @property
@@ -229,6 +203,8 @@ class Record:
     @property
     def observed_end_ns(self) -> int:
         """Until when the prober's slots count: the end of failback, or of what there was of the run."""
+        if self.decided is not None:
+            return self.decided.t_ns
         ends = (self.phases.get(("failback", "end")), self.phases.get(("drain", "begin")))
         end_ns = _first(*ends, self.phases.get(("faults", "end")), self.last_ns)
         return end_ns if self.cut_ns is None else min(end_ns, self.cut_ns)
@@ -239,7 +215,7 @@ class Record:
         return _first(self.phases.get(("steady", "begin")), self.first_ns)
 
 
-class _Sorter:
+class Sorter:
     """Sorts rows as they come, and keeps of slots and reads the columns alone."""
 
     def __init__(self) -> None:
@@ -249,6 +225,43 @@ class _Sorter:
         self.reads: defaultdict[str, list[Reading]] = defaultdict(list)
         self.first_ns: int | None = None
         self.last_ns: int | None = None
+
+    def record(self) -> Record:
+        """What there is so far. Its columns are the sorter's own, and grow with it."""
+        others = sorted(self.others, key=_by_time)
+        kinds: dict[type, list[Any]] = defaultdict(list)
+        for row in others:
+            kinds[type(row)].append(row)
+        faults: list[Fault] = kinds[Fault]
+        injected = {row.id for row in faults if row.event == "inject"}
+        phases: dict[tuple[Phase, str], int] = {}
+        for row in kinds[PhaseRow]:
+            if row.event == "end" or (row.phase, row.event) not in phases:
+                phases[row.phase, row.event] = row.t_ns
+        begun = {row.id for row in kinds[Step] if row.event == "begin"}
+        return Record(
+            rows=others,
+            anchor=next(iter(kinds[Anchor]), None),
+            phases=phases,
+            probes=self.probes,
+            reads=self.reads,
+            injections=_injections(faults),
+            refused={row.id: row.detail for row in faults if row.id not in injected},
+            starts=kinds[Start],
+            asks=kinds[Ask],
+            steps=_steps(kinds[Step]),
+            unbegun={row.id: row for row in kinds[Step] if row.id not in begun and row.event == "failed"},
+            conditions=kinds[Condition],
+            answers=kinds[Answer],
+            machine=kinds[Machine],
+            load=kinds[Load],
+            aborts=kinds[Abort],
+            decided=next(iter(kinds[Decided]), None),
+            notes=kinds[Note],
+            ids=self.ids,
+            first_ns=self.first_ns or 0,
+            last_ns=self.last_ns or 0,
+        )
 
     def take(self, rows: Iterable[AnyRow]) -> None:
         slots: list[Probe] = []

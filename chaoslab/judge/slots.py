@@ -53,6 +53,12 @@ class Slots:
         self.end.fromlist([row.end_ns for row in rows])
         self.good += bytes([row.good for row in rows])
 
+    def add_good(self, dues_ns: range) -> None:
+        """Take good slots that were due at these instants, and answered at once."""
+        for column in (self.due, self.sent, self.end):
+            column.extend(dues_ns)
+        self.good += bytes([1]) * len(dues_ns)
+
     def extend(self, other: Slots, begin: int, end: int) -> None:
         """Take the slots of another at the places begin..end."""
         for name in ("due", "sent", "end", "good"):

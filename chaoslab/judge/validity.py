@@ -13,7 +13,7 @@ from chaoslab.judge.outcome import PASS, Outcome, fail, inconclusive, objective,
 from chaoslab.judge.run_record import Injection, Record
 from chaoslab.judge.slots import Slots
 from chaoslab.judge.steady_state import why_not_steady
-from chaoslab.spec.model import SteadyState
+from chaoslab.spec.model import LoadSpec, SteadyState
 from chaoslab.units import format_s
 
 LOAD_SILENT_S = 5.0  # Locust reports four times a second
@@ -30,8 +30,11 @@ def check_steady_state(record: Record, journeys: Mapping[str, Slots], steady: St
     return objective("steady-state", outcome, "did not hold" if found else "held", wanted)
 
 
-def check_load(record: Record) -> ObjectiveResult:
-    """Whether there was load before the fault, and users until the end: Locust reports users regardless of the answers."""
+def check_load(record: Record, wanted: LoadSpec) -> ObjectiveResult:
+    """Whether there was load before the fault, as many users as wanted under each, and users until the end.
+
+    Locust reports users regardless of the answers.
+    """
     begin_ns = record.steady_begin_ns
     requests = sum(row.requests for row in record.load if begin_ns <= row.t_ns <= record.steady_end_ns)
     reported_ns = max((row.t_ns for row in record.load if row.users), default=begin_ns)  # `users` is 0 once no process reports
@@ -41,6 +44,12 @@ def check_load(record: Record) -> ObjectiveResult:
         outcome = inconclusive("no load: there was no request in the steady state")
     elif quiet_s > LOAD_SILENT_S:
         outcome = inconclusive(f"Locust stalled, or had no users, in the last {format_s(quiet_s)}")
+    for injection in record.injections if outcome == PASS else ():
+        users = wanted.under[injection.id].users if injection.id in wanted.under else 0
+        end_ns = record.observed_end_ns if injection.heal_ns is None else injection.heal_ns
+        seen = max((row.users for row in record.load if injection.inject_ns < row.t_ns <= end_ns), default=0)
+        if seen < users:
+            outcome = inconclusive(f"under {injection.id} there were at most {seen} of {users} users")
     return objective("load", outcome, f"{requests} requests in the steady state", "> 0")
 
 

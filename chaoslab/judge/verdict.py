@@ -7,7 +7,7 @@ expected is decided by `as_expected`.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -15,10 +15,12 @@ import msgspec
 
 from chaoslab.errors import WORST_FIRST, ChaoslabError, Verdict, worst_verdict
 from chaoslab.history.result import LoadResult, MachineResult, ObjectiveResult, Result
-from chaoslab.history.rows import NOT_HIDDEN, Anchor, AnyRow, PhaseRow
+from chaoslab.history.rows import NOT_HIDDEN, Anchor, AnyRow, Decided, PhaseRow
 from chaoslab.judge.clocks import Event, base_id
+from chaoslab.judge.decisions import decision_results
+from chaoslab.judge.early_end import as_if_served, can_be_decided
 from chaoslab.judge.functions import function_result, unused_modes
-from chaoslab.judge.intervals import seconds
+from chaoslab.judge.intervals import SKEWED_SHARE_MAX, seconds
 from chaoslab.judge.metrics import (
     clock_results,
     fault_result,
@@ -40,7 +42,7 @@ from chaoslab.judge.objectives import (
     has_restored,
     has_rto,
 )
-from chaoslab.judge.outcome import crashed, inconclusive, objective, safely
+from chaoslab.judge.outcome import crashed, fail, inconclusive, objective, safely
 from chaoslab.judge.pauses import check_failed, check_pause, has_limit
 from chaoslab.judge.restored import check_restore
 from chaoslab.judge.run_data import RunData, ServiceData
@@ -57,6 +59,7 @@ from chaoslab.judge.validity import (
     check_steady_state,
     unless_stalled,
 )
+from chaoslab.judge.writers import check_one_writer, writer_results
 from chaoslab.spec.model import Experiment
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.spec.stackfile.model import StackSpec
@@ -66,6 +69,7 @@ from chaoslab.units import Threshold
 Check = Callable[[], ObjectiveResult]
 OnCrash = Callable[[Exception], object]
 Reason = tuple[Verdict, str]
+_OF_VALID_RUN = ("steady-state", "instrument", "load")  # what a run needs to show anything
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -82,8 +86,12 @@ def judge_record(experiment: Experiment, stack: StackSpec, record: Record) -> Re
     """As `judge`, for rows that were sorted out already."""
     run = RunData(experiment, stack, record, objectives_for(experiment, stack))
     objectives: list[ObjectiveResult] = []
+    failed = {} if record.decided is None else failed_for_good(experiment, stack, record, record.decided)
     for id_, check in _checks(run):
         judged = safely(id_, check)
+        if record.decided is not None:
+            objectives.append(_once_decided(judged, failed.get(id_), run))
+            continue
         # In a run that was cut, what is missing might have ended a pass, or have made up for a share that was missed.
         changeable = ("pass", "fail") if judged.id.endswith(".availability") else ("pass",)
         if run.timeline.cut and judged.verdict in changeable and _is_of_service(judged):
@@ -95,6 +103,34 @@ def judge_record(experiment: Experiment, stack: StackSpec, record: Record) -> Re
         why = inconclusive("no service has an objective, so nothing was judged")
         objectives.append(objective("objectives", why, "none", "at least one"))
     return _result(run, objectives)
+
+
+def failed_for_good(
+    experiment: Experiment, stack: StackSpec, record: Record, decided: Decided, ids: Container[str] | None = None
+) -> dict[str, ObjectiveResult]:
+    """The objectives that are missed whatever comes after `decided`, by id: of all, or of these. None while the harness stalls.
+
+    The run asks it before it ends early, and the judge afterwards; `decided` is the row that the run writes, or would write.
+    """
+    run = RunData(experiment, stack, record, objectives_for(experiment, stack))
+    if max(run.skewed.values(), default=0.0) > SKEWED_SHARE_MAX:
+        return {}
+    run = RunData(experiment, stack, as_if_served(record, experiment, decided), run.objectives)
+    checks = ((id_, check) for id_, check in _checks(run) if can_be_decided(id_, experiment) and (ids is None or id_ in ids))
+    return {id_: judged for id_, check in checks if (judged := safely(id_, check)).verdict == "fail"}
+
+
+def _once_decided(judged: ObjectiveResult, failed: ObjectiveResult | None, run: RunData) -> ObjectiveResult:
+    """An objective of a run that ended when what it had to show had failed for good. `failed`: if this is one of them."""
+    if failed is not None:
+        return judged if judged.verdict == "fail" else objective(judged.id, fail(failed.why), judged.measured, judged.objective)
+    is_told = judged.verdict == "pass" and judged.id.startswith(("fault.", "step."))
+    if is_told or judged.verdict == "error" or judged.id in _OF_VALID_RUN:
+        return judged
+    why = inconclusive(
+        f"not judged: the run ended {seconds(run.watched_ns):.1f} s after the first event, when others had failed"
+    )
+    return objective(judged.id, why, judged.measured, judged.objective)
 
 
 def judge_safely(
@@ -162,7 +198,7 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
     yield "steady-state", lambda: check_steady_state(record, run.slots, steady)
     yield "instrument", lambda: check_prober(record, run.slots, steady, run.skewed)
     if run.experiment.load is not None:
-        yield "load", partial(check_load, record)
+        yield "load", partial(check_load, record, run.experiment.load)
     injected = (injection.id for injection in record.injections)
     for id_ in dict.fromkeys([*(fault.id for fault in run.experiment.faults), *injected]):
         yield f"fault.{id_}", partial(check_fault, id_, record)
@@ -173,6 +209,10 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
     for id_ in dict.fromkeys(base_id(step.id) for step in record.steps if step.name == SWITCHBACK):
         within_s = run.experiment.failback.within
         yield f"{SWITCHBACK}.{id_}", partial(check_switchback, id_, record, run.timeline, within_s)
+    written = dict.fromkeys(row.service for row in record.answers if row.about == "writes")
+    nobody_looked = run.stack.writers and ("steady", "begin") in record.phases
+    for name in written or (["unknown"] if nobody_looked else []):
+        yield f"one-writer.{name}", partial(check_one_writer, name, record, run.timeline)
     if record.starts:
         yield "start-order", partial(check_start_order, record)
     for injection in record.injections:
@@ -271,8 +311,17 @@ def _result(run: RunData, objectives: list[ObjectiveResult]) -> Result:
         ),
     )
     clocks, broken_clocks = _metrics({"clocks": run}, clock_results)
+    decisions, broken_decisions = _metrics({"decisions": run}, decision_results)
     restored, broken_restored = _metrics({"restored": run}, restored_results)
-    objectives += [*broken_services, *broken_journeys, *broken_functions, *broken_ledgers, *broken_clocks, *broken_restored]
+    objectives += [
+        *broken_services,
+        *broken_journeys,
+        *broken_functions,
+        *broken_ledgers,
+        *broken_clocks,
+        *broken_restored,
+        *broken_decisions,
+    ]
     reasons = _run_reasons(run)
     reasons += [(judged.verdict, f"{judged.id}: {judged.why}") for judged in objectives if judged.verdict != "pass"]
     return Result(
@@ -292,6 +341,8 @@ def _result(run: RunData, objectives: list[ObjectiveResult]) -> Result:
         objectives=objectives,
         steps=[*step_results(record)],
         clocks=clocks.get("clocks", []),
+        decisions=decisions.get("decisions", []),
+        writers=writer_results(record),
         restored=restored.get("restored", []),
         starts=start_results(record),
         unanswered=ask_results(record),
@@ -346,6 +397,9 @@ def _run_reasons(run: RunData) -> list[Reason]:
     reasons += [("aborted", f"aborted: {row.condition} ({row.observed})") for row in record.aborts]
     reasons += [("inconclusive", f"interrupted: {note.text}") for note in record.notes if note.level == "interrupted"]
     reasons += [("inconclusive", note.text) for note in record.notes if note.level == "blind"]
+    if record.decided is not None:
+        named = ", ".join(record.decided.objectives)
+        reasons.append(("inconclusive", f"the run ended once {named} had failed for good; what was not decided is not judged"))
     if not run.changes:
         nothing = "no step was begun" if run.experiment.is_planned_change else "no fault was injected"
         reasons.append(("inconclusive", nothing))

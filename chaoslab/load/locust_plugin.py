@@ -31,10 +31,11 @@ from locust.main import main as locust_main
 
 from chaoslab.clock import NS_PER_S, SYSTEM, utc_now
 from chaoslab.files import open_to_append
-from chaoslab.load.variables import HOST, ROWS_FILE, RUN, SEED
+from chaoslab.load.variables import HOST, ROWS_FILE, RUN, SEED, USERS_FILE
 from chaoslab.load.worker_reports import WallClocks, seconds_of
 
 _HEARTBEAT_S = 0.25
+_USERS_EVERY_S = 0.1
 _GOLDEN = 0.618033988749895  # multiples of it spread evenly over 0..1, however many there are
 _NS_PER_MS = NS_PER_S // 1000
 
@@ -140,6 +141,17 @@ def _write_heartbeats(descriptor: int, environment: Environment) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _follow_users(file: Path, runner: runners.Runner, spawn_rate: float) -> None:
+    """Change the number of users to the last line of the file, whenever there is a new one."""
+    done = 0
+    while True:
+        lines = file.read_text().splitlines() if file.exists() else []
+        if len(lines) > done and runner.state in (runners.STATE_SPAWNING, runners.STATE_RUNNING):
+            done = len(lines)
+            runner.start(int(lines[-1]), spawn_rate=spawn_rate)
+        gevent.sleep(_USERS_EVERY_S)
+
+
 def _write_worker_list(descriptor: int, master: runners.MasterRunner) -> None:
     """Four times a second: which workers the master hears of since the last time, and which not any more."""
     before: set[str] = set()
@@ -195,6 +207,9 @@ def _on_init(environment: Environment, **_: object) -> None:
         os.killpg(0, signal.SIGKILL)
 
     events.report_to_master.add_listener(add_run)
+    if USERS_FILE in os.environ and isinstance(environment.runner, runners.MasterRunner | runners.LocalRunner):
+        spawn_rate = float(getattr(environment.parsed_options, "spawn_rate", None) or 1)
+        gevent.spawn(_follow_users, Path(os.environ[USERS_FILE]), environment.runner, spawn_rate)
     if RUN in os.environ:
         gevent.spawn(exit_with_harness)
     if ROWS_FILE not in os.environ:

@@ -25,7 +25,7 @@ from chaoslab.history.rows import Load
 from chaoslab.history.tail import LineTail
 from chaoslab.load.published import listen_at
 from chaoslab.load.seconds import News, Seconds
-from chaoslab.load.variables import HOST, ROWS_FILE, RUN, SEED
+from chaoslab.load.variables import HOST, ROWS_FILE, RUN, SEED, USERS_FILE
 from chaoslab.process import LOW_PRIORITY, end_group, how_it_ended, spawn
 from chaoslab.spec.model import LoadSpec
 
@@ -58,8 +58,10 @@ class LoadProcess:
         self._folder = folder
         self._log = folder / "locust.log"
         self._rows_file = folder / "load-rows.tsv"
+        self._users_file = folder / "load-users"
         kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("CHAOSLAB_")}
         ours = {ROWS_FILE: str(self._rows_file), SEED: str(seed), RUN: token_hex(8), HOST: base_url}
+        ours[USERS_FILE] = str(self._users_file)
         python = {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": str(seed % 2**32)}
         self._env = {**kept, **ours, **python, **(env or {})}
         self.published_url: str | None = None  # where workers on other machines find the entry, where it is published
@@ -103,6 +105,14 @@ class LoadProcess:
     def pid(self) -> int:
         """Leader of the session and group that all of Locust's processes belong to."""
         return self._child.pid
+
+    def change_users(self, users: int) -> None:
+        """Have so many users from now on, which takes as long as `spawn_rate` says. Not with a master that is not ours."""
+        descriptor = open_to_append(self._users_file)
+        try:
+            os.write(descriptor, f"{users}\n".encode())
+        finally:
+            os.close(descriptor)
 
     def rows(self) -> list[Load]:
         """A row for each second that is complete and was not returned before. Raises ValueError on a broken row of Locust's."""

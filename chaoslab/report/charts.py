@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
-from chaoslab.history.result import FaultResult, Interval, StepResult
+from chaoslab.history.result import FaultResult, Interval, StepResult, WriterResult
 from chaoslab.report.cells import Lane, Latencies, Use
 from chaoslab.report.labels import interval_in_words, one_line
 
@@ -179,6 +179,32 @@ def timeline(
     description = " ".join([span, *told, *clocks])
     shapes = [*_shade(time, faults, 0, y + 4), *shapes, *_time_axis(time, y + 4)]
     return Chart("timeline", "What users saw: good and bad slots of each journey", description, y + 4 + _AXIS_PX, shapes)
+
+
+def writers(found: Sequence[WriterResult], sites: Sequence[str], lanes: Sequence[Lane], faults: Sequence[FaultResult]) -> Chart:
+    """For each service a strip per site: when one of its replicas there took writes, and when two did anywhere."""
+    time = _time(lanes)
+    shapes: list[Shape] = []
+    told: list[str] = []
+    y = 0.0
+    for service in dict.fromkeys(one.service for one in found):
+        own = [one for one in found if one.service == service]
+        shapes.append(_label(y + _HEAD_PX / 2 + 3, service, "service"))
+        y += _HEAD_PX
+        for site in dict.fromkeys([*sites, *(one.site for one in own)]):
+            shapes += [_label(y + _LANE_PX / 2, site, "journey"), _horizontal("base", y + _LANE_PX - 2)]
+            for one in [one for one in own if one.site == site]:
+                told.append(f"{one.replica} took writes from {one.begin_s:.1f} to {one.end_s:.1f} s.")
+                shapes.append(_box(time, "use", one.begin_s, one.end_s, y + 2, _LANE_PX - 4, told[-1]))
+                for other in own:
+                    begin_s, end_s = max(one.begin_s, other.begin_s), min(one.end_s, other.end_s)
+                    if other.replica != one.replica and begin_s < end_s:
+                        title = f"{one.replica} and {other.replica} both took writes from {begin_s:.1f} to {end_s:.1f} s."
+                        shapes.append(_box(time, "bad", begin_s, end_s, y + 2, _LANE_PX - 4, title))
+            y += _LANE_PX
+        y += _GAP_PX / 2
+    shapes = [*_shade(time, faults, 0, y), *shapes, *_time_axis(time, y)]
+    return Chart("writers", "Which site took writes", " ".join(told), y + _AXIS_PX, shapes)
 
 
 def machine(use: Use, lanes: Sequence[Lane], faults: Sequence[FaultResult]) -> Chart:

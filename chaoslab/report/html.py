@@ -115,7 +115,7 @@ def render_html(
         objectives=[(service, list(own)) for service, own in groupby(named, key=lambda item: item[0])],
         functions=business.told(result),
         disruption=business.disruption(result),
-        charts=_charts(result, record, probes, start_ns),
+        charts=_charts(result, record, probes, start_ns, stack.sites),
         ends=CLOCK_ENDS,
         ledger_counts=LEDGER_COUNTS,
         unmeasured=without_ledger(result),
@@ -150,8 +150,10 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.j2")
 
 
-def _charts(result: Result, record: Record, probes: Mapping[str, Probed], start_ns: int) -> dict[str, charts.Chart]:
-    """The charts by name; none when nothing was probed, and none of a machine that was not watched."""
+def _charts(
+    result: Result, record: Record, probes: Mapping[str, Probed], start_ns: int, sites: Sequence[str]
+) -> dict[str, charts.Chart]:
+    """The charts by name; none when nothing was probed, none of a machine that was not watched, nor of unknown writers."""
     if not probes:
         return {}
     lanes = cells.lanes(probes, start_ns)
@@ -172,6 +174,8 @@ def _charts(result: Result, record: Record, probes: Mapping[str, Probed], start_
         "load": charts.load_and_latency(load, cells.latencies(probes, start_ns), lanes, result.faults),
     }
     use = cells.use_of(record.machine, start_ns)
+    if result.writers:
+        drawn["writers"] = charts.writers(result.writers, sites, lanes, result.faults)
     return drawn | ({"machine": charts.machine(use, lanes, result.faults)} if use else {})
 
 

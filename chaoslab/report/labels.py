@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chaoslab.errors import WORST_FIRST, Verdict
-from chaoslab.history.result import Interval, LedgerResult, Result
-from chaoslab.history.rows import Abort, AnyRow, Condition, Fault, Note, Phase, PhaseRow, Start, Step
+from chaoslab.history.result import DecisionResult, Interval, LedgerResult, Result
+from chaoslab.history.rows import Abort, AnyRow, Condition, Decided, Fault, Note, Phase, PhaseRow, Start, Step
 from chaoslab.units import format_s
 
 Tone = Literal["plain", "good", "bad", "warn", "quiet"]
@@ -125,6 +125,8 @@ def line_of(row: AnyRow) -> Line | None:
             text = f"{row.name} {row.id}: {words}" + (f": {told}" if told else "")
         case Abort():
             text, tone = f"abort: {row.condition}; observed: {row.observed}", "bad"
+        case Decided():
+            text, tone = f"ended: {', '.join(row.objectives)} had failed for good", "bad"
         case Note():
             text, tone = row.text if row.level == "info" else f"{row.level}: {row.text}", _NOTE_TONES[row.level]
         case _:
@@ -143,6 +145,18 @@ def interval_in_words(interval: Interval | None) -> str:
     if interval.high < 1:
         return f"{interval.low * 1000:.0f} to {interval.high * 1000:.0f} ms"
     return f"{interval.low:.1f} to {interval.high:.1f} s"
+
+
+def decision_in_words(decision: DecisionResult) -> str:
+    """`talk after fire: 23.00 s = detect 19.80 s + decide 0.20 s + act 1.90 s + verify 1.10 s`, or why there is no split."""
+    about = f"{decision.service} after {decision.cause}"
+    if decision.why:
+        return f"{about}: no split: {decision.why}"
+    parts = {"detect": decision.detect_s, "decide": decision.decide_s, "act": decision.act_s, "verify": decision.verify_s}
+    told = [f"{name} {seconds:.2f} s" for name, seconds in parts.items() if seconds is not None]
+    declared = [f"declared {format_s(decision.declared_s)}"] if decision.declared_s else []
+    by = " (by hand)" if decision.by == "hand" else ""
+    return f"{about}{by}: {decision.total_s or 0.0:.2f} s = {' + '.join([*told, *declared])}"
 
 
 def ledger_in_words(ledger: LedgerResult) -> str:

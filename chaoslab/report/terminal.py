@@ -31,6 +31,7 @@ from chaoslab.report.labels import (
     Line,
     Tone,
     clean,
+    decision_in_words,
     ledger_in_words,
     line_of,
     one_line,
@@ -163,8 +164,9 @@ def print_verdict(result: Result, console: Console, *, report: str | None = None
     if not too_short:
         if result.objectives:
             _show(console, _objectives_table(result, console.width))
-        for service, ledger in result.ledger.items():
-            _show(console, Text(one_line(f"ledger {service}: {ledger_in_words(ledger)}")))
+        ledgers = [f"ledger {service}: {ledger_in_words(ledger)}" for service, ledger in result.ledger.items()]
+        for line in [*map(decision_in_words, result.decisions), *ledgers]:
+            _show(console, Text(one_line(line)))
         if unmeasured := without_ledger(result):
             _show(console, Text(one_line(f"no ledger: {', '.join(unmeasured)}; RPO not measured")))
         for journey, function in business.told(result).items():

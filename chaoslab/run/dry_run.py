@@ -44,7 +44,8 @@ def describe(
     for place in topology.places:
         lines.append(f"  {place:<9} {', '.join(replica.name for replica in topology.in_site(place))}")
     if experiment.load is not None:
-        lines.append(f"  load      {experiment.load.users} users of {experiment.load.locustfile.name}")
+        under = "".join(f", {more.users} while {id_} is active" for id_, more in experiment.load.under.items())
+        lines.append(f"  load      {experiment.load.users} users of {experiment.load.locustfile.name}{under}")
     lines.append(f"  probe     {', '.join(_probed(loaded))}; each {probe_rate(experiment, loaded.compose.spec)}")
     steady = experiment.steady_state
     lines.append(f"  steady    holds {steady.hold:g} s within {steady.within:g} s")

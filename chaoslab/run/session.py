@@ -61,6 +61,7 @@ class Options:
     `allow_exec`: commands of a spec that is not the project's own may run.
     `signals`: SIGINT, SIGTERM and SIGHUP end the run in good order; only where it runs in the main thread.
     `attended`: manual steps wait for people, who are asked on the terminal, if there is one; its end does not end the run.
+    `end_early`: a run that expects to fail ends once the objectives named under `expect` have failed for good.
     """
 
     project: Path
@@ -73,6 +74,7 @@ class Options:
     allow_exec: bool = False
     signals: bool = False
     attended: bool = False
+    end_early: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,18 @@ def plan_of(
         facts["attended"] = True
     if secrets.told:
         facts["redacted"] = secrets.summary()
-    mark = {RUN_VARIABLE: run_id}
-    return TrialPlan(loaded, folder, options.runtime, seed, facts, secrets, mark, last=last, attended=options.attended)
+    return TrialPlan(
+        loaded,
+        folder,
+        options.runtime,
+        seed,
+        facts,
+        secrets,
+        {RUN_VARIABLE: run_id},
+        last=last,
+        attended=options.attended,
+        ends_early=options.end_early,
+    )
 
 
 def listen(events: Iterator[Event], view: View, secrets: Secrets) -> Finished:

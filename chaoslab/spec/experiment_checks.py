@@ -19,7 +19,7 @@ from chaoslab.spec.yaml.problems import suggest
 from chaoslab.spec.yaml.report import Report
 
 PROMISES = tuple(Objectives.model_fields)
-LEDGER, STEADY_STATE, START_ORDER = "ledger", "steady-state", "start-order"
+LEDGER, STEADY_STATE, START_ORDER, ONE_WRITER = "ledger", "steady-state", "start-order", "one-writer"
 _OBJECTIVE_FORM = "; name a service and rto, rpo, failback, restored, availability, pause, failed or ledger, such as web.rto"
 
 Numbered = Sequence[tuple[int, FaultBase]]  # faults with their places in the timeline as written, from 0
@@ -46,10 +46,15 @@ def check_experiment(
     check_steps(steps, faults, topology, report, complete=complete)
     if experiment.load is not None:
         experiment.load.check(report.below("load"))
+        known = [fault.id for _, fault in faults]
+        for id_ in experiment.load.under if complete else ():
+            if id_ not in known:
+                message = f"unknown fault {id_!r}{suggest(id_, known)}"
+                report(("load", "under", id_), message, "load.fault-unknown", key=True)
     if topology is not None:
         _check_names(experiment, topology.spec, report)
         _check_objectives(experiment, entries, topology, report, complete)
-        _check_expectation(experiment, entries, topology.spec, report, complete)
+        _check_expectation(experiment, entries, topology, report, complete)
         _check_heals(experiment, faults, topology.spec, report)
         for number, fault in faults:
             fault.check(topology, report.below("timeline", number))
@@ -190,8 +195,9 @@ def _check_what_is_judged(experiment: Experiment, stack: StackSpec, report: Repo
             report(path, f"{message}; {cure}", "objectives.rpo-not-measured", level="warning")
 
 
-def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpec, report: Report, complete: bool) -> None:
+def _check_expectation(experiment: Experiment, entries: Entries, topology: Topology, report: Report, complete: bool) -> None:
     """Objectives that are expected to fail exist and can fail."""
+    stack = topology.spec
     objectives = objectives_for(experiment, stack)
     possible = {f"{name}.{promise}" for name in objectives for promise in PROMISES}
     planned = complete and experiment.is_planned_change
@@ -201,6 +207,7 @@ def _check_expectation(experiment: Experiment, entries: Entries, stack: StackSpe
     others |= {f"failback.{id_}" for id_ in returns}  # its replicas are healthy again, or it holds again
     others |= {f"restore.{step.id}" for step in experiment.steps if step.restores}
     known = promised | others | {STEADY_STATE, *(f"{name}.{LEDGER}" for name in objectives)}
+    known |= {f"{ONE_WRITER}.{topology.replica(name).service}" for name in stack.writers}
     known |= {START_ORDER} if watches_starts(experiment, stack) else set()
     for index, name in enumerate(experiment.expect.objectives if experiment.expect else ()):
         if name in known or (name.startswith(("fault.", "step.", "failback.", "restore.")) and not complete):

@@ -6,6 +6,7 @@ Durations are seconds (`_s`), shares run from 0 to 1, thresholds are `units.Thre
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -33,8 +34,16 @@ class ExperimentObjectives(Objectives):
     ] = {}
 
 
+class LoadUnderFault(Model):
+    """What the load is while a fault is active."""
+
+    users: Annotated[Whole, Field(ge=1, le=100_000)]
+
+
 class LoadSpec(Model):
     """Locust as the load. `workers` uses Locust's own processes; `master` names one that already runs (host:port).
+
+    `under`: by fault, another number of users from its inject to its heal; of several faults, the largest.
 
     `listen` (address:port): workers on other machines may join ours, and find the entry at that address and its own port;
     without `workers` we wait for `expect_workers` of them.
@@ -47,9 +56,20 @@ class LoadSpec(Model):
     master: str | None = None
     listen: str | None = None
     expect_workers: Annotated[Whole, Field(ge=0, le=1000)] = 0
+    under: Annotated[
+        dict[str, LoadUnderFault], Field(description="By fault id: how many users there are while that fault is active.")
+    ] = {}
+
+    def users_while(self, active: Collection[str]) -> int:
+        """How many users there are while these faults are active, by their ids."""
+        return max((self.under[id_].users for id_ in active if id_ in self.under), default=self.users)
 
     def check(self, report: Report) -> None:
         """Report addresses that are malformed, or that workers cannot reach. Paths count from the load."""
+        if self.master is not None and self.under:
+            report(
+                ("under",), "a master that is not ours decides on its users; leave out master, or under", "load.under-foreign"
+            )
         for key, address in (("master", self.master), ("listen", self.listen)):
             if address is not None and not _HOST_PORT.fullmatch(address):
                 message = f"{key} {address!r} must be a host and a port, such as 127.0.0.1:5557"

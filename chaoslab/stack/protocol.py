@@ -5,6 +5,7 @@ Nothing here assumes one host: ask for addresses, never build them.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,14 @@ class CanRestart(Protocol):
 
     def restarts(self) -> Sequence[str]:
         """What was started again since the last call, each as a sentence. Never waits."""
+
+
+@runtime_checkable
+class CanConnect(Protocol):
+    """A runtime in which the harness itself can be a client in any place, also in one that is cut off."""
+
+    def connect(self, replica: str, port: int, *, seen_from: str, timeout_s: float) -> socket.socket:
+        """A connection to a replica's port, opened in that place. Raises OSError; StackError where there is no such port."""
 
 
 @dataclass(frozen=True)

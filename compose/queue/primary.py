@@ -12,17 +12,11 @@ from typing import Any
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
+from passage import Address, address_of
+
 NAME = "shop"
 ASK_S = 0.5
 LOOK_EVERY_S = 0.3
-
-Address = tuple[str, int]
-
-
-def address_of(text: str) -> Address:
-    """The host and the port of `host:port`."""
-    host, _, port = text.rpartition(":")
-    return host, int(port)
 
 
 def sentinels() -> list[Address]:

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from primary import Address, Primary, address_of, sentinels
+from passage import Address, address_of
+from primary import Primary, sentinels
 from store import Fixed, Store
 from web_app import application, serve
 

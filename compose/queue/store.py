@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from valkey.asyncio import ConnectionPool
 from valkey.exceptions import BusyLoadingError, ReadOnlyError, ResponseError, ValkeyError
 
-from primary import Address
+from passage import Address
 
 CONNECT_S = 0.5
 ANSWER_S = 1.0

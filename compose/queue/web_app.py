@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from primary import address_of
+from passage import address_of
 from store import NotTried, Unknown
 
 NOT_TRIED = 429  # nothing was executed

@@ -10,7 +10,8 @@ from typing import Any
 from aiohttp import web
 from valkey.exceptions import ResponseError
 
-from primary import Primary, address_of, sentinels
+from passage import address_of
+from primary import Primary, sentinels
 from shop import HANDLED, ORDERS
 from store import Fixed, NotTried, Store, Unknown
 from web_app import application, serve

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
 from aiohttp import web
 
 from login import Login, Remembered
+from postgres import Database
 from records import Ledger, parse, refuse
-from web_service import application, database, json_answer, serve
+from web_service import Companion, application, database, json_answer, serve
 
 PAGE_MAX = 100
-_LATEST = """
+LATEST = """
 SELECT coalesce(json_agg(json_build_object('id', id, 'writer', writer, 'payload', payload)), '[]')::text
 FROM (SELECT id, writer, payload FROM messages ORDER BY arrival DESC LIMIT $1) AS latest
 """
 
 
-def talk() -> web.Application:
+class Pages(Protocol):
+    """The latest messages, as JSON."""
+
+    async def page(self, reader: str, limit: int) -> bytes:
+        """As `reader` sees them, at most `limit`. Raises NotTried or Unknown."""
+        ...
+
+
+class StoredPages:
+    """Read from the database for each request; every reader sees the same."""
+
+    def __init__(self, nodes: Database) -> None:
+        self._nodes = nodes
+
+    async def page(self, reader: str, limit: int) -> bytes:
+        row = await self._nodes.anywhere(LATEST, limit)
+        return row[0].encode() if row else b"[]"
+
+
+def talk(open_pages: Callable[[Database], Pages] = StoredPages, companions: Iterable[Companion] = ()) -> web.Application:
     """The service as an application. Needs DATABASE, DATABASE_PASSWORD and AUTH_URL."""
     nodes = database()
     ledger = Ledger(nodes, "messages")
+    pages = open_pages(nodes)
     login = Login()
     visitors = Remembered(login)
 
@@ -35,10 +59,12 @@ def talk() -> web.Application:
         await visitors.admit(request)
         if "writer" in request.query:
             return json_answer(await ledger.read(request.query))
-        row = await nodes.anywhere(_LATEST, _limit(request.query.get("limit", "20")))
-        return json_answer(b'{"messages": ' + (row[0].encode() if row else b"[]") + b"}")
+        limit = _limit(request.query.get("limit", "20"))
+        page = await pages.page(request.query.get("reader", ""), limit)
+        return json_answer(b'{"messages": ' + page + b"}")
 
-    return application("talk", ready, [web.post("/talk/messages", send), web.get("/talk/messages", read)], [nodes, login])
+    routes = [web.post("/talk/messages", send), web.get("/talk/messages", read)]
+    return application("talk", ready, routes, [nodes, login, *companions])
 
 
 def _limit(text: str) -> int:

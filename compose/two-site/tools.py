@@ -1,23 +1,31 @@
 """The tools of the people who run the stack, as small as can be: a part of overlays, not of the stack.
 
     python -m tools shelf     answers GET /live: it stands for a registry of images, a store of secrets, a server of metrics
+    python -m tools secrets   a store of secrets: GET /database-password
+    python -m tools registry  a registry of what services run: GET /release, the programs of this folder as a zip
     python -m tools runner    runs the runbook of a failover on POST /failover: it needs something of each shelf, and then
                               releases the lease of the database's lost leader, so that a standby is promoted
 
-LISTEN  host:port
-NEEDS   of the runner: for each shelf, by its name, the addresses of which one must answer, as `secrets=a:80,b:80 metrics=a:80`
-ETCD    of the runner: host:port of each member, separated by commas
+LISTEN        host:port
+APP_PASSWORD  of the store of secrets: the password that it gives out
+NEEDS         of the runner: for each shelf, by its name, the addresses of which one must answer, as
+              `secrets=a:80,b:80 metrics=a:80`
+ETCD          of the runner: host:port of each member, separated by commas
 """
 
 from __future__ import annotations
 
 import base64
+import functools
+import io
 import json
 import os
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from health import problem
 
@@ -29,18 +37,54 @@ class Shelf(BaseHTTPRequestHandler):
     """Says that it is there."""
 
     def do_GET(self) -> None:
-        self.answer(200, {"live": True})
+        held = self.held()
+        if self.path == "/live":
+            self.answer(200, {"live": True})
+        elif held is not None:
+            self.send(200, "application/octet-stream", held)
+        else:
+            self.answer(404, {"error": f"there is no {self.path}"})
+
+    def held(self) -> bytes | None:
+        """What is kept here at the path of the request."""
+        return None
 
     def answer(self, status: int, body: object) -> None:
-        text = json.dumps(body).encode()
+        self.send(status, "application/json", json.dumps(body).encode())
+
+    def send(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(text)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """A line for each request would add nothing."""
+
+
+class Secrets(Shelf):
+    """A store of secrets."""
+
+    def held(self) -> bytes | None:
+        return os.environ["APP_PASSWORD"].encode() if self.path == "/database-password" else None
+
+
+class Registry(Shelf):
+    """A registry of what services run."""
+
+    def held(self) -> bytes | None:
+        return release() if self.path == "/release" else None
+
+
+@functools.cache
+def release() -> bytes:
+    """The programs of this folder as a zip, from which Python can import them."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for program in sorted(Path(__file__).parent.glob("*.py")):
+            archive.write(program, program.name)
+    return packed.getvalue()
 
 
 class Runner(Shelf):
@@ -83,4 +127,5 @@ def release_lease(members: list[str]) -> bool:
 
 if __name__ == "__main__":
     host, _, port = os.environ["LISTEN"].rpartition(":")
-    ThreadingHTTPServer((host, int(port)), {"shelf": Shelf, "runner": Runner}[sys.argv[1]]).serve_forever()
+    role = {"shelf": Shelf, "secrets": Secrets, "registry": Registry, "runner": Runner}[sys.argv[1]]
+    ThreadingHTTPServer((host, int(port)), role).serve_forever()

@@ -35,6 +35,13 @@ def test_checks_are_the_services_own_else_the_images():
     }
 
 
+def test_a_dollar_of_a_check_is_one_dollar():
+    """`docker compose config` writes it twice, as a Compose file does; Docker's word on an image does not."""
+    config = {"services": {"own": {"healthcheck": {"test": ["CMD", "bash", "-c", "test $${UP%s}"]}}, "image": {}}}
+    checks = checks_of(config, {"image": {"Test": ["CMD-SHELL", "echo $$"]}})
+    assert checks == {"own": ("bash", "-c", "test ${UP%s}"), "image": ("sh", "-c", "echo $$")}
+
+
 def test_needs_are_the_conditions_and_the_owner_of_a_shared_network():
     """A container cannot join a network that is not there yet."""
     config = {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from restart_contract import check_who_is_started_again
 
-from chaoslab.clock import Deadline, wait_until
+from chaoslab.clock import Deadline
 from chaoslab.stack.compose.stack import ComposeStack
 from chaoslab.stack.restarts import Policy, policies_of
 
@@ -55,36 +55,11 @@ def test_who_ends_by_itself_is_started_again(make_stack: Callable[..., ComposeSt
     stack.start(["once"], Deadline.after(5))  # and is not started again
     assert stack.states()["once"] == "dead"
     assert list(stack.restarts()) == []
-    before = stack.testimony(list(services))
 
     def end(name: str, status: int) -> None:
         stack.execute(name, ["sh", "-c", f"echo {status} > /tmp/end"], 10)
 
-    for name in services:
-        end(name, 3)
-    found: list[str] = []
-
-    def noted() -> tuple[bool, list[str]]:
-        found.extend(stack.restarts())
-        return len(found) == 2 and stack.states()["never"] == "dead", found
-
-    wait_until("two restarts", noted, Deadline.after(10))
-    assert sorted(found) == [
-        "always ended by itself with status 3, and its restart policy started it again",
-        "failing ended by itself with status 3, and its restart policy started it again",
-    ]
-    after = stack.testimony(list(services))
-    assert [after[name].state for name in services] == ["running", "running", "dead"]
-    assert after["always"].began != before["always"].began
-    end("failing", 0)
-
-    stack.kill(["always"])  # a fault has it down, and the other ended well
-    time.sleep(1.5)
-    assert [stack.states()[name] for name in services] == ["dead", "dead", "dead"]
-    assert list(stack.restarts()) == []
-    stack.start(["always"], Deadline.after(20))
-    end("always", 0)  # healed: its policy holds again
-    wait_until("a third", lambda: (bool(found_now := stack.restarts()), found_now), Deadline.after(10))
+    check_who_is_started_again(stack, end, quiet_s=1.5)
     assert stack.down() == []
 
 

@@ -204,7 +204,8 @@ def fields(schema: dict[str, Any], node: dict[str, Any], path: tuple[str, ...] =
 def described_once(names: set[str]) -> set[str]:
     """Without the fields that are described elsewhere: those of `redis` and `sql`, and the ways of a condition to ask."""
     short = {re.sub(r"^.*\.(?=(redis|sql)\.\w+$)", "", name) for name in names}
-    again = {name for name in short if re.sub(r"\.bring_about(\.with\.\*)?\.", ".", name, count=1) in short - {name}}
+    way = re.compile(r"^conditions\.\*\.bring_about\.(with\.\*\.)?|^decisions\.\w+\.|^writers\.\*\.")
+    again = {name for name in short if way.sub("conditions.*.", name) in short - {name}}
     return short - again
 
 

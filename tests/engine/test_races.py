@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -319,8 +320,9 @@ class Answer:
     def ok(self) -> bool:
         return self.status_code < 400
 
-    def json(self) -> dict[str, str]:
-        return {"site": self.site}
+    @property
+    def content(self) -> bytes:
+        return json.dumps({"site": self.site}).encode()
 
 
 CONDITION = {

@@ -28,6 +28,7 @@ from mini_stack import (
 )
 
 from chaoslab.clock import Deadline, wait_until
+from chaoslab.history.rows import Fault, Load, read_history
 
 QUICK = {"fault": "service.kill", "service": "app", "site": "east", "id": "kill", "heal_after": "2s"}
 
@@ -281,6 +282,24 @@ def test_a_prober_that_does_not_listen_holds_up_no_run(tmp_path: Path) -> None:
     ran = finish(child, tmp_path)
     assert ran.code == 5, ran.out
     assert "waited 10 s for the prober to take its plan" in ran.result["reasons"][0]
+
+
+def test_a_surge_lasts_from_the_inject_to_the_heal(tmp_path: Path) -> None:
+    """Two users, five while the fault is active, and two again: as told by the rows of the load."""
+    users = tmp_path / "users.py"
+    users.write_text(
+        "from locust import task\nfrom chaoslab.locust_rows import DeadlineUser\n"
+        "class User(DeadlineUser):\n    @task\n    def read(self):\n        self.client.get('/where')\n"
+    )
+    load = {"locustfile": str(users), "users": 2, "under": {QUICK["id"]: {"users": 5}}}
+    ran = run_chaoslab(tmp_path, str(write_experiment(tmp_path, timeline=[QUICK], load=load)))
+    assert ran.objective("load")["verdict"] == "pass", ran.out
+    rows = [*read_history(ran.folder / "history.jsonl")]
+    at_ns = {row.event: row.t_ns for row in rows if isinstance(row, Fault)}
+    counts = [(row.t_ns, row.users) for row in rows if isinstance(row, Load)]
+    assert max(count for t_ns, count in counts if t_ns < at_ns["inject"]) == 2
+    assert max(count for t_ns, count in counts if at_ns["inject"] < t_ns <= at_ns["heal"]) == 5
+    assert counts[-1][1] == 2
 
 
 def test_load_that_stands_still_in_the_fault_is_none(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from mini_stack import in_containers, start_chaoslab, write_experiment
+from mini_stack import in_containers, run_until_told, start_chaoslab, write_experiment
 
 from chaoslab.cli.selftest import selftest_command
 from chaoslab.errors import SpecError
+from chaoslab.history.folder import RunFolder
+from chaoslab.history.rows import Decided
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -59,6 +61,45 @@ def test_a_stack_that_is_better_than_stated_is_not_as_expected(tmp_path: Path) -
     """Known bad: nothing is wrong with the stack, so the stated failure does not come."""
     code, compared = selftest(tmp_path, "embedded", **{**APPLIED_TWICE, "overlay": None})
     assert (code, compared["outcome"]) == (1, "not as expected"), compared
+
+
+ENTRY_ALONE = {"services": {"entry": {"environment": {"UPSTREAMS": "${EAST:-app-east:8000}"}}}}
+LONG_FIRE = {"fault": "site.power-loss", "site": "east", "id": "fire", "heal_after": "40s"}
+
+
+def test_a_known_bad_ends_once_it_has_failed_for_good(tmp_path: Path) -> None:
+    """Long before its script, and the stored run is judged alike; what was not decided is not judged."""
+    changes = NO_FAILOVER | {"overlay": ENTRY_ALONE, "timeline": [LONG_FIRE]}
+    code, compared = selftest(tmp_path, "embedded", **changes)
+    assert (code, compared["outcome"], compared["got"]) == (0, "as expected", "fail: app.rto"), compared
+    run = RunFolder((tmp_path / "runs" / "mini" / "latest").resolve())
+    decided = [row for row in run.read_rows() if isinstance(row, Decided)]
+    assert [row.objectives for row in decided] == [["app.rto"]]
+    result = run.read_result()
+    fault = result.faults[0]
+    assert fault.heal_s is not None
+    assert fault.heal_s - fault.inject_s < 40
+    assert {one.id for one in result.objectives if one.why.startswith("not judged")} >= {
+        "app.rpo",
+        "app.failback",
+        "app.ledger",
+    }
+    assert result.cleanup == "complete"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        pytest.param({}, 0, id="a good experiment"),
+        pytest.param({"overlay": ENTRY_ALONE, "objectives": {"app": {"rto": "< 3s"}}}, 1, id="nothing is expected to fail"),
+    ],
+)
+def test_no_other_run_is_ended_early(tmp_path: Path, changes: dict[str, Any], code: int) -> None:
+    """Though it is asked to: good or bad, the run goes on to the end of its script, and is judged whole."""
+    ran = run_until_told(tmp_path, str(write_experiment(tmp_path, **changes)), "--end-early")
+    assert ran.code == code, ran.out + ran.err
+    assert not [row for row in RunFolder(ran.folder).read_rows() if isinstance(row, Decided)]
+    assert not [one for one in ran.result["objectives"] if one["verdict"] == "inconclusive"]
 
 
 @pytest.mark.docker

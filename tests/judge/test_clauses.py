@@ -13,7 +13,7 @@ from judge_runs import FaultScript, Run, judged, outage
 from chaoslab.errors import ExitCode
 from chaoslab.history.result import result_json
 from chaoslab.history.rows import Fault, Probe, encode
-from chaoslab.judge import clocks, intervals, losses, restored, start_order, validity, verdict
+from chaoslab.judge import clocks, intervals, losses, restored, start_order, validity, verdict, writers
 
 TESTS = Path(__file__).parents[1]
 CONTRACT = TESTS.parent / "chaoslab" / "judge" / "README.md"
@@ -40,6 +40,12 @@ WHERE = {
     "restored": "judge/test_restored.py",
     "returned": "judge/test_returned.py",
     "order": "judge/test_start_order.py",
+    "decisions": "judge/test_decisions.py",
+    "writers": "judge/test_writers.py",
+    "looks": "engine/test_decision_watch.py",
+    "ends": "engine/test_early_end.py",
+    "failed": "judge/test_failed_for_good.py",
+    "selftest": "engine/test_selftest_runs.py",
     "watch": "engine/test_start_watch.py",
     "asks": "relay/test_asks.py",
     "steps": "judge/test_judged_steps.py",
@@ -241,12 +247,56 @@ up to writes in flight together: restored writes_in_flight_together_may_go_eithe
 a write that the backup holds, or cannot hold: restored a_restore_is_held_to_the_end_of_its_backup
 a backup with a wrong clock: restored a_backup_that_ends_after_the_restore_began_has_a_wrong_clock
 an output without that line is inconclusive: restored what_is_not_known_is_inconclusive
+## Who decides, and when
+the first answer with another value: decisions a_change_is_seen_by_the_first_answer_with_another_value
+not one of before the cause: decisions a_change_before_the_fault_is_none
+without acted, another writer: decisions another_writer_is_one_that_did_not_write_before
+acted where it is declared: decisions what_the_stack_says_of_acting_itself_counts
+not later than what follows: decisions a_moment_that_is_seen_late_came_by_the_one_that_followed
+as exact as it says: decisions the_split_of_a_true_order_is_found_and_is_as_exact_as_it_says
+the longest clock: decisions the_longest_clock_of_a_service_is_divided
+the parts add up, none is negative: decisions the_parts_of_any_timeline_add_up_or_there_are_none
+to the outage: decisions the_parts_of_a_run_add_up_to_its_outage_to_one_slot
+by hand: decisions people_decide_between_their_first_step_and_the_first_that_does_something
+by steps alone: decisions steps_alone_divide_an_outage
+not by hand: decisions a_request_that_only_looks_and_a_step_after_the_stack_had_decided_are_not_decisions
+nothing to detect: decisions a_switchover_has_nothing_to_detect
+no split: decisions what_was_not_seen_or_came_in_another_order_is_said; decisions without_a_moment_there_is_no_split
+no split without recovery: decisions an_outage_that_did_not_end_is_not_divided
+declared apart: decisions a_declared_part_of_peoples_work_is_said_apart
+looked at: looks each_change_is_a_row_and_a_second_without_one; looks what_is_read_from_one_answer_is_asked_for_once
+shown: page who_decided_and_when_is_told_and_what_is_not_known_has_no_figures
+## Writers
+from its own site: looks a_replica_is_asked_from_its_own_place
+to the end of the observation: looks the_observation_is_looked_at_to_its_end_and_no_longer
+what is certain: writers an_answer_alone_proves_no_time
+two at once: writers two_at_once_are_a_fail; writers two_writers_for_some_looks_are_always_found
+a hand over: writers a_hand_over_is_never_two_writers
+one that cannot be asked: writers a_writer_that_cannot_be_asked_meanwhile_is_not_known_to_write
+starved: writers two_writers_on_a_machine_that_was_taken_away_show_nothing
+nothing shown: writers nobody_who_writes_shows_nothing; writers a_time_in_which_nobody_looked_shows_nothing
 ## Starved machine
 starved seconds stop the clock: clocks starved_seconds_stop_the_clock_and_are_named
 what the survivors take excuses nothing: clocks what_the_survivors_take_themselves_excuses_nothing
 never into a pass: clocks a_starved_second_never_turns_anything_into_a_pass
 ## Runs that were cut
 a run that was cut: clocks a_run_that_was_cut_meets_nothing_and_fails_only_what_was_over
+## End of a run that has failed
+selftest ends it: selftest a_known_bad_ends_once_it_has_failed_for_good
+no other run: selftest no_other_run_is_ended_early; ends without_being_asked_to_it_goes_on_to_its_end
+it would have failed anyway: failed what_failed_for_good_fails_in_the_whole_run
+the judge asks once more: failed the_judge_confirms_what_ended_the_run
+settled slots alone: failed an_rto_has_failed_once_its_slots_are_settled
+starved seconds stop this clock, too: failed a_starved_machine_excuses_it
+slots that were sent late: failed nothing_has_failed_while_the_harness_stalls
+what failback may bring: failed what_may_come_about_in_failback_has_not_failed
+a circle has failed for good: failed a_circle_has_failed_once_a_later_heal_has_seen_it
+an rto: ends an_rto_that_is_missed_for_good_ends_the_run; ends a_relapse_after_the_rto_ends_it_then
+not one that is met: ends a_service_that_is_back_in_time_is_watched_to_the_end; ends a_run_that_has_more_to_show_is_never_ended
+unaffected: ends a_fault_that_should_go_unnoticed_ends_it_at_once
+an availability: ends a_share_that_cannot_be_reached_any_more_ends_it
+a step that failed: ends a_step_that_failed_ends_it
+a heal that takes longer: ends a_heal_that_hangs_is_not_waited_for
 ## Examples
 the table: clocks each_fault_is_judged_by_itself_whatever_overlaps
 ## Run folder
@@ -308,6 +358,8 @@ def test_the_numbers_of_the_contract_are_those_of_the_code() -> None:
         f"for {start_order.WAITS_S:g} s or longer and until at most {start_order.STILL_S:g} s ago",
         f"acknowledged in the last {losses.BEFORE_FAULT_S:g} s before each fault",
         f"(all but {' and '.join(f'`{name}`' for name in sorted(losses.HARMLESS))})",
+        f"no question came more than {writers.CONTINUOUS_S:g} s after the answer before it",
+        f"when one was not looked at for more than {writers.UNSEEN_S_MAX:g} s",
         f"{restored.CLOCKS_NS / 1e6:g} ms are allowed for the correction of clocks",
         f"`{verdict.WORST_FIRST[0]}`, then " + ", ".join(f"`{one}`" for one in verdict.WORST_FIRST[1:]),
     ):

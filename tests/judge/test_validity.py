@@ -163,6 +163,21 @@ def test_a_load_that_sent_nothing_is_none(requests, verdict):
     assert result.verdict == verdict
 
 
+@pytest.mark.parametrize(("users", "verdict"), [(119, "inconclusive"), (120, "pass")])
+def test_a_surge_that_did_not_come_is_none(users, verdict):
+    """Known bad: 120 users are wanted while pangyo burns, and there never are so many before the heal."""
+    wanted = experiment(load={**LOAD, "under": {"fire": {"users": 120}}})
+    rows = [
+        replace(row, users=users if 0 < row.t_ns - ns(0) < 15e9 else 120 if row.t_ns > ns(20) else 40)
+        if isinstance(row, Load)
+        else row
+        for row in RUN.rows()
+    ]
+    judged_load = objective(judge(wanted, stack_spec(), rows), "load")
+    assert judged_load.verdict == verdict
+    assert users == 120 or judged_load.why == "under fire there were at most 119 of 120 users"
+
+
 def test_load_only_after_the_fault_is_none():
     """What came too late proved nothing beforehand."""
     rows = [row for row in RUN.rows() if not (type(row).__name__ == "Load" and row.t_ns < ns(0))]

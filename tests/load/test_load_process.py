@@ -147,6 +147,23 @@ def test_two_workers_write_whole_lines(server, started, session_members, tmp_pat
     assert session_members(load.pid) == []
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_number_of_users_changes_while_they_run(server, started, workers):
+    """More, and fewer again; with workers of its own the master shares them out."""
+    load, users = started(spec(users=4, workers=workers), server.url), []
+
+    def there_are(count: int) -> bool:
+        users.extend(row.users for row in load.rows())
+        return users[-1:] == [count]
+
+    eventually("4 users", lambda: there_are(4), within_s=20)
+    load.change_users(12)
+    eventually("12 users", lambda: there_are(12), within_s=20)
+    load.change_users(4)
+    eventually("4 users again", lambda: there_are(4), within_s=20)
+    assert max(users) == 12
+
+
 def test_a_killed_master_leaves_no_worker(server, started, session_members):
     """Workers of a killed master would go on sending: the end is reported, and they end, too."""
     load = started(spec(users=10, workers=2), server.url)

@@ -16,6 +16,7 @@ import msgspec
 
 from chaoslab.history.result import (
     ClockResult,
+    DecisionResult,
     FaultResult,
     Interval,
     JourneyResult,
@@ -25,6 +26,7 @@ from chaoslab.history.result import (
     OutageResult,
     Result,
     ServiceResult,
+    WriterResult,
 )
 from chaoslab.history.rows import (
     Abort,
@@ -535,3 +537,17 @@ def aborted() -> Run:
         reasons=["host_memory > 95%: seen 96.2%, 21.0 s into the fault"],
     )
     return _run(script, result, rows)
+
+
+def decided() -> tuple[list[DecisionResult], list[WriterResult]]:
+    """Three outages: divided, divided by people with work that was not waited for, and one that is not divided."""
+    first: dict[str, Any] = {"cause": "fire", "event": "inject", "from_s": INJECT_S, "precision_s": 0.21}
+    parts = {"detect_s": 19.84, "decide_s": 0.2, "act_s": 1.9, "verify_s": 1.14}
+    return [
+        DecisionResult(service="pay", journey="pay.transfer", total_s=23.08, **parts, **first),
+        DecisionResult(service="talk", journey="talk.send", total_s=623.08, declared_s=600.0, by="hand", **parts, **first),
+        DecisionResult(service="auth", journey="auth.login", total_s=4.5, why="decided was not seen", **first),
+    ], [
+        WriterResult(replica="pg-pangyo", service="pg", site="pangyo", begin_s=BOOT_S, end_s=30.0),
+        WriterResult(replica="pg-anyang", service="pg", site="anyang", begin_s=25.0, end_s=END_S),
+    ]

@@ -1,5 +1,6 @@
 """The charts, read back: what they show against what was measured."""
 
+import dataclasses
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -326,3 +327,21 @@ def test_a_scale_puts_what_lies_outside_at_its_edge() -> None:
     assert [Scale(1, 100, 0, 50, logarithmic=True).px(value) for value in (0, 1, 10, 100, 1e9)] == pytest.approx(
         [0, 0, 25, 50, 50]
     )
+
+
+def test_each_site_has_a_strip_of_when_it_took_writes_and_two_at_once_stand_out() -> None:
+    """In both strips."""
+    _, writers = synthetic_runs.decided()
+    run = passing()
+    drawn = chart(dataclasses.replace(run, result=msgspec.structs.replace(run.result, writers=writers)), "writers")
+    strips = [(span_s(drawn, box), tooltip(box)) for box in of_look(drawn, "use")]
+    assert [told for _, told in strips] == [
+        f"pg-pangyo took writes from {writers[0].begin_s:.1f} to 30.0 s.",
+        f"pg-anyang took writes from 25.0 to {writers[1].end_s:.1f} s.",
+    ]
+    assert strips[0][0] == pytest.approx((writers[0].begin_s, 30.0), abs=TOLERANCE_S)
+    twice = of_look(drawn, "bad")
+    assert [span_s(drawn, box) for box in twice] == [pytest.approx((25.0, 30.0), abs=TOLERANCE_S)] * 2
+    assert tooltip(twice[0]) == "pg-pangyo and pg-anyang both took writes from 25.0 to 30.0 s."
+    assert {number(box, "y") for box in twice} == {number(box, "y") for box in of_look(drawn, "use")}
+    assert [label.text for label in of_look(drawn, "journey")] == ["pangyo", "anyang"]

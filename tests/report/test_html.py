@@ -344,3 +344,15 @@ def test_the_return_after_a_heal_is_shown_in_order() -> None:
     assert "pg-anyang pg never" in page.text
     assert "<auth> at 33.0 s at 52.0 s talk:8080 7 × pay at 30.0 s at 52.0 s pg:5432 9 ×, auth:8080 2 ×" in page.text
     assert "In which order" not in Page(render(run)).text
+
+
+def test_who_decided_and_when_is_told_and_what_is_not_known_has_no_figures() -> None:
+    """By the stack or by people; what was only declared stands apart."""
+    run = passing()
+    decisions, writers = synthetic_runs.decided()
+    page = Page(render(replace(run, result=msgspec.structs.replace(run.result, decisions=decisions, writers=writers))))
+    assert "pay inject fire, pay.transfer the stack 19.84 s 0.20 s 1.90 s 1.14 s 23.08 s 0.21 s" in page.text
+    assert "talk inject fire, talk.send hand 19.84 s 0.20 s 1.90 s 1.14 s 623.08 s 600.0 s of it declared 0.21 s" in page.text
+    assert "auth inject fire, auth.login no split: decided was not seen 4.50 s –" in page.text
+    assert "Who decides, and when" not in Page(render(run)).text
+    assert not page.wrong

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from rich.console import Console
-from synthetic_runs import Run, aborted, at, failing, inconclusive, passing
+from synthetic_runs import Run, aborted, at, decided, failing, inconclusive, passing
 
 from chaoslab.clock import NS_PER_S, FakeClock
 from chaoslab.errors import ExitCode
@@ -154,6 +154,20 @@ def test_the_last_line_names_verdict_and_exit_code(make: type, last: str) -> Non
 def test_an_interruption_has_its_own_exit_code() -> None:
     """What the result cannot know is given."""
     assert verdict_of(aborted(), exit_code=ExitCode.INTERRUPTED).endswith("verdict: aborted (exit 130)\n")
+
+
+def test_the_verdict_shows_who_decided_and_when() -> None:
+    """Each outage in its parts on one line; no figures where one is not known."""
+    decisions, _ = decided()
+    sink = io.StringIO()
+    print_verdict(msgspec.structs.replace(passing().result, decisions=decisions), Console(file=sink, width=160))
+    text = sink.getvalue()
+    assert "pay after fire: 23.08 s = detect 19.84 s + decide 0.20 s + act 1.90 s + verify 1.14 s\n" in text
+    hand = (
+        "talk after fire (by hand): 623.08 s = detect 19.84 s + decide 0.20 s + act 1.90 s + verify 1.14 s + declared 600.0 s\n"
+    )
+    assert hand in text
+    assert "auth after fire: no split: decided was not seen\n" in text
 
 
 def test_the_verdict_shows_objectives_ledgers_and_reasons() -> None:

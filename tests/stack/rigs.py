@@ -32,7 +32,7 @@ from chaoslab.stack.compose.containers import Containers
 from chaoslab.stack.compose.engine import Engine
 from chaoslab.stack.compose.stack import ComposeStack
 from chaoslab.stack.embedded.stack import EmbeddedStack
-from chaoslab.stack.protocol import CanBlock, CanCutDisks, CanDestroyDisks, CanExecute, CanStop, CanThrottle, Stack
+from chaoslab.stack.protocol import CanBlock, CanConnect, CanCutDisks, CanDestroyDisks, CanExecute, CanStop, CanThrottle, Stack
 from chaoslab.stack.reach import RUN_VARIABLE
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ _DIAL_S = 1.0
 _START_S = 10.0
 
 
-class AbleStack(Stack, CanStop, CanExecute, CanThrottle, CanBlock, CanDestroyDisks, CanCutDisks, Protocol):
+class AbleStack(Stack, CanConnect, CanStop, CanExecute, CanThrottle, CanBlock, CanDestroyDisks, CanCutDisks, Protocol):
     """What all of our runtimes can do."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from restart_contract import check_who_is_started_again
 
 from chaoslab.clock import Deadline, wait_until
 from chaoslab.errors import NotHealthy
@@ -82,32 +83,7 @@ def test_who_ends_by_itself_is_started_again(tmp_path: Path, end: Callable[[str,
     with up(tmp_path, services) as stack:
         assert isinstance(stack, CanRestart)
         assert list(stack.restarts()) == []
-        before = stack.testimony(list(services))
-        for name in services:
-            end(name, 3)
-        found: list[str] = []
-
-        def noted() -> tuple[bool, list[str]]:
-            found.extend(stack.restarts())
-            return len(found) == 2 and stack.states()["never"] == "dead", found
-
-        wait_until("two restarts", noted, Deadline.after(10))
-        assert sorted(found) == [
-            "always ended by itself with status 3, and its restart policy started it again",
-            "failing ended by itself with status 3, and its restart policy started it again",
-        ]
-        after = stack.testimony(list(services))
-        assert [after[name].state for name in services] == ["running", "running", "dead"]
-        assert after["always"].began != before["always"].began
-
-        end("failing", 0)
-        stack.kill(["always"])  # a fault has it down, and the other ended well
-        time.sleep(0.6)
-        assert [stack.states()[name] for name in services] == ["dead", "dead", "dead"]
-        assert list(stack.restarts()) == []
-        stack.start(["always"], Deadline.after(10))
-        end("always", 0)  # healed: its policy holds again
-        wait_until("a third", lambda: (bool(again := stack.restarts()), again), Deadline.after(10))
+        check_who_is_started_again(stack, end, quiet_s=0.6)
 
 
 def test_what_was_stopped_stays_down(tmp_path: Path) -> None:

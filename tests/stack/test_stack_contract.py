@@ -114,6 +114,25 @@ def test_many_callers_get_one_answer_each(rig: Rig) -> None:
     assert all(answered for _, answered in answers[0])
 
 
+def test_the_harness_is_a_client_in_any_place(rig: Rig) -> None:
+    """Beside a replica whose site is cut off it is answered, from outside it is not; one that has ended answers nobody."""
+
+    def answer(seen_from: str, timeout_s: float = ANSWER_S) -> bytes:
+        try:
+            with closing(rig.stack.connect("app-east", 8000, seen_from=seen_from, timeout_s=timeout_s)) as connection:
+                connection.sendall(b"GET /where HTTP/1.0\r\n\r\n")
+                return connection.recv(4)
+        except OSError:
+            return b""
+
+    assert answer("outside") == answer("west") == b"HTTP"
+    rig.stack.links.fence([OUT_EAST, EAST_OUT])
+    assert answer("east") == b"HTTP"
+    assert answer("outside", SILENCE_S) == b""
+    rig.stack.kill(["app-east"])
+    assert answer("east") == b""
+
+
 def test_up_again_changes_nothing(rig: Rig) -> None:
     """Addresses, links and replicas stay as they are."""
     before = {name: rig.stack.address(name, port) for name, port in PORTS.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +56,15 @@ def with_ends(verb: str) -> Break:
         setattr(owner, verb, do)
 
     return broken
+
+
+def connects_from(place: str) -> Break:
+    """Wherever it was to be."""
+
+    def connect(stack: FakeStack, replica: str, port: int, *, seen_from: str, timeout_s: float) -> socket.socket:
+        return FakeStack.connect(stack, replica, port, seen_from=place, timeout_s=timeout_s)
+
+    return replaces(connect=connect)
 
 
 def both_ways(stack: FakeStack, flows: Sequence[Flow]) -> None:
@@ -122,6 +132,8 @@ BROKEN: list[tuple[Callable[..., None], str, Break]] = [
         "a new address for each",
         replaces(address=lambda *_, **__: Address("h", next(ports))),
     ),
+    (contract.test_the_harness_is_a_client_in_any_place, "outside alone", connects_from("outside")),
+    (contract.test_the_harness_is_a_client_in_any_place, "past every fence", connects_from("east")),
     (contract.test_up_again_changes_nothing, "a second relay", replaces(up=lambda s, *_: setattr(s, "relay_life", 7))),
     (contract.test_up_again_changes_nothing, "connections end", with_ends("up")),
     (contract.test_everybody_is_reached_from_everywhere, "a hole", lambda _, s: s.links.held.add(contract.EAST_WEST)),

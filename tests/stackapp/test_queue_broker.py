@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-FILE = Path(__file__).parents[2] / "compose" / "queue" / "rabbitmq" / "front.py"
+QUEUE = Path(__file__).resolve().parents[2] / "compose" / "queue"
+sys.path.insert(0, str(QUEUE))
 
 
 def load():
-    spec = importlib.util.spec_from_file_location("broker_front", FILE)
+    spec = importlib.util.spec_from_file_location("broker_front", QUEUE / "rabbitmq" / "front.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -60,7 +62,7 @@ async def test_it_leads_to_the_first_that_answers_and_then_to_the_next() -> None
     async with node(b"2") as second, contextlib.AsyncExitStack() as first_lives:
         first = await first_lives.enter_async_context(node(b"1"))
         front = broker.Front([first, second])
-        server = await asyncio.start_server(front.serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(front.passage.serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         assert (await ask(port))[0] == b"", "nobody has been looked for yet"
         following = asyncio.create_task(front.follow())

@@ -74,6 +74,42 @@ def test_the_archive_of_backups_is_in_neither_site() -> None:
     assert bad.replica("offsite").site == "pangyo"
 
 
+@pytest.mark.parametrize(("overlay", "service"), [("keys", "secrets"), ("registry", "registry")])
+def test_what_pay_starts_with_is_in_both_sites(overlay: str, service: str) -> None:
+    """Known bad: the overlay that moves the store of anyang to pangyo, and nothing else."""
+    stack = [STACK, APP / f"{service}.yaml"]
+    good, bad = load_stack(stack).topology(), load_stack([*stack, KNOWN_BAD / f"{overlay}-burnt.yaml"]).topology()
+    assert {replica.site for replica in good.of_service(service)} == {"pangyo", "anyang"}
+    assert {replica.site for replica in bad.of_service(service)} == {"pangyo"}
+    moved = {replica.name for replica in good.replicas if bad.replica(replica.name).site != replica.site}
+    assert moved == {f"{service}-anyang"}
+
+
+def test_each_site_has_a_cache_that_its_talk_uses() -> None:
+    """And that no other site's talk uses. Known bad: the overlay that swaps the program of talk, and nothing else."""
+    cached = [STACK, APP / "cache.yaml"]
+    good, bad = load_stack(cached), load_stack([*cached, KNOWN_BAD / "no-limits.yaml"])
+    assert {replica.name: replica.site for replica in good.topology().of_service("cache")} == {
+        "cache-pangyo": "pangyo",
+        "cache-anyang": "anyang",
+    }
+    for site in ("pangyo", "anyang"):
+        assert good.services[f"talk-{site}"]["environment"]["CACHE"].endswith(f":-cache-{site}:6379}}")
+    changed = {name for name in good.services if good.services[name] != bad.services[name]}
+    assert changed == {"talk-pangyo", "talk-anyang"}
+    assert all(bad.services[name]["command"] == ["python", "-m", "talk_unbounded"] for name in changed)
+
+
+def test_shedding_is_declared_for_one_journey_and_for_pages_alone() -> None:
+    """Who reads what is in the cache has to be served, and so has everybody else."""
+    cached = [STACK, APP / "cache.yaml"]
+    strict, lenient = load_stack(cached).spec, load_stack([*cached, APP / "shedding.yaml"]).spec
+    changed = {name for name in strict.journeys if strict.journeys[name] != lenient.journeys[name]}
+    assert changed == {"talk.browse"}
+    assert lenient.journeys["talk.browse"].good.status == [200, 429]
+    assert lenient.journeys["talk.browse"].good.within == strict.journeys["talk.browse"].good.within
+
+
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_is_sound_and_says_what_it_claims(path: Path) -> None:
     """It loads, its hypothesis is a sentence, and only what is tagged known-bad is expected to fail."""

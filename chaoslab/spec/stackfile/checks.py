@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from chaoslab.spec.stackfile.addresses import Replicas, check_address
-from chaoslab.spec.stackfile.condition_checks import check_condition
+from chaoslab.spec.stackfile.condition_checks import check_condition, check_decisions
 from chaoslab.spec.stackfile.degraded_checks import check_degraded
 from chaoslab.spec.stackfile.journey import KINDS
 from chaoslab.spec.stackfile.journey_checks import check_journey, check_ledger
@@ -43,6 +43,7 @@ def check_stack(spec: StackSpec, replicas: Sequence[Replica], files: Report, bro
                 files(("services", replica.name, "depends_on", other), message, "stack.dependency-unknown", key=True)
     for name, condition in spec.conditions.items():
         check_condition(condition, by_name, section.below("conditions", name))
+    check_decisions(spec, by_name, section)
     for name, journey in spec.journeys.items():
         report, own = section.below("journeys", name), ("journeys", name)
         check_journey(journey, replicas, spec.entries, report)

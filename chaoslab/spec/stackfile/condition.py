@@ -61,6 +61,35 @@ class Look(Way):
         return ReplicaRequest(url=[self.get]) if self.get is not None else self.request
 
 
+class Moment(Look):
+    """When the stack decided something: once what `changes` (JMESPath) finds is another value than it was before the fault.
+
+    Nothing (null) is no value: what changes to nothing has not changed yet.
+    """
+
+    changes: str
+
+
+class Decisions(Model):
+    """How the stack's own decisions on an outage are seen. Without `acted`: once another of its `writers` takes writes."""
+
+    detected: Moment
+    decided: Moment
+    acted: Moment | None = None
+
+    @property
+    def moments(self) -> dict[str, Moment]:
+        """By name, in order."""
+        named = {"detected": self.detected, "decided": self.decided, "acted": self.acted}
+        return {name: moment for name, moment in named.items() if moment is not None}
+
+
+class Writer(Look):
+    """How it is seen that a replica takes writes: `expect` (JMESPath) is true of what is looked up."""
+
+    expect: str
+
+
 class Pick(Look):
     """A value of the stack: what `pick` (JMESPath) finds in what is looked up."""
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from chaoslab.spec.stackfile.addresses import Replicas, check_address, check_url
 from chaoslab.spec.stackfile.condition import BringAbout, ConditionSpec, Look
 from chaoslab.spec.stackfile.expressions import check_expression, check_fields
+from chaoslab.spec.stackfile.model import StackSpec
 from chaoslab.spec.yaml.problems import suggest
 from chaoslab.spec.yaml.report import Report
 
@@ -25,6 +26,29 @@ def check_condition(condition: ConditionSpec, replicas: Replicas, report: Report
             _check_way(value, replicas, (), steps.below("with", name))
             check_expression(value.pick, steps.below("with", name), "pick")
         _check_way(how, replicas, how.values, steps)
+
+
+def check_decisions(spec: StackSpec, replicas: Replicas, report: Report) -> None:
+    """The decisions and the writers of a stack, whose section `report` is about."""
+    if spec.decisions is not None:
+        for name, moment in spec.decisions.moments.items():
+            _check_often(moment, moment.changes, "changes", replicas, report.below("decisions", name))
+        if spec.decisions.acted is None and not spec.writers:
+            report(("decisions",), "without writers, decisions need acted", "decisions.no-acted", key=True)
+    for name, writer in spec.writers.items():
+        if name not in replicas:
+            message = f"unknown replica {name!r}{suggest(name, replicas)}"
+            report(("writers", name), message, "stack.replica-unknown", key=True)
+        _check_often(writer, writer.expect, "expect", replicas, report.below("writers", name))
+
+
+def _check_often(look: Look, expression: str, key: str, replicas: Replicas, report: Report) -> None:
+    """What is looked up several times a second."""
+    _check_way(look, replicas, (), report)
+    check_expression(expression, report, key)
+    if look.run is not None:
+        message = "a command takes too long to be asked several times a second; write get, request, redis or sql"
+        report(("run",), message, "decisions.command", key=True)
 
 
 def _check_way(way: Look | BringAbout, replicas: Replicas, known: Collection[str], report: Report) -> None:

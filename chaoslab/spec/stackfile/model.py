@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from chaoslab.spec.stackfile.condition import ConditionSpec
+from chaoslab.spec.stackfile.condition import ConditionSpec, Decisions, Writer
 from chaoslab.spec.stackfile.journey import Journey
 from chaoslab.spec.yaml.model import Model
 from chaoslab.spec.yaml.quantities import OverRatio, Seconds, Unaffected, UnderCount, UnderSeconds
@@ -110,6 +110,8 @@ class StackSpec(Model):
     tiers: Annotated[dict[str, Objectives], Field(description="By name: objectives that several services share.")] = {}
     services: Annotated[dict[str, ServiceSpec], Field(description="By service: its tier, and objectives of its own.")] = {}
     conditions: Annotated[dict[str, ConditionSpec], Field(description="By name: facts that can be asked of a replica.")] = {}
+    decisions: Annotated[Decisions | None, Field(description="How the stack's own decisions on an outage are seen.")] = None
+    writers: Annotated[dict[str, Writer], Field(description="By replica: how it is seen that it takes writes.")] = {}
     journeys: Annotated[dict[str, Journey], Field(description="By name: the requests that are probed and judged.")] = {}
     processes: Annotated[dict[str, ProcessSpec], Field(description="By replica: how it runs as a process.")] = {}
     requires: Annotated[Requires, Field(description="What the services need on this machine to run as processes.")] = Requires()

@@ -27,8 +27,11 @@ def checks_of(config: Mapping[str, Any], of_images: Mapping[str, Any]) -> dict[s
     found = {}
     for name, service in config["services"].items():
         own = service.get("healthcheck") or {}
-        test = [] if own.get("disable") else own.get("test") or (of_images.get(name) or {}).get("Test") or []
+        test = [] if own.get("disable") else own.get("test") or []
         words = ["CMD-SHELL", test] if isinstance(test, str) else list(test)
+        words = [word.replace("$$", "$") for word in words]  # as in a Compose file
+        if not words and not own.get("disable"):
+            words = list((of_images.get(name) or {}).get("Test") or [])
         if len(words) >= 2:  # fewer: there is none, or NONE
             found[name] = ("sh", "-c", words[1]) if words[0] == "CMD-SHELL" else tuple(words[1:])
     return found

@@ -16,6 +16,10 @@ _REPLY_LENGTH = 10
 _SUCCEEDED, _REFUSED = 0, 5
 
 
+class RefusedThere(ConnectionRefusedError):
+    """The target refused the connection; not the gate."""
+
+
 def call_through(gate: Address, target: Address, timeout_s: float, *, speak: bool = True) -> Outcome:
     """What a client beside the gate gets from `target`, a name and port as known there, within `timeout_s` in all.
 
@@ -24,21 +28,36 @@ def call_through(gate: Address, target: Address, timeout_s: float, *, speak: boo
     deadline = Deadline.after(timeout_s)
     outcome: Outcome = "silent"
     try:
-        with socket.create_connection(gate, timeout=timeout_s) as connection:
-            name = target.host.encode()
-            _send(connection, _GREETING, deadline)
-            _receive(connection, 2, deadline)
-            _send(connection, _CONNECT_BY_NAME + bytes([len(name)]) + name + struct.pack(">H", target.port), deadline)
-            reply = _receive(connection, _REPLY_LENGTH, deadline)
-            if len(reply) < 2 or reply[1] != _SUCCEEDED:
-                return "refused" if reply[1:2] == bytes([_REFUSED]) else "silent"
+        with connect_through(gate, target, timeout_s) as connection:
             outcome = "connected"
             if speak:
                 _send(connection, b"GET / HTTP/1.0\r\n\r\n", deadline)
                 outcome = "answered" if _receive(connection, 1, deadline) else "connected"
+    except RefusedThere:
+        return "refused"
     except OSError:
         return outcome
     return outcome
+
+
+def connect_through(gate: Address, target: Address, timeout_s: float) -> socket.socket:
+    """A connection to `target`, a name and port as known beside the gate, opened there. Raises OSError."""
+    deadline = Deadline.after(timeout_s)
+    connection = socket.create_connection(gate, timeout=timeout_s)
+    try:
+        name = target.host.encode()
+        _send(connection, _GREETING, deadline)
+        _receive(connection, 2, deadline)
+        _send(connection, _CONNECT_BY_NAME + bytes([len(name)]) + name + struct.pack(">H", target.port), deadline)
+        reply = _receive(connection, _REPLY_LENGTH, deadline)
+        if len(reply) < 2 or reply[1] != _SUCCEEDED:
+            refused = reply[1:2] == bytes([_REFUSED])
+            raise RefusedThere(str(target)) if refused else TimeoutError(f"{target} cannot be reached")
+        connection.settimeout(max(deadline.left_s, 0.001))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _send(connection: socket.socket, data: bytes, deadline: Deadline) -> None:

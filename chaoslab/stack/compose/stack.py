@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import socket
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from chaoslab.stack.compose.own_data import copy_all, remove_files
 from chaoslab.stack.compose.project import CONTROL, CONTROL_PORT, SOCKS_PORT, gate_name
 from chaoslab.stack.compose.share import CpuShares
 from chaoslab.stack.compose.shells import Shells
-from chaoslab.stack.compose.socks import call_through
+from chaoslab.stack.compose.socks import call_through, connect_through
 from chaoslab.stack.ports import PortBlock
 from chaoslab.stack.protocol import (
     BlockMode,
@@ -276,6 +277,13 @@ class ComposeStack:
         if seen_from == OUTSIDE:
             return answers(self.address(replica, port), timeout_s)
         return call_through(self._gates[seen_from], self.address(replica, port, seen_from=seen_from), timeout_s) == "answered"
+
+    def connect(self, replica: str, port: int, *, seen_from: str, timeout_s: float) -> socket.socket:
+        """A connection to a replica's port, opened in that place."""
+        target = self.address(replica, port, seen_from=seen_from)
+        if seen_from == OUTSIDE:
+            return socket.create_connection(target, timeout=timeout_s)
+        return connect_through(self._gates[seen_from], target, timeout_s)
 
     def states(self) -> Mapping[str, State]:
         found: dict[str, State] = {replica.name: "absent" for replica in self._topology.replicas}

@@ -11,6 +11,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -210,6 +211,9 @@ class EmbeddedStack:
 
     def reaches(self, replica: str, port: int, *, seen_from: str = OUTSIDE, timeout_s: float = 0.3) -> bool:
         return answers(self.address(replica, port, seen_from=seen_from), timeout_s)
+
+    def connect(self, replica: str, port: int, *, seen_from: str, timeout_s: float) -> socket.socket:
+        return socket.create_connection(self.address(replica, port, seen_from=seen_from), timeout=timeout_s)
 
     def states(self) -> Mapping[str, State]:
         return {replica.name: self._state(replica.name) for replica in self._topology.replicas}
