@@ -33,6 +33,10 @@ _SCHEME = re.compile(r"\b(Bearer|Basic) +([\w.~+/=-]{8,})", re.IGNORECASE)
 _ASSIGNED = re.compile(r"(?<![\w.-])([\w.-]+)=(?!=)(\"[^\"]*\"|'[^']*'|[^\s&,;'\"]+)")
 _OPTION = re.compile(r"(?<!\S)--?([A-Za-z][\w-]*) +([^\s-]\S*)")
 _QUOTED = re.compile(r"([\"'])([\w.-]+)\1\s*:\s*([\"'])((?:\\.|(?!\3)[^\\])*)\3")
+_LISTED = re.compile(r"([\"'])--?([A-Za-z][\w-]*)\1\s*,\s*([\"'])((?:\\.|(?!\3)[^\\])*)\3")  # arguments, one by one
+_SQL = re.compile(r"\b(?:password|identified by)\s+(['\"])((?:\1\1|(?!\1).)+)\1", re.IGNORECASE)
+_OPTION_NAME = re.compile(r"--?([A-Za-z][\w-]*)")
+_OF_PLACES = ("file", "path", "dir", "folder", "env")  # ends of options that say where a secret is
 _HEADER = re.compile(
     r"\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key|x-auth-token)(\s*:[ \t]*)(\S[^\r\n]*)", re.IGNORECASE
 )
@@ -64,9 +68,26 @@ def mask_shapes(text: str) -> str:
         text = _ASSIGNED.sub(lambda m: f"{m[1]}={_redacted(m[1], m[2])}", text)
     if "-" in text:
         text = _OPTION.sub(lambda m: f"{m[0][: -len(m[2])]}{_redacted(m[1], m[2])}", text)
+        text = _LISTED.sub(lambda m: f"{m[0][: m.start(4) - m.start(0)]}{_redacted(_value_of(m[2]), m[4])}{m[3]}", text)
     if ":" in text:
         text = _HEADER.sub(lambda m: f"{m[1]}{m[2]}{MASK}", text)
+    if "'" in text or '"' in text:
+        text = _SQL.sub(lambda m: f"{m[0][: m.start(2) - m.start(0)]}{MASK}{m[1]}", text)
     return _SCHEME.sub(lambda m: f"{m[1]} {MASK}", text)
+
+
+def _value_of(option: str) -> str:
+    """What the argument after an option goes by: nothing where it says where the secret is."""
+    return "" if option.endswith(_OF_PLACES) else option
+
+
+def _arguments(words: Iterable[Any]) -> Iterator[tuple[Any, str]]:
+    """The items of a list, each with what it goes by as the argument of the option before it; mostly nothing."""
+    name = ""
+    for word in words:
+        option = _OPTION_NAME.fullmatch(word) if isinstance(word, str) else None
+        yield word, name if option is None else ""
+        name = _value_of(option[1]) if option is not None else ""
 
 
 def _redacted(name: str, value: str) -> str:
@@ -114,7 +135,7 @@ class Secrets:
         if isinstance(data, Mapping):
             return {key: self.tree(value, str(key)) for key, value in data.items()}
         if isinstance(data, list | tuple):
-            return [self.tree(item) for item in data]
+            return [self.tree(item, name) for item, name in _arguments(data)]
         return self.text(data) if isinstance(data, str) else data
 
     def row(self, row: R) -> R:
@@ -186,10 +207,13 @@ def _values(data: Any, expand: Callable[[str], str]) -> Iterator[tuple[str, str]
                 yield str(name), expand(str(value))
             yield from _values(value, expand)
     elif isinstance(data, list | tuple):
-        for item in data:
+        for item, name in _arguments(data):
+            if looks_secret(name) and isinstance(item, str | int | float):
+                yield name, expand(str(item))
             yield from _values(item, expand)
     elif isinstance(data, str):
         text = expand(data)
+        yield from (("password in SQL", value) for _, value in _SQL.findall(text))
         for user in _URL_USER.findall(text):
             yield "credentials in a URL", user
             yield "credentials in a URL", user.partition(":")[2]

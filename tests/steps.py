@@ -27,6 +27,7 @@ SLOW = (
     "load/test_load_process.py::test_a_stubborn_user",
     "packaging/test_wheel.py::test_it",
     "packaging/test_wheel.py::test_the_wheel",
+    "run/test_runbook_rot.py::test_a_check_leaves",
     "run/test_runbook_rot.py::test_the_command_boots",
     "security/test_loopback.py::test_the_two_site_stack",
     "security/test_private_runs.py::test_heal_finds",

@@ -12,7 +12,7 @@ from chaoslab.adopt.facts import Project
 from chaoslab.adopt.groups import Group, groups_of, spread
 from chaoslab.adopt.notes import notes_on
 from chaoslab.adopt.plan import Answers, Journey, Note, Placed, Plan
-from chaoslab.adopt.ports import ports_of
+from chaoslab.adopt.ports import names_of, ports_of
 from chaoslab.adopt.servers import server_of
 from chaoslab.spec.stackfile.model import OUTSIDE
 
@@ -49,9 +49,18 @@ def plan_of(project: Project, answers: Answers, served: Served | None = None) ->
         and any(one.service == group.name and one.site == burns for one in placed)
         and group.members[0] not in jobs_of(project)
     )
-    notes = list(notes_on(project, groups, entry, {one.name: one.site for one in placed}, {route.group for route in routes}))
-    if alone and (checks := [route for route in routes if route.is_check]):
-        text = f"GET {checks[0].path} is a health check: if it reads no data, a pass shows nothing about {', '.join(alone)}"
+    asked = {route.group for route in routes}
+    notes = list(notes_on(project, groups, entry, {one.name: one.site for one in placed}, asked))
+    unseen = [
+        group.name
+        for group in groups
+        if group.name not in asked
+        and any(one.service == group.name and one.site == burns for one in placed)
+        and group.members[0] not in jobs_of(project)
+        and _is_called(group, project)
+    ]
+    if unseen and (checks := [route for route in routes if route.is_check]):
+        text = f"GET {checks[0].path} is a health check: if it reads no data, a pass shows nothing about {', '.join(unseen)}"
         notes.append(Note(checks[0].group, text, "request: {path: /<a path that reads data>}"))
     return Plan(
         sites=tuple(site for site in answers.sites if any(one.site == site for one in placed)),
@@ -70,6 +79,14 @@ def plan_of(project: Project, answers: Answers, served: Served | None = None) ->
         own_volumes=project.external_volumes,
         notes=tuple(notes),
     )
+
+
+def _is_called(group: Group, project: Project) -> bool:
+    """Whether a service that is no replica of it waits for it, or has a name of it in its settings."""
+    names = {name for member in group.members for name in names_of(project.services[member], project)}
+    mention = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
+    others = [one for one in project.services.values() if one.name not in group.members]
+    return any(names & set(one.needs) or any(mention.search(text) for _, text in one.words()) for one in others)
 
 
 def jobs_of(project: Project) -> set[str]:

@@ -9,7 +9,7 @@ from chaoslab.adopt.entry import Entry
 from chaoslab.adopt.facts import Mount, Project, Service
 from chaoslab.adopt.groups import Group
 from chaoslab.adopt.plan import Note
-from chaoslab.adopt.servers import server_of
+from chaoslab.adopt.servers import only_copies, server_of
 
 SOCKET = "docker.sock"
 
@@ -35,6 +35,7 @@ def notes_on(
             "it is outside all sites, and may answer these requests by itself; a fire that users do not notice is inconclusive",
             "request: {path: /<a path that is answered by a service in a site>}",
         )
+    titles = {server.title for service in project.services.values() if (server := server_of(service)) is not None}
     for group in groups:
         members = [project.services[name] for name in group.members]
         server = server_of(members[0])
@@ -46,6 +47,12 @@ def notes_on(
             yield Note(group.name, f"{server.title} cannot cross sites: {server.cannot}")
         elif server is not None and apart:
             for member in members:
+                if server.title in ("Redis", "Valkey") and only_copies(member) and "Redis Sentinel" not in titles:
+                    yield Note(
+                        member.name,
+                        "it only copies another server, and no Sentinel here promotes it: while the other is lost, writes fail",
+                        "three services that run Sentinel, one of them outside both sites, and callers that ask them who leads",
+                    )
                 if setting := server.needs(member):
                     yield Note(member.name, f"{server.title} in two sites has to announce the service's name", setting)
         elif server is not None and server.setting and not apart and group.members[0] != entry.service:

@@ -32,11 +32,13 @@ class Server:
 
     def needs(self, service: Service) -> str | None:
         """The setting that a service lacks, as one line."""
-        texts = "\n".join([*(f"{key}={value}" for key, value in service.environment.items()), service.command])
-        texts += "\n".join(service.texts.values())
-        if not self.setting or (self.is_set and re.search(self.is_set.format(name=re.escape(service.name)), texts, re.I)):
+        is_set = self.is_set.format(name=re.escape(service.name))
+        if not self.setting or (is_set and re.search(is_set, _settings_of(service), re.I)):
             return None
-        return self.setting.format(name=service.name)
+        setting = self.setting.format(name=service.name)
+        options = re.fullmatch(r"command: (?:[\w-]+ )?(--.*)", setting)
+        # a command that is written is replaced as a whole
+        return f"at the end of its command: {options[1]}" if options and service.command else setting
 
 
 # The first whose `images` is the last part of the image's path, or all of it, counts. An exporter is not its server.
@@ -225,6 +227,17 @@ SERVERS = (
     Server("Apache httpd", r"httpd", (80,), http=True, is_proxy=True),
     Server("Kong", r"kong", (8000,), http=True, is_proxy=True),
 )
+
+
+def only_copies(service: Service) -> bool:
+    """Whether it is told to be a replica of another Redis or Valkey: it takes no writes until it is promoted."""
+    return re.search(r"(replicaof|slaveof)\W+\w|REPLICATION_MODE=(slave|replica)", _settings_of(service), re.I) is not None
+
+
+def _settings_of(service: Service) -> str:
+    """Its environment, its command and its files, as one text."""
+    environment = (f"{key}={value}" for key, value in service.environment.items())
+    return "\n".join([*environment, service.command, *service.texts.values()])
 
 
 def server_of(service: Service) -> Server | None:

@@ -126,9 +126,9 @@ def forget(run_id: str, *, even_alive: bool = False) -> None:
         path.unlink(missing_ok=True)
 
 
-def alive(run_id: str) -> bool:
-    """Whether the harness of a run lives."""
-    path = _place(run_id)
+def alive(run_id: str, registry: str = "") -> bool:
+    """Whether the harness of a run lives. `registry`: the folder of the login that began it, where that may be another."""
+    path = Path(registry) / f"{run_id}{_SUFFIX}" if registry else _place(run_id)
     return path.exists() and _is_locked(path)
 
 

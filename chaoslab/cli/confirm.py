@@ -59,7 +59,7 @@ def _waiting(folder: RunFolder) -> list[Ask]:
     from chaoslab.cleanup import active_runs
     from chaoslab.history.confirmations import Confirmations
 
-    return [ask for ask in Confirmations(folder.path).waiting() if active_runs.alive(ask.run_id)]
+    return [ask for ask in Confirmations(folder.path).waiting() if active_runs.alive(ask.run_id, ask.registry)]
 
 
 def _list(folders: list[RunFolder]) -> int:

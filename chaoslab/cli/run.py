@@ -105,6 +105,7 @@ def run_command(
     gathering = ThreadPoolExecutor(1).submit(run_facts, project)  # asks half a dozen programs, while we import the rest
     from chaoslab.history.folder import ROOT
     from chaoslab.run.session import Options
+    from chaoslab.spec.step import ManualStep
 
     chosen, why = runtimes.choose_runtime(runtime, loaded)
     # The command is for the project's folder: what was typed may be a path from the working folder.
@@ -116,6 +117,9 @@ def run_command(
     again += [flag for flag, given in (("--keep", keep), ("--allow-exec", allow_exec)) if given]
     again += [flag for flag, given in (("--use-binds", use_binds), ("--end-early", end_early)) if given]
     again += [] if attended is None else ["--attended" if attended else "--unattended"]
+    if attended is None:  # whether people who can be asked are there, and there is something to ask
+        asks = any(isinstance(step, ManualStep) for step in loaded.experiment.steps)
+        attended = asks and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     options = Options(
         project,
         chosen.name,
@@ -126,18 +130,10 @@ def run_command(
         command=shlex.join(again),
         allow_exec=allow_exec,
         signals=True,
-        attended=_is_attended(loaded, as_json=as_json) if attended is None else attended,
+        attended=attended,
         end_early=end_early,
     )
     return _run(loaded, options, why, repeat, here, as_json, same_stack=same_stack)
-
-
-def _is_attended(loaded: Loaded, *, as_json: bool) -> bool:
-    """Whether people who can be asked are there, and there is something to ask."""
-    from chaoslab.spec.step import ManualStep
-
-    asks = any(isinstance(step, ManualStep) for step in loaded.experiment.steps)
-    return asks and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
 
 
 def _describe(loaded: Loaded, runtime: Runtime, why: str, project: Path, *, as_json: bool) -> int:

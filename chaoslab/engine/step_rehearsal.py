@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,10 +40,17 @@ Look_ = Callable[[], str | None]  # why it would not work, in words; None when i
 
 
 class StepRehearsal:
-    """The steps of one experiment on one stack. `skip`: ids of steps that are known not to work."""
+    """The steps of one experiment on one stack. `marks`: in the environment of its checks, by which their end is found."""
 
-    def __init__(self, loaded: Loaded, stack: Stack, clock: Clock = SYSTEM, react_s: float | None = None) -> None:
-        self._stack, self._clock = stack, clock
+    def __init__(
+        self,
+        loaded: Loaded,
+        stack: Stack,
+        clock: Clock = SYSTEM,
+        react_s: float | None = None,
+        marks: Mapping[str, str] | None = None,
+    ) -> None:
+        self._stack, self._clock, self._marks = stack, clock, marks or {}
         rtos = [one.rto.value for one in objectives_for(loaded.experiment, loaded.compose.spec).values() if one.rto is not None]
         self._react_s = max([REACT_S, *rtos]) if react_s is None else react_s
         self._steps = loaded.experiment.steps
@@ -51,9 +58,19 @@ class StepRehearsal:
         self._asking = Asking(stack)
 
     def rot(self, skip: frozenset[str] = frozenset()) -> list[Rot]:
-        """What would not work, in the order of the steps. Blocks; leaves the stack as it was."""
+        """What would not work, in the order of the steps. Blocks; leaves the stack as it was.
+
+        `skip`: ids of steps that are known not to work.
+        """
         steps = [step for step in self._steps if step.id not in skip]
-        deaf = self._deaf(steps)
+        asked = {(*endpoint, step.from_) for step in steps if step.from_ != OUTSIDE for endpoint in self._endpoints(step)}
+        # What answers nobody from a place from which only requests can be sent, though it works: it speaks no HTTP.
+        deaf = frozenset(
+            (replica, port, place)
+            for replica, port, place in asked
+            if not self._stack.reaches(replica, port, seen_from=place, timeout_s=_ANSWER_S)
+            and _talks(self._stack.address(replica, port))
+        )
         found: list[Rot] = []
         for sites in dict.fromkeys(self._lost[step.id].sites for step in steps):
             own = [step for step in steps if self._lost[step.id].sites == sites]
@@ -119,16 +136,6 @@ class StepRehearsal:
                 found.append(self._stack.topology.entry)
         return [*dict.fromkeys(found)]
 
-    def _deaf(self, steps: list[StepBase]) -> frozenset[tuple[str, int, str]]:
-        """What answers nobody from a place from which only requests can be sent, though it works: it speaks no HTTP."""
-        asked = {(*endpoint, step.from_) for step in steps if step.from_ != OUTSIDE for endpoint in self._endpoints(step)}
-        return frozenset(
-            (replica, port, place)
-            for replica, port, place in asked
-            if not self._stack.reaches(replica, port, seen_from=place, timeout_s=_ANSWER_S)
-            and _talks(self._stack.address(replica, port))
-        )
-
     def _unreachable(self, replica: str, port: int, place: str) -> str | None:
         if self._stack.reaches(replica, port, seen_from=place, timeout_s=_ANSWER_S):
             return None
@@ -170,7 +177,7 @@ class StepRehearsal:
 
     def _command_fails(self, command: list[str], step: RunStep) -> str | None:
         name, port = self._stack.topology.entry
-        env = {**os.environ, "CHAOSLAB_ENTRY": f"http://{self._stack.address(name, port)}"}
+        env = {**os.environ, **self._marks, "CHAOSLAB_ENTRY": f"http://{self._stack.address(name, port)}"}
         try:
             done = process.run(command, timeout_s=step.budget, env=env, cwd=step.cwd)
         except EnvironmentFault as failed:

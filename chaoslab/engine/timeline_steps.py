@@ -22,6 +22,7 @@ import requests
 
 from chaoslab import process
 from chaoslab.background import in_thread
+from chaoslab.cleanup import active_runs
 from chaoslab.cleanup.journal import EndProcesses, RunCommand, UndoJournal, perform
 from chaoslab.clock import NS_PER_S, Clock, utc_now
 from chaoslab.engine.asking import Asking, NoAnswer, ask, reason_of, url_on
@@ -308,7 +309,8 @@ class Manual(TimelineStep[ManualStep]):
         since, limit = utc_now(), timedelta(seconds=spec.limit_s)
         times = {"since": since.isoformat(timespec="seconds"), "until": (since + limit).isoformat(timespec="seconds")}
         try:
-            people.ask(Ask(step=self.id, what=spec.manual, owner=spec.owner, run_id=self.around.run_id, **times))
+            where = {"run_id": self.around.run_id, "registry": str(active_runs.folder())}
+            people.ask(Ask(step=self.id, what=spec.manual, owner=spec.owner, **where, **times))
         except EnvironmentFault as failed:
             raise StepFailed(str(failed)) from failed
         try:

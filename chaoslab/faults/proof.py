@@ -1,6 +1,7 @@
 """Proof from outside: endpoints that answered before a fault, asked again while it lasts and after it is healed.
 
-Of replicas without a port the runtime has to testify: the engine or the kernel says whether they run, and since when.
+Of replicas without a port, or with one that nobody listens on, the runtime has to testify: the engine or the kernel says
+whether they run, and since when.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from chaoslab.stack.protocol import CanTestify, Stack
 
 ANSWER_TIMEOUT_S = 0.3
 EFFECT_TIMEOUT_S = 5.0
-LIVES_S = 1.0  # so long a replica without a port must have run to count as back: not one that starts only to end again
+LIVES_S = 1.0  # so long a replica that answers nowhere must have run to count as back: not one that starts only to end again
 
 
 class Endpoint(NamedTuple):
@@ -36,7 +37,7 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Before:
-    """What shows the effect of a fault on replicas: `endpoints` that answered before it, and `workers`, which have no port."""
+    """What shows a fault's effect on replicas: `endpoints` that answered before it, and `workers`, which answer nowhere."""
 
     endpoints: tuple[Endpoint, ...] = ()
     workers: tuple[str, ...] = ()
@@ -48,16 +49,20 @@ class Before:
 
 
 def alive_before(stack: Stack, replicas: Sequence[Replica]) -> Before:
-    """What answers of these replicas now, and which of those without a port run.
+    """What answers of these replicas now, and which of those that answer on no port run: an image may declare a port that only
+    its other users listen on, such as a web server's image in which a worker runs.
 
-    Raises FaultNotEffective when that is nothing, or when some have ports and none of those answers.
+    Raises FaultNotEffective when that is nothing.
     """
+    endpoints = answering(stack, _endpoints(replicas, OUTSIDE), timeout_s=1.0)
     workers: tuple[str, ...] = ()
     if isinstance(stack, CanTestify):
-        lives = stack.testimony([replica.name for replica in replicas if not replica.ports])
+        served = {endpoint.replica for endpoint in endpoints}
+        lives = stack.testimony([replica.name for replica in replicas if replica.name not in served])
         workers = tuple(name for name, life in lives.items() if life.state == "running")
-    asked = [replica for replica in replicas if replica.ports]
-    return Before(reachable(stack, asked) if asked or not workers else (), workers)
+    if not endpoints and not workers:
+        raise _nothing_answers(_endpoints(replicas, OUTSIDE))
+    return Before(endpoints, workers)
 
 
 def prove_down(stack: Stack, before: Before, clock: Clock = SYSTEM) -> Proof:
@@ -87,18 +92,26 @@ def prove_back(stack: Stack, before: Before, deadline: Deadline) -> Proof:
         lasting = all((now_ns - began_ns) / NS_PER_S >= LIVES_S for _, began_ns in since.values())
         return lasting, {name: f"{life.word}, {life.began or 'not running'}" for name, life in lives.items()}
 
-    words = wait_until("what has no port to run again", observe, deadline)
+    words = wait_until("what answers on no port to run again", observe, deadline)
     return Proof(deadline.clock.now_ns(), {**proof.detail, "testified": words})
 
 
 def reachable(stack: Stack, replicas: Iterable[Replica], *, seen_from: str = OUTSIDE) -> tuple[Endpoint, ...]:
     """The ports of these replicas that answer now. Raises FaultNotEffective when none does."""
-    endpoints = [Endpoint(replica.name, port, seen_from) for replica in replicas for port in replica.ports]
+    endpoints = _endpoints(replicas, seen_from)
     found = answering(stack, endpoints, timeout_s=1.0)
     if not found:
-        asked = ", ".join(map(str, endpoints)) or "no port at all"
-        raise FaultNotEffective(f"nothing answers before the fault, so its effect could not be verified (asked: {asked})")
+        raise _nothing_answers(endpoints)
     return found
+
+
+def _endpoints(replicas: Iterable[Replica], seen_from: str) -> list[Endpoint]:
+    return [Endpoint(replica.name, port, seen_from) for replica in replicas for port in replica.ports]
+
+
+def _nothing_answers(asked: Sequence[Endpoint]) -> FaultNotEffective:
+    ports = ", ".join(map(str, asked)) or "no port at all"
+    return FaultNotEffective(f"nothing answers before the fault, so its effect could not be verified (asked: {ports})")
 
 
 def answering(stack: Stack, endpoints: Sequence[Endpoint], *, timeout_s: float = ANSWER_TIMEOUT_S) -> tuple[Endpoint, ...]:

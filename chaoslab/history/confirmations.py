@@ -12,11 +12,11 @@ import contextlib
 import os
 import stat
 from pathlib import Path
+from secrets import token_hex
 from typing import TypeVar
 
 import msgspec
 
-from chaoslab.files import open_new
 from chaoslab.history.writer import write_errors, write_whole
 
 _ASK, _ANSWER = ".ask", ".answer"
@@ -25,7 +25,10 @@ T = TypeVar("T", bound="Ask | Answer")
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step waits for. `run_id`: of the run that asks. `since`, `until`: ISO 8601, UTC; it has failed after that."""
+    """What a step waits for. `run_id`: of the run that asks. `since`, `until`: ISO 8601, UTC; it has failed after that.
+
+    `registry`: the folder in which that run is registered as alive; another login may have another one.
+    """
 
     step: str
     what: str
@@ -33,6 +36,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     since: str
     until: str
+    registry: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,16 +80,17 @@ class Confirmations:
         return sorted(asks, key=lambda ask: (ask.since, ask.step))
 
     def answer(self, step: str, answer: Answer) -> bool:
-        """Answer, once; False where there is an answer already. Raises EnvironmentFault when it cannot be written."""
+        """Answer, once and whole; False where there is an answer already. Raises EnvironmentFault when it cannot be written."""
         file = self._folder / f"{step}{_ANSWER}"
-        with write_errors(file):
-            try:
-                descriptor = open_new(file)
-            except FileExistsError:
-                return False
-            with os.fdopen(descriptor, "wb") as sink:
-                sink.write(msgspec.json.encode(answer))
-        return True
+        draft = self._folder / f".{step}.{token_hex(8)}"
+        write_whole(draft, msgspec.json.encode(answer))
+        try:
+            with write_errors(file), contextlib.suppress(FileExistsError):
+                file.hardlink_to(draft)
+                return True
+            return False
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         """None for what is not there, not this user's, no plain file, or not (yet) what it should be."""

@@ -119,7 +119,9 @@ def check_restore(
             return objective(f"restore.{spec.id}", inconclusive(f"{service} keeps no ledger"), "not measured", WANTED)
         for own in writes[service]:
             before += acknowledged(own, ledger, taken.begin_ns)
-    return objective(f"restore.{spec.id}", _judged(before, held, taken, ledgers, spec), _measured(before, held), WANTED)
+    lost, at = sum(write.lost for write in before), f"{held.wall:%H:%M:%S}.{held.wall.microsecond // 1000:03}"
+    measured = f"{lost} of {len(before)} lost; the backup ends at {at}"
+    return objective(f"restore.{spec.id}", _judged(before, held, taken, ledgers, spec), measured, WANTED)
 
 
 def _judged(
@@ -134,8 +136,3 @@ def _judged(
         return fail(f"the backup ends {seconds(held.at_ns - taken.begin_ns):.1f} s after the restore began: its clock is wrong")
     why = why_not_the_end(before, held.at_ns)
     return fail(why) if why else PASS
-
-
-def _measured(before: Sequence[Acknowledged], held: Held) -> str:
-    lost = [write for write in before if write.lost]
-    return f"{len(lost)} of {len(before)} lost; the backup ends at {held.wall:%H:%M:%S}.{held.wall.microsecond // 1000:03}"

@@ -36,6 +36,12 @@ _CLOSE_AFTER_REPORTS_NS = 9 * NS_PER_S // 2  # how late seconds of other machine
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "SSL_CERT_FILE")
 
 
+def require_locust() -> None:
+    """Raises EnvironmentFault, with its cure, when Locust is not installed."""
+    if find_spec("locust") is None:
+        raise EnvironmentFault("Locust is not installed", cure="install the extra: pip install 'chaoslab[load]'")
+
+
 class LoadProcess:
     """Locust with all of its processes. They end together: on `stop`, when the master ends, and when this process is gone."""
 
@@ -74,8 +80,7 @@ class LoadProcess:
 
         Raises EnvironmentFault when Locust is not installed or cannot be started, or when the entry cannot be published.
         """
-        if find_spec("locust") is None:
-            raise EnvironmentFault("Locust is not installed", cure="install the extra: pip install 'chaoslab[load]'")
+        require_locust()
         self._folder.mkdir(parents=True, exist_ok=True)
         os.close(open_to_append(self._rows_file))
         self._tail = LineTail(self._rows_file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 from chaoslab.clock import SYSTEM, utc_now
 from chaoslab.engine.steady_proof import why_not_steady
@@ -15,6 +16,7 @@ from chaoslab.run.shared_stack import STACKS
 from chaoslab.spec.load import Loaded
 from chaoslab.spec.secrets import secrets_of
 from chaoslab.spec.step_rot import OWNER_MISSING, Rot, rot_without_stack
+from chaoslab.stack.reach import RUN_VARIABLE
 
 
 def find_rot(loaded: Loaded, options: Options | None, on_message: Callable[[str], None] = lambda _: None) -> list[Rot]:
@@ -36,7 +38,8 @@ def find_rot(loaded: Loaded, options: Options | None, on_message: Callable[[str]
             if (why := why_not_steady(made.session.stack, loaded, "rehearsal", SYSTEM)) is not None:
                 raise NotReady(f"the stack of {loaded.experiment.name} is not in its steady state: {why}")
             on_message("the stack is up; its sites are cut off as the timeline says, and the steps are looked at")
-            found += StepRehearsal(loaded, made.session.stack).rot(known)
+            looked = StepRehearsal(loaded, made.session.stack, marks={RUN_VARIABLE: made.run_id}).rot(known)
+            found += [replace(rot, message=secrets.text(rot.message)) for rot in looked]
         finally:
             left = made.session.down()
     if left := [*left, *made.left]:

@@ -161,9 +161,13 @@ def limits_of(name: str) -> list[str]:
 def choose_runtime(wanted: str, loaded: Loaded) -> tuple[Runtime, str]:
     """The runtime for a run, and why, in words. `auto` is Compose where that is ready for the stack, else embedded.
 
-    Raises EnvironmentFault when a runtime that was asked for, or with `auto` each, cannot be used here; SpecError when one that
-    was asked for does not take the stack, or cannot do a fault of the timeline.
+    Raises EnvironmentFault when a runtime that was asked for, or with `auto` each, cannot be used here, or when the load cannot
+    be generated; SpecError when one that was asked for does not take the stack, or cannot do a fault of the timeline.
     """
+    if loaded.experiment.load is not None:
+        from chaoslab.load.process import require_locust
+
+        require_locust()
     if wanted != AUTO:
         runtime = get(wanted)
         runtime.require(loaded.compose)

@@ -89,7 +89,8 @@ def chaoslab_run(request: pytest.FixtureRequest, chaoslab_stack: ChaoslabStack) 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests that use the stack share a worker of `--dist loadgroup`, and their runs have deadlines of their own."""
     if "chaoslab_stack" in getattr(item, "fixturenames", ()):
-        item.add_marker(pytest.mark.xdist_group("chaoslab"))
+        if item.config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group("chaoslab"))
         if item.config.pluginmanager.hasplugin("timeout") and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(0))
 
@@ -201,7 +202,8 @@ class ExperimentFile(pytest.File):
             for tag in tags:
                 if tag not in _MARKS_OF_PYTEST:
                     item.add_marker(tag)
-            item.add_marker(pytest.mark.xdist_group(self.path.stem))
+            if self.config.pluginmanager.hasplugin("xdist"):
+                item.add_marker(pytest.mark.xdist_group(self.path.stem))
             if self.config.pluginmanager.hasplugin("timeout"):
                 item.add_marker(pytest.mark.timeout(0))  # a run has deadlines of its own; pytest-timeout would cut it off
             yield item

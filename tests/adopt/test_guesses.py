@@ -332,6 +332,10 @@ def test_what_answers_now_is_what_is_good() -> None:
     checked = plan(healthy, NGINX, Served({}, "", {"/": 404}))
     assert [one.path for one in checked.journeys] == ["/up"]
     assert "app: GET /up is a health check: if it reads no data, a pass shows nothing about db" in notes(checked)
+    replicated = healthy + "  db-replica: {image: 'postgres:16'}\n  worker: {build: ., command: work, depends_on: [db]}\n"
+    # Known bad: the worker was named, which no request could show, and a replicated database was not.
+    named = "app: GET /up is a health check: if it reads no data, a pass shows nothing about db |"
+    assert named in notes(plan(replicated, NGINX, Served({}, "", {"/": 404})))
     assert [one.status for one in plan(SHOP, NGINX, Served({}, "", {"/": 302})).journeys] == [302]
     assert [one.status for one in plan(SHOP, NGINX, Served({}, "", {"/": 503})).journeys] == [200]
 
@@ -413,6 +417,47 @@ def test_the_one_setting_that_a_server_needs(title: str) -> None:
     assert f"n1: {title} in two sites" in notes(lacking)
     settled = settled.partition(" #")[0] if title != "MongoDB" else "environment: {MEMBER: 'n1:27017'}"
     assert f"n1: {title} in two sites" not in notes(plan(text.format(image=image, more=f", {settled}")))
+
+
+def test_a_setting_is_added_to_the_command_that_is_there() -> None:
+    """Known bad: `command: redis-server --replica-announce-ip n2`, with which n2 would be a replica of nothing any more."""
+    said = notes(
+        plan("""
+services:
+  web: {image: shop, ports: ["80:80"]}
+  n1: {image: "redis:7"}
+  n2: {image: "redis:7", command: redis-server --replicaof n1 6379}
+  m1: {image: "quay.io/minio/minio", command: server /data}
+  m2: {image: "quay.io/minio/minio", command: server /data}
+""")
+    )
+    assert "the service's name | command: redis-server --replica-announce-ip n1" in said
+    assert "the service's name | at the end of its command: --replica-announce-ip n2" in said
+    assert "m1: MinIO in two sites has to announce the service's name | command: server with the service names" in said
+
+
+@pytest.mark.parametrize(
+    ("image", "setting"),
+    [
+        ("redis:7", "command: redis-server --replicaof n1 6379"),
+        ("redis:7", "command: redis-server --slaveof n1 6379"),
+        ("valkey/valkey:8", "command: [valkey-server, --replicaof, n1 6379]"),
+        ("bitnami/redis:7", "environment: {REDIS_REPLICATION_MODE: slave}"),
+        ("bitnami/valkey:8", "environment: {VALKEY_REPLICATION_MODE: replica}"),
+    ],
+)
+def test_a_copy_that_nothing_promotes(image: str, setting: str) -> None:
+    """Known bad: two replicas in two sites, as if one could take over, when the second refuses every write for ever."""
+    text = f"""
+services:
+  web: {{image: shop, ports: ["80:80"]}}
+  n1: {{image: {image!r}}}
+  n2: {{image: {image!r}, {setting}}}
+"""
+    said = notes(plan(text))
+    assert "n2: it only copies another server, and no Sentinel here promotes it" in said
+    assert "n1: it only copies" not in said
+    assert "it only copies" not in notes(plan(f"{text}  guard: {{image: 'redis:7', command: redis-sentinel /sentinel.conf}}\n"))
 
 
 @pytest.mark.parametrize("title", ALONE_OR_NOT_AT_ALL)

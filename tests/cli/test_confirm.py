@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from mini_stack import write_experiment
 
 from chaoslab.cleanup import active_runs
 from chaoslab.cli.program import cli
-from chaoslab.errors import SpecError
-from chaoslab.history.confirmations import Ask, Confirmations
+from chaoslab.errors import EnvironmentFault, SpecError
+from chaoslab.history.confirmations import Answer, Ask, Confirmations
 from chaoslab.history.folder import RunFolder
 from chaoslab.history.rows import Anchor, Step, encode
 from chaoslab.spec.load import dump_resolved, load_experiment
@@ -43,7 +44,8 @@ class Run:
             history.writelines(map(encode, rows))
 
     def ask(self, step: str = "call") -> None:
-        self.people.ask(Ask(step=step, what="Call the lead", owner="sre", run_id="abcd", since="10:00", until="10:01"))
+        where = {"run_id": "abcd", "registry": str(active_runs.folder())}
+        self.people.ask(Ask(step=step, what="Call the lead", owner="sre", since="10:00", until="10:01", **where))
 
 
 @pytest.fixture
@@ -115,3 +117,24 @@ def test_what_is_over_is_not_answered(run: Run) -> None:
     run.place.leave(done=False)
     assert confirm().output == "nothing waits for a person\n"
     assert "it is done" in why_not("mini", "call")
+
+
+def test_an_answer_that_could_not_be_written_can_be_given_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known bad: a full disk, or a kill, left half an answer, which the run could not read and nobody could replace."""
+    run.ask()
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(EnvironmentFault, match="No space left"):
+            confirm("mini", "call")
+    assert confirm("mini", "call").output == "call: confirmed; the run goes on\n"
+    assert [file.name for file in (run.folder.path / "asks").iterdir() if "answer" in file.name] == ["call.answer"]
+    assert run.people.answer("call", Answer(by="kim")) is False
+
+
+def test_a_run_of_another_login_is_found(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Known bad: a login without XDG_RUNTIME_DIR, such as by ssh, looked for living runs elsewhere, and nothing waited."""
+    run.ask()
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert confirm("mini", "call").output == "call: confirmed; the run goes on\n"

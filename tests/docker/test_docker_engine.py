@@ -42,6 +42,8 @@ def test_no_engine_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(EnvironmentFault, match=r"no Docker engine answers[\s\S]*cure: ") as raised:
         connect()
     assert raised.value.exit_code == 5
+    assert "none.sock: No such file or directory\n" in str(raised.value)
+    assert "a clone of chaoslab has .ci/docker-up" in str(raised.value)  # known bad: named as if it were in everybody's project
 
 
 def test_who_takes_a_call_and_never_answers_is_no_engine(monkeypatch: pytest.MonkeyPatch):

@@ -90,6 +90,23 @@ def test_a_worker_that_had_ended_before_proves_nothing(fake: FakeStack) -> None:
         alive_before(fake, fake.topology.of_service("worker"))
 
 
+@pytest.mark.parametrize("written", FAULTS, ids=[str(one["fault"]) for one in FAULTS])
+def test_a_worker_whose_image_declares_a_port(written: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the image of a server, and listens nowhere. Known bad: `nothing answers before the fault`, so inconclusive."""
+    file = tmp_path / "overlay.yaml"
+    section = {"sites": ["east", "west", "far"]}
+    file.write_text(yaml.safe_dump({"services": {"worker": {**WORKER, "expose": [8000]}}, "x-chaoslab": section}))
+    stack = FakeStack(load_stack([MINI / "compose.yaml", file]).topology())
+    stack.up(Deadline.after(1), lambda _: None)
+    monkeypatch.setattr(stack, "reaches", lambda *_, **__: False)
+    fault = made(stack, written)
+    fault.prepare()
+    fault.inject()
+    assert "worker" in fault.verify().detail.get("testified", {}) or written["fault"] == "service.restart"
+    fault.heal(Deadline.after(5))
+    assert "worker" in fault.verify_heal(Deadline.after(5)).detail["testified"]
+
+
 def test_a_kill_without_effect_is_found(fake: FakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Known bad: a runtime whose kill does nothing."""
     fault = made(fake, FAULTS[0])
@@ -109,5 +126,5 @@ def test_a_worker_that_begins_again_and_again_is_not_back(fake: FakeStack, monke
         return testify(replicas)
 
     monkeypatch.setattr(fake, "testimony", restless)
-    with pytest.raises(NotReady, match="what has no port to run again"):
+    with pytest.raises(NotReady, match="what answers on no port to run again"):
         prove_back(fake, Before(workers=("worker",)), Deadline.after(0.6))

@@ -27,8 +27,6 @@ WHERE = {
     "recovered": "judge/test_recovered.py",
     "recovery": "engine/test_recovery.py",
     "hold": "engine/test_failback_hold.py",
-    "early": "engine/test_early_end.py",
-    "for_good": "judge/test_failed_for_good.py",
     "reads": "probe/test_ledger.py",
     "outages": "probe/test_outages.py",
     "truth": "probe/test_known_truth.py",
@@ -45,6 +43,9 @@ WHERE = {
     "decisions": "judge/test_decisions.py",
     "writers": "judge/test_writers.py",
     "looks": "engine/test_decision_watch.py",
+    "ends": "engine/test_early_end.py",
+    "failed": "judge/test_failed_for_good.py",
+    "selftest": "engine/test_selftest_runs.py",
     "watch": "engine/test_start_watch.py",
     "asks": "relay/test_asks.py",
     "steps": "judge/test_judged_steps.py",
@@ -281,20 +282,21 @@ never into a pass: clocks a_starved_second_never_turns_anything_into_a_pass
 ## Runs that were cut
 a run that was cut: clocks a_run_that_was_cut_meets_nothing_and_fails_only_what_was_over
 ## End of a run that has failed
-it ends once all that it names has failed: early an_rto_that_is_missed_for_good_ends_the_run
-no other run is ended: early a_run_that_has_more_to_show_is_never_ended
-one function, asked again by the judge: for_good the_judge_confirms_what_ended_the_run
-failed for good, whatever comes: for_good what_failed_for_good_fails_in_the_whole_run
-what is told by then: for_good an_rto_has_failed_once_its_slots_are_settled
-a starved machine: for_good a_starved_machine_excuses_it
-a flap is no outage: early a_service_that_is_back_in_time_is_watched_to_the_end
-unaffected: early a_fault_that_should_go_unnoticed_ends_it_at_once
-a share: early a_share_that_cannot_be_reached_any_more_ends_it
-a step that failed: early a_step_that_failed_ends_it
-a circle: for_good a_circle_has_failed_once_a_later_heal_has_seen_it
-not what may come about in failback: for_good what_may_come_about_in_failback_has_not_failed
-not while the harness stalls: for_good nothing_has_failed_while_the_harness_stalls
-the heal is not waited for: early a_heal_that_hangs_is_not_waited_for
+selftest ends it: selftest a_known_bad_ends_once_it_has_failed_for_good
+no other run: selftest no_other_run_is_ended_early; ends without_being_asked_to_it_goes_on_to_its_end
+it would have failed anyway: failed what_failed_for_good_fails_in_the_whole_run
+the judge asks once more: failed the_judge_confirms_what_ended_the_run
+settled slots alone: failed an_rto_has_failed_once_its_slots_are_settled
+starved seconds stop this clock, too: failed a_starved_machine_excuses_it
+slots that were sent late: failed nothing_has_failed_while_the_harness_stalls
+what failback may bring: failed what_may_come_about_in_failback_has_not_failed
+a circle has failed for good: failed a_circle_has_failed_once_a_later_heal_has_seen_it
+an rto: ends an_rto_that_is_missed_for_good_ends_the_run; ends a_relapse_after_the_rto_ends_it_then
+not one that is met: ends a_service_that_is_back_in_time_is_watched_to_the_end; ends a_run_that_has_more_to_show_is_never_ended
+unaffected: ends a_fault_that_should_go_unnoticed_ends_it_at_once
+an availability: ends a_share_that_cannot_be_reached_any_more_ends_it
+a step that failed: ends a_step_that_failed_ends_it
+a heal that takes longer: ends a_heal_that_hangs_is_not_waited_for
 ## Examples
 the table: clocks each_fault_is_judged_by_itself_whatever_overlaps
 ## Run folder

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -377,6 +378,17 @@ def test_the_command_takes_a_runbook(project: Project, monkeypatch: pytest.Monke
     assert ask("experiments/runbooks/to-west.yaml", "--no-boot")[0] == 0
     assert ask("to-west", "--no-boot")[0] == 0
     assert ask("--no-boot") == (0, "mini: 5 steps; nothing has rotted\n")
+
+
+def test_a_check_leaves_nothing_and_tells_no_secret(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known bads: what it began in the background went on for ever, and what it said of its token was printed."""
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr("chaoslab.engine.step_rehearsal.REACT_S", 0.1)
+    project.write("scripts/promote.sh", '#!/bin/sh\nsleep 547 >&- 2>&- &\necho "$FAILOVER_TOKEN is no good" >&2\nexit 1\n')
+    code, told = ask(str(project.experiment()), "--runtime", "embedded", "--json")
+    assert code == 1, told
+    assert "*** is no good" in told
+    assert [one.pid for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "547"]] == []
 
 
 def test_the_command_boots_the_stack(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,6 +188,21 @@ def test_auto_takes_the_first_that_is_ready_and_says_why_not_the_others(
         runtimes.choose_runtime("compose", loaded)
 
 
+def test_a_load_without_locust_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Known bad: images were built and the stack booted, and only then it was said; without a load Locust is not needed."""
+    from chaoslab.spec.load import load_experiment
+
+    (tmp_path / "users.py").write_text("")
+    loaded = load_experiment(write_experiment(tmp_path, load={"locustfile": "users.py", "users": 1}))
+    assert runtimes.choose_runtime("embedded", loaded)[0].name == "embedded"
+    monkeypatch.setattr("chaoslab.load.process.find_spec", lambda name: None)
+    for wanted in ("auto", "embedded"):
+        with pytest.raises(EnvironmentFault, match=r"Locust is not installed[\s\S]*chaoslab\[load\]"):
+            runtimes.choose_runtime(wanted, loaded)
+    assert "chaoslab doctor" in runtimes.runtime_to_plan("embedded", loaded)[1]
+    assert runtimes.choose_runtime("embedded", load_experiment(write_experiment(tmp_path)))[0].name == "embedded"
+
+
 def test_why_compose_does_not_take_a_file_is_on_the_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Known bad: where one line is shown, as by --dry-run, it ended with a colon. Compose says the reason last."""
     program = tmp_path / "bin" / "docker"

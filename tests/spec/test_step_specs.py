@@ -126,6 +126,19 @@ def test_secrets_that_steps_name_are_covered(project: Path) -> None:
     assert "${TOKEN_A}" in found.experiment.steps[0].http.headers["Authorization"]  # type: ignore[attr-defined]
 
 
+def test_variables_with_a_secret_name_are_covered_wherever_a_step_names_them(project: Path) -> None:
+    """Known bads: in a path, in JSON or in a header of another name; and dollars, which nothing fills in here."""
+    call = {"path": "/hooks/${HOOK_TOKEN}", "headers": {"X-Auth": "${PROXY_PASSWORD}"}, "json": {"with": "${API_KEY}"}}
+    steps: list[dict[str, Any]] = [
+        {"id": "a", "http": call},
+        {"id": "b", "sql": {"at": "store:7000", "statement": "SELECT 1", "password": "pa$word$$of-b"}},
+        {"id": "c", "run": ["true"], "needs": {"env": ["KEY_C"]}},
+    ]
+    values = {"HOOK_TOKEN": "hook-of-a", "PROXY_PASSWORD": "word-of-a", "API_KEY": "key-of-a", "KEY_C": "lo$ck-of-$$c"}
+    covered = secrets_of(loaded(project, *steps), values)
+    assert covered.text("hook-of-a word-of-a key-of-a pa$word$$of-b lo$ck-of-$$c") == "*** *** *** *** ***"
+
+
 def test_a_delay_beyond_the_budget_is_a_note(project: Path) -> None:
     """What an unattended run waits for, and what it adds."""
     (advice,) = loaded(project, {"id": "a", "manual": "x", "delay": "15m"}).advice

@@ -34,6 +34,16 @@ def test_objectives_are_collected_as_tests(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_project_without_xdist_has_every_mark_it_needs(tmp_path: Path) -> None:
+    """Known bad: a warning for each file, and with `--strict-markers` no test at all, for a mark of pytest-xdist."""
+    (tmp_path / "test_own.py").write_text(OWN_TEST)
+    write(tmp_path, fire=FIRE)
+    strict = ("-p", "no:xdist", "--strict-markers", "-W", "error::pytest.PytestUnknownMarkWarning")
+    found = run_pytest(tmp_path, *strict, "experiments", "test_own.py", "--collect-only", "-q")
+    assert found.returncode == 0, found.stdout
+    assert "test_own.py::test_own" in found.stdout and "experiments/fire.yaml::run" in found.stdout
+
+
 def test_what_failed_last_is_collected_alone(tmp_path: Path) -> None:
     """`--lf` knows an objective by its file and its name."""
     write(tmp_path, fire=FIRE, late=MISSED)

@@ -25,14 +25,14 @@ _LOCAL_HOSTS = (LOOPBACK, "localhost", "::1")
 _CHOICES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")  # which engine it is
 _API_TIMEOUT_S = 60
 _FIRST_ANSWER_S = 10  # what listens there may be no engine at all
-_CURE_ENGINE = "start Docker (Debian, as root: .ci/docker-up), or use --runtime embedded"
+_CURE_ENGINE = "start Docker (for Debian, as root, a clone of chaoslab has .ci/docker-up), or use --runtime embedded"
 _CURE_PORT = "run it again: another program took the port while the stack was coming up"
 _CURES = {
     "no space left on device": "free some space where the engine keeps its data: docker system df, docker system prune",
     "address already in use": _CURE_PORT,
     "port is already allocated": _CURE_PORT,
 }
-_CURE_COMPOSE = "install the Compose v2 plugin (package docker-compose-plugin, or docker-compose in Debian 13; .ci/docker-up)"
+_CURE_COMPOSE = "install the Compose v2 plugin (package docker-compose-plugin, or docker-compose in Debian 13)"
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,16 @@ def connect() -> Engine:
         client = _client(url, tls, str(found["ApiVersion"]))
         client.api.timeout = _API_TIMEOUT_S
     except (DockerException, requests.RequestException, ValueError, OverflowError) as broken:
-        raise EnvironmentFault(f"no Docker engine answers at {url}: {broken}", cure=_CURE_ENGINE) from broken
+        raise EnvironmentFault(f"no Docker engine answers at {url}: {_cause(broken)}", cure=_CURE_ENGINE) from broken
     return Engine(client, url, str(found["Version"]))
+
+
+def _cause(broken: BaseException) -> str:
+    """What the operating system said, where a library wrapped that."""
+    wrapped = next((part for part in broken.args if isinstance(part, BaseException)), None)
+    if wrapped is not None:
+        return _cause(wrapped)
+    return (isinstance(broken, OSError) and broken.strerror) or str(broken)
 
 
 def _client(url: str, tls: TLSConfig | None, api_version: str) -> docker.DockerClient:
