@@ -117,7 +117,7 @@ def _sites_of(project: Project, groups: Sequence[Group], entry: Entry, sites: tu
                 last = "; an odd quorum needs a witness" if site == WITNESS else ""
                 found[name] = (site, f"a replica of {group.name}, as {others}: {group.why}{last}")
     if len(project.services) > 1:  # what is measured is measured through it, so it cannot burn
-        found[entry.service] = (OUTSIDE, f"the entry of users: {entry.why}")
+        found[entry.service] = (OUTSIDE, f"the entry for users: {entry.why}")
     for name, service in project.services.items():
         kind, _, owner = service.network_mode.partition(":")
         if kind == "service" and owner in found:

@@ -210,8 +210,8 @@ def _print(found: _Found) -> None:
         click.echo(f"{problem.place}: {level}: {mask_shapes(problem.message)}", err=True)
     if every:
         counts = Counter(problem.level for problem in every)
-        told = [f"{counts[level]} {level}{'s' * (counts[level] > 1)}" for level in _COLORS if counts[level]]
-        click.echo(", ".join(told), err=True)
+        totals = [f"{counts[level]} {level}{'s' * (counts[level] > 1)}" for level in _COLORS if counts[level]]
+        click.echo(", ".join(totals), err=True)
 
 
 def _row(problem: Problem) -> dict[str, Any]:

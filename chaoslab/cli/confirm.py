@@ -25,14 +25,14 @@ def confirm_command(run: str | None, step: str | None, failed: str | None) -> in
     """Confirm that a person has done a manual step, from any terminal.
 
     \b
-    chaoslab confirm                          what waits for a person, in every run of this project
-    chaoslab confirm idc-fire                 what waits in one run: a run folder, or an experiment's name (its latest run)
+    chaoslab confirm                          the steps that wait, in every run of this project
+    chaoslab confirm idc-fire                 the steps that wait in one run: a run folder, or an experiment (its latest run)
     chaoslab confirm idc-fire approve         the step `approve` is done; the run goes on at once
     chaoslab confirm idc-fire approve --failed "the bridge is blocked"
 
-    Only a run that was started on a terminal, or with --attended, waits. It does so until the step's budget (or its delay and
-    budget) is over, and nothing but that, Ctrl-C and `chaoslab stop --all` ends it: the terminal may be closed meanwhile.
-    The time that the person takes counts in the RTO.
+    Only a run that was started on a terminal, or with --attended, waits: until the step's budget is over, or, if its delay is
+    longer than its budget, until both together are. Ctrl-C and `chaoslab stop --all` end the run; closing its terminal does
+    not. The time that the person takes counts in the RTO.
     """
     from chaoslab.history.confirmations import Answer, Confirmations
     from chaoslab.history.folder import ROOT, RunFolder
@@ -55,7 +55,7 @@ def confirm_command(run: str | None, step: str | None, failed: str | None) -> in
 
 
 def _waiting(folder: RunFolder) -> list[Ask]:
-    """What a run that lives asks; a run that was killed leaves its asks behind."""
+    """The steps that a live run waits for; a run that was killed leaves its questions behind."""
     from chaoslab.cleanup import active_runs
     from chaoslab.history.confirmations import Confirmations
 
@@ -74,7 +74,7 @@ def _list(folders: list[RunFolder]) -> int:
 
 
 def _why_not(folder: RunFolder, step: str) -> str:
-    """In words."""
+    """Why a step does not wait, as text."""
     from chaoslab.cleanup import active_runs
     from chaoslab.history.confirmations import Confirmations
     from chaoslab.history.rows import Anchor, Step
@@ -87,7 +87,7 @@ def _why_not(folder: RunFolder, step: str) -> str:
     if step not in steps:
         return f"this run has no such step{suggest(step, people) or '; it has no manual steps' * (not people)}"
     if step not in people:
-        return f"it is no manual step{suggest(step, people)}"
+        return f"it is not a manual step{suggest(step, people)}"
     rows = [*folder.read_rows()]
     facts = next((row.facts for row in rows if isinstance(row, Anchor)), {})
     own = [row for row in rows if isinstance(row, Step) and row.id == step]

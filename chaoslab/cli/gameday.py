@@ -32,7 +32,7 @@ class _SuiteFirst(click.Group):
 
 @click.group("gameday", cls=_SuiteFirst)
 def gameday_command() -> None:
-    """Run a suite of experiments and write one page of what was rehearsed, what held, and what was not proven.
+    """Run a suite of experiments and write one page about what was rehearsed, what held, and what was not proven.
 
     \b
     chaoslab gameday nightly              runs experiments/gameday/nightly.yaml
@@ -60,8 +60,8 @@ def run_command(suite: str, shard_text: str | None, use_binds: bool, new: bool, 
 
     Without --shard the shard is read from CI_NODE_INDEX and CI_NODE_TOTAL (GitLab), JOB_COMPLETION_INDEX and JOB_COMPLETIONS
     (Kubernetes), NOMAD_ALLOC_INDEX and NOMAD_GROUP_COUNT, SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, or
-    STRATEGY_JOB_INDEX and STRATEGY_JOB_TOTAL (set these from GitHub's strategy context). A shard that has nothing to run says
-    so and exits with 0; its folder counts for `merge`.
+    STRATEGY_JOB_INDEX and STRATEGY_JOB_TOTAL (set these from GitHub's strategy context). A shard that has nothing to run prints
+    that and exits with 0; `merge` needs its folder, too.
     """
     from chaoslab.cleanup.active_runs import alone
     from chaoslab.gameday.night import Player, finish, open_night, plan_of
@@ -102,7 +102,7 @@ def run_command(suite: str, shard_text: str | None, use_binds: bool, new: bool, 
 )
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but night.json.")
 def merge_command(folders: tuple[Path, ...], as_json: bool) -> int:
-    """Put the shards of one game day together: DIR is a shard's folder, runs/gameday/SUITE/TIME.
+    """Combine the shards of one game day into one page: DIR is a shard's folder, runs/gameday/SUITE/TIME.
 
     A missing shard is an error, and its experiments count as not run. Shards of other suites, specs or versions are refused.
     """

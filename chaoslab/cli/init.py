@@ -21,7 +21,9 @@ _RESERVED = ("outside", "witness", "wan")
 
 @click.command("init")
 @click.argument("compose", nargs=-1, type=click.Path(path_type=Path), metavar="[COMPOSE FILE]...")
-@click.option("--sites", default=None, metavar="A,B", help="The sites, two or more; the first one burns. [default: a,b]")
+@click.option(
+    "--sites", default=None, metavar="A,B", help="The sites, two or more; the first fire is in the first one. [default: a,b]"
+)
 @click.option("--yes", is_flag=True, help="Ask nothing; accept every guess.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the guesses as JSON; ask nothing.")
@@ -55,8 +57,8 @@ def init_command(compose: tuple[Path, ...], sites: str | None, yes: bool, dry_ru
     plan = plan_of(found.project, answers, served)
     if not plan.sites:
         raise SpecError(
-            f"nothing stands in a site: {', '.join(found.project.services)} all stand with the entry {plan.entry.service}",
-            cure="give services networks of their own instead of network_mode, so that a site with some of them can be lost",
+            f"no service is in a site: {', '.join(found.project.services)} share the network of entry {plan.entry.service}",
+            cure="give services networks of their own instead of network_mode, so that a site can be lost without the entry",
         )
     written = files_of(plan, files, here, has_locust=is_installed("locust"), enabled=found.enabled)
     if not dry_run:
@@ -99,7 +101,9 @@ def _answers_of_user(project: Project, plan: Plan, answers: Answers, *, ask_site
         return answer.strip()
 
     if ask_sites:
-        answers = replace(answers, sites=_sites(ask("Sites that can be lost; the first one burns", ",".join(answers.sites))))
+        answers = replace(
+            answers, sites=_sites(ask("Sites that can be lost; the first fire is in the first one", ",".join(answers.sites)))
+        )
     guess = f"{plan.entry.service}:{plan.entry.port}"
     entry = ask(f"Where users connect, as service:port ({plan.entry.why})", guess)
     name, _, port = entry.partition(":")
@@ -144,7 +148,7 @@ def _plan_in_words(plan: Plan) -> list[str]:
     if plan.alone and len(plan.placed) > 1:
         it = "it" if len(plan.alone) == 1 else "them"
         lines.append(
-            f"  expect    {', '.join(plan.alone)} only in site {plan.burns}: what needs {it} fails when that site burns"
+            f"  expect    {', '.join(plan.alone)} only in site {plan.burns}: what depends on {it} fails when that site is lost"
         )
     return lines
 

@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
     show_default="runs/ in the project",
-    help="The folder of all runs' folders.",
+    help="Where the run's folder is created.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print nothing but the result, or what would be done, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but the result (with --dry-run, the plan) as JSON.")
 def run_command(
     experiment: str,
     runtime: str,
@@ -84,8 +84,8 @@ def run_command(
 
     Everything is written to runs/<experiment>/<time>/; start with report.html there.
 
-    An attended run asks on the terminal when a manual step is due, and waits; `chaoslab confirm` answers from any other
-    terminal, also after this one was closed, which does not end an attended run.
+    An attended run asks on the terminal when a manual step is due, and waits. `chaoslab confirm` answers from any other
+    terminal. Closing the terminal does not end an attended run.
     """
     from chaoslab.spec.load import find_experiment, is_path, load_experiment
 

@@ -26,7 +26,7 @@ def runbook_command() -> None:
 @runbook_command.command("check")
 @click.argument("names", nargs=-1, metavar="[NAME|PATH]...")
 @runtime_option
-@click.option("--no-boot", is_flag=True, help="Look only at what can be known without the stack; takes a second.")
+@click.option("--no-boot", is_flag=True, help="Check only what can be known without the stack; takes a second.")
 @click.option("--allow-exec", is_flag=True, help="Allow a spec from outside this project to run the checks of its steps.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but one object, for machines.")
 def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_exec: bool, as_json: bool) -> int:
@@ -38,17 +38,17 @@ def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_ex
     chaoslab runbook check to-anyang                every experiment that uses experiments/runbooks/to-anyang.yaml
     chaoslab runbook check idc-fire --no-boot       without booting the stack
 
-    Each step is looked at as it would be when it begins, with the sites lost that the timeline has taken away by then:
+    Each step is checked as of the moment when it would begin, with the sites lost that the timeline has taken down by then:
 
     \b
     without the stack   programs, scripts and folders of commands; environment variables and files that the step `needs`, or
-                        names as ${NAME}; tokens (JWT) that have expired; whatever asks a replica in a lost site, or is done
-                        `from` there; conditions and replicas that do not exist; SQL drivers; manual steps without an owner
-    on the stack        it is booted, the lost sites are cut off, and from the place where the step would be done, addresses
-                        are called, conditions asked, SQL statements prepared, and the `check` of the step is done: a
-                        command or a request that changes nothing and shows that the step would work
+                        names as ${NAME}; tokens (JWT) that have expired; steps that depend on a replica in a lost site, or
+                        run `from` there; conditions and replicas that do not exist; SQL drivers; manual steps without an owner
+    on the stack        it is booted, and the lost sites are cut off. From the place where the step would run, it connects to
+                        addresses, evaluates conditions, prepares SQL statements, and runs the `check` of the step: a command
+                        or a request that changes nothing and shows that the step would work
 
-    Exit code 0: nothing was found. 1: something has rotted. 2: a file is wrong. 5: the stack could not be booted.
+    Exit code 0: no problem was found. 1: a step would not work. 2: a file is wrong. 5: the stack could not be booted.
     """
     from chaoslab.run.runbook import find_rot
     from chaoslab.run.runtimes import choose_runtime
@@ -62,7 +62,7 @@ def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_ex
 
     project = project_here()
     chosen: list[Loaded] = []
-    wrong: dict[Problem, None] = {}  # in files, of which nothing more can be said
+    wrong: dict[Problem, None] = {}  # in files that cannot be checked further
     for file in _experiments(names, project):
         try:
             experiment = (loaded := load_experiment(file)).experiment
@@ -81,11 +81,11 @@ def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_ex
         for one in () if as_json else rot:
             _print_problem(loaded.places[one.step], f"step {one.step}: {one.message}")
         if not as_json:
-            found = f"{len({one.step for one in rot})} of them would not work" if rot else "nothing has rotted"
+            found = f"{len({one.step for one in rot})} of them would not work" if rot else "no problem found"
             click.echo(f"{loaded.experiment.name}: {len(loaded.experiment.steps)} steps; {found}")
     if as_json:
-        told = {"checked": [loaded.experiment.name for loaded in chosen], "booted": not no_boot, "rot": rows}
-        click.echo(json.dumps(told, indent=2))
+        report = {"checked": [loaded.experiment.name for loaded in chosen], "booted": not no_boot, "rot": rows}
+        click.echo(json.dumps(report, indent=2))
     return ExitCode.USAGE if wrong else ExitCode.FAIL if rows else ExitCode.PASS
 
 
@@ -113,7 +113,7 @@ def _experiments(names: tuple[str, ...], project: Path) -> list[Path]:
 
 
 def _runbook(name: str, project: Path, here: Path) -> Path | None:
-    """The runbook that is named, by its path or by its name; None where it is none."""
+    """The runbook that is named, by its path or by its name; None if the name is not a runbook's."""
     from chaoslab.spec.kind import kind_of
     from chaoslab.spec.load import find_file, is_path
     from chaoslab.spec.project import RUNBOOKS, SUFFIXES, experiment_files
@@ -129,7 +129,7 @@ def _runbook(name: str, project: Path, here: Path) -> Path | None:
 
 
 def _print_problem(place: Place, message: str) -> None:
-    click.echo(f"{place}: {click.style('rot', fg='red', bold=True)}: {mask_shapes(message)}", err=True)
+    click.echo(f"{place}: {click.style('error', fg='red', bold=True)}: {mask_shapes(message)}", err=True)
 
 
 def _row(place: Place, rule: str, message: str, step: str | None = None, experiment: str | None = None) -> dict[str, Any]:

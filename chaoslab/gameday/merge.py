@@ -29,7 +29,7 @@ def merge(folders: Sequence[Path], root: Path) -> tuple[NightFolder, Night]:
     problems += [f"shard {state.opened.shard} did not finish" for _, state in states if not state.closed]
     for path, state in states:
         if others := sorted({*state.ended, *state.not_run} - {case.id for case in state.opened.mine}):
-            raise SpecError(f"{path}: {others[0]} is not of this shard")
+            raise SpecError(f"{path}: {others[0]} does not belong to this shard")
         for row in state.ended.values():
             if row.folder and not (path / row.folder).resolve().is_relative_to(path.resolve()):
                 raise SpecError(f"{path}: the run of {row.case} is not in its folder: {row.folder}")
@@ -63,7 +63,7 @@ def _plan_of_all(states: Sequence[tuple[Path, State]]) -> Opened:
             (one.suite != other.suite, f"its suite is {one.suite}, not {other.suite}"),
             (one.chaoslab != other.chaoslab, f"it was run by chaoslab {one.chaoslab}, not {other.chaoslab}"),
             (changed, f"{changed} was a different experiment there (the hashes of the resolved spec differ)"),
-            (rules_of(one) != rules_of(other), "it had another runtime, budget, limit or after_fail, or another --use-binds"),
+            (rules_of(one) != rules_of(other), "its runtime, budget, limit, after_fail or --use-binds differs"),
             (one.plan != other.plan, "its experiments were divided differently"),
         )
         if why := next((why for differs, why in differences if differs), None):

@@ -295,9 +295,9 @@ class Player:
         seconds = (self._clock.now_ns() - began_ns) / NS_PER_S
         newest = self._newest(case.experiment)
         folder = "" if newest is None or newest == before else str(newest.relative_to(self._folder.path))
-        said = [line for line in log_tail(log, 20) if line.startswith("chaoslab: ")]
-        if not folder and not why and said:
-            why = f"it left no run: {said[-1].removeprefix('chaoslab: ')}"
+        errors = [line for line in log_tail(log, 20) if line.startswith("chaoslab: ")]
+        if not folder and not why and errors:
+            why = f"it left no run folder: {errors[-1].removeprefix('chaoslab: ')}"
         if self.stopped:
             self._on_progress(f"{label} {case.id}: interrupted after {seconds:.0f} s; the same command resumes it")
             return None

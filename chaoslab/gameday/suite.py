@@ -32,7 +32,7 @@ class Selection(Model):
 
     name: Annotated[str | None, Field(description="The name of one experiment.")] = None
     tag: Annotated[str | None, Field(description="Every experiment with this tag, in the order of their names.")] = None
-    glob: Annotated[str | None, Field(description="Every experiment whose name fits, such as *-fire.")] = None
+    glob: Annotated[str | None, Field(description="Every experiment whose name matches, such as *-fire.")] = None
     repeats: Annotated[Whole, Field(ge=1, le=100, description="How often each of them runs.")] = 1
 
     @property
@@ -52,13 +52,20 @@ class SuiteSpec(Model):
 
     title: Annotated[str, Field(min_length=1, description="A few words for the page.")]
     runtime: Annotated[str, Field(description="Where the stacks run: auto, or the name of a runtime.")] = "auto"
-    budget: Annotated[Seconds | None, Field(description="Nothing begins that would not end within it; none without.")] = None
-    limit: Annotated[Seconds, Field(gt=0, description="How long one run may take before it is ended, and is an error.")] = 900.0
+    budget: Annotated[
+        Seconds | None, Field(description="No run begins that would not end within it. Without it, there is no limit.")
+    ] = None
+    limit: Annotated[
+        Seconds, Field(gt=0, description="How long one run may take; after that it is ended, and counts as broken.")
+    ] = 900.0
     after_fail: Annotated[Literal["continue", "stop"], Field(description="What to do once an experiment has failed.")] = (
         "continue"
     )
     without: Annotated[list[str], Field(description="Tags whose experiments are left out.")] = []
-    experiments: Annotated[list[Selection], Field(min_length=1, description="In this order; an experiment counts once.")]
+    experiments: Annotated[
+        list[Selection],
+        Field(min_length=1, description="They run in this order; an experiment that is selected twice runs as first selected."),
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Looks for rot in the steps of an experiment: without its stack, and on a stack that is booted for that and taken down."""
+"""Finds steps of an experiment that would no longer work: without its stack, and on a stack that is booted for that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chaoslab.stack.reach import RUN_VARIABLE
 def find_rot(loaded: Loaded, options: Options | None, on_message: Callable[[str], None] = lambda _: None) -> list[Rot]:
     """What would not work of the steps of an experiment, in their order. `options` None: without a stack.
 
-    A step that is known not to work without a stack is not looked at on one. Raises as `run_once`; NotReady for a stack that
+    A step that fails the checks without a stack is not checked on one. Raises as `run_once`; NotReady for a stack that
     does not reach its steady state, without which no failover can be expected; StackError where something of it is left.
     """
     found = rot_without_stack(loaded, os.environ, utc_now().timestamp())
@@ -37,7 +37,7 @@ def find_rot(loaded: Loaded, options: Options | None, on_message: Callable[[str]
             made.session.make_ready(on_message)
             if (why := why_not_steady(made.session.stack, loaded, "rehearsal", SYSTEM)) is not None:
                 raise NotReady(f"the stack of {loaded.experiment.name} is not in its steady state: {why}")
-            on_message("the stack is up; its sites are cut off as the timeline says, and the steps are looked at")
+            on_message("the stack is up; sites are cut off as in the timeline, and the steps are checked")
             looked = StepRehearsal(loaded, made.session.stack, marks={RUN_VARIABLE: made.run_id}).rot(known)
             found += [replace(rot, message=secrets.text(rot.message)) for rot in looked]
         finally:

@@ -163,7 +163,9 @@ def _check_objectives(experiment: Experiment, entries: Entries, topology: Topolo
             if not isinstance(entry, StepBase):
                 continue
             if experiment.faults and not isinstance(entry, BringAboutStep):  # it is no event, so nothing is counted from it
-                message = f"step {id_!r} answers a fault: its time counts under that fault, and it has no objectives of its own"
+                message = (
+                    f"step {id_!r} responds to a fault: its time counts under that fault, so it has no objectives of its own"
+                )
                 at((), message, "objectives.of-remedy", key=True)
             for promise in ("rto", "unaffected"):  # no step is a fault that services recover from
                 if promise in own.model_fields_set:

@@ -30,20 +30,18 @@ from chaoslab.spec.yaml.quantities import Seconds
 class RunbookUse(Model):
     """The steps of a runbook, in this place of the timeline."""
 
-    id: Annotated[str, Field(pattern=ID, description="What the ids of its steps begin with, before a full stop.")]
+    id: Annotated[str, Field(pattern=ID, description="The prefix of the ids of its steps, before a dot.")]
     runbook: Annotated[Path, Field(description="The file of the runbook, relative to this file.")]
-    at: Annotated[Seconds, Field(description="When its first step begins, as of a step.")] = 0.0
-    after: Annotated[str | None, Field(description="What its first step comes after, as of a step.")] = None
-    after_heal: Annotated[str | None, Field(description="A fault that must have been seen healed first.")] = None
+    at: Annotated[Seconds, Field(description="When its first step begins, as for a step.")] = 0.0
+    after: Annotated[str | None, Field(description="What its first step comes after, as for a step.")] = None
+    after_heal: Annotated[str | None, Field(description="A fault whose heal must have been verified first.")] = None
 
 
 class Runbook(Model):
-    """What a person does about a loss, step by step. The first comment of the file says what for."""
+    """What people do about a loss, step by step. The first comment of the file states its purpose."""
 
     title: Annotated[str, Field(min_length=1, description="A short title for lists.")]
     owner: Annotated[str | None, Field(description="Who does the manual steps that name no owner.")] = None
-    from_: Annotated[str, Field(alias="from", description="The place from which it is done, for steps that name none.")] = (
-        OUTSIDE
-    )
+    from_: Annotated[str, Field(alias="from", description="The place from which steps run that name none.")] = OUTSIDE
     steps: Annotated[list[dict[str, Any]], Field(min_length=1, description="Its steps, each as in a timeline.")]
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

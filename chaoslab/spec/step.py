@@ -30,7 +30,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class InlineCondition(Model):
-    """A fact about the stack: GET a URL of `replica:port`, hold `expect` (JMESPath) against its JSON."""
+    """A fact about the stack: GET a URL of `replica:port`; `expect` (JMESPath) must be true for its JSON."""
 
     get: str
     expect: str
@@ -49,11 +49,11 @@ Command = Annotated[list[str], Field(min_length=1)]
 
 
 class Needs(Model):
-    """What has to be there when a step begins; `chaoslab runbook check` looks for it, and a run does not."""
+    """What a step needs when it begins; `chaoslab runbook check` checks it, a run does not."""
 
     env: Annotated[list[str], Field(description="Environment variables that must be set.")] = []
     files: Annotated[list[Path], Field(description="Files that must be readable, relative to the step's folder.")] = []
-    addresses: Annotated[list[str], Field(description="What must be reachable: a replica and its port each.")] = []
+    addresses: Annotated[list[str], Field(description="Replicas that must be reachable, each with its port.")] = []
 
 
 class StepBase(Model):
@@ -66,7 +66,7 @@ class StepBase(Model):
     after: Annotated[
         str | None, Field(description="A fault whose effect must have been seen first, or a step that must have finished.")
     ] = None
-    after_heal: Annotated[str | None, Field(description="A fault that must have been seen healed first.")] = None
+    after_heal: Annotated[str | None, Field(description="A fault whose heal must have been verified first.")] = None
     precondition: Annotated[
         Facts, Field(description="Conditions that must hold; otherwise the step fails and does not begin.")
     ] = []
@@ -77,16 +77,16 @@ class StepBase(Model):
     within: Annotated[UnderSeconds | None, Field(description="An objective for its duration, tighter than the budget.")] = None
     undo: Annotated[
         Command | None,
-        Field(description="A command that reverts what must not outlast the run; it has to work from any state."),
+        Field(description="A command that reverts what must not outlast the run; it must work from any state."),
     ] = None
     cwd: Annotated[
         Path | None, Field(description="The folder of its commands, relative to the project's, which is the default.")
     ] = None
     from_: Annotated[
         str,
-        Field(alias="from", description="The place from which it is done; a step fails while that place is cut off."),
+        Field(alias="from", description="The place from which it runs; the step fails while that place is cut off."),
     ] = OUTSIDE
-    needs: Annotated[Needs, Field(description="What has to be there when it begins, for `chaoslab runbook check`.")] = Needs()
+    needs: Annotated[Needs, Field(description="What it needs when it begins, for `chaoslab runbook check`.")] = Needs()
     restores: Annotated[
         list[str],
         Field(
@@ -152,7 +152,7 @@ class RunStep(StepBase):
 
 
 class HttpCall(Model):
-    """One request: to a `path` of the entry, or a `url` of `replica:port`. Without `status` any 2xx is as expected."""
+    """One request: to a `path` of the entry, or a `url` of `replica:port`. Without `status`, any 2xx is expected."""
 
     method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"] = "POST"
     path: str | None = None
@@ -238,8 +238,8 @@ class BringAboutStep(StepBase):
 class ManualStep(StepBase):
     """What a person does, as text. An attended run waits until they confirm it, an unattended one for the `delay`.
 
-    Of a delay that does not fit into the budget, an unattended run waits for as much as the budget; the rest is declared: it
-    is added to the time that the step and the outages around it took.
+    If the delay is longer than the budget, an unattended run waits for the budget only. The rest is declared: it is added to
+    the times that the step and the outages around it took.
     """
 
     manual: Annotated[str, Field(min_length=1)]

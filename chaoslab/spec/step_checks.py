@@ -19,7 +19,7 @@ Steps = Sequence[tuple[int, StepBase]]  # with their places in the timeline as w
 def check_steps(
     steps: Steps, faults: Sequence[tuple[int, FaultBase]], topology: Topology | None, report: Report, *, complete: bool
 ) -> None:
-    """All checks. Without a topology, names of the stack are not looked at; unless `complete`, names of entries are not."""
+    """All checks. Without a topology, names of the stack are not checked; unless `complete`, ids of entries are not."""
     healable = [fault.id for _, fault in faults]
     before = list(healable)
     for number, step in steps:
@@ -60,7 +60,7 @@ def _check_names(step: StepBase, topology: Topology, report: Report) -> None:
     services = list(dict.fromkeys(journey.service for journey in topology.spec.journeys.values() if journey.ledger))
     for index, service in enumerate(step.restores):
         if service not in services:
-            message = f"no journey of {service!r} keeps a ledger, so what it lost would not show{suggest(service, services)}"
+            message = f"no journey of {service!r} keeps a ledger, so its losses could not be seen{suggest(service, services)}"
             report(("restores", index), message, "step.restores-unmeasured")
     if isinstance(step, BringAboutStep):
         condition = known.get(step.bring_about)

@@ -1,6 +1,6 @@
-"""What has rotted in the steps of an experiment, as far as it can be known without its stack. Changes nothing.
+"""Steps of an experiment that would no longer work, as far as that can be known without its stack. Changes nothing.
 
-Each step is looked at as it would be when it begins: with the sites that the timeline has taken away by then lost.
+Each step is checked as of the moment when it begins, with the sites lost that the timeline has taken down by then.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from chaoslab.spec.step import (
 OWNER_MISSING = "step.owner-missing"
 _INTERPRETER = re.compile(r"(python|node|ruby|perl|bash|dash|sh|zsh)[\d.]*")
 _SCRIPT = (".py", ".sh", ".js", ".mjs", ".rb", ".pl")
-_NO_SCRIPT = ("-c", "-m", "-e")  # what comes next is code, or a module
+_NO_SCRIPT = ("-c", "-m", "-e")  # followed by code or a module
 _JWT = re.compile(r"[\w-]+\.([\w-]+)\.[\w-]*")
 _BEFORE = "precondition"  # what is looked up once, before the step begins
 _SECRET_BYTES_MAX = 64 * 1024
@@ -63,27 +63,27 @@ class Lost:
 
 
 def rot_without_stack(loaded: Loaded, environ: Mapping[str, str], now_s: float) -> list[Rot]:
-    """Of all steps, in their order. `now_s`: seconds since the epoch, for what expires."""
+    """Of all steps, in their order. `now_s`: seconds since the epoch, to find what has expired."""
     topology = loaded.compose.topology()
     at_begin, to_the_end = lost_at(loaded.experiment, topology), lost_at(loaded.experiment, topology, to_the_end=True)
     found: list[Rot] = []
     for step in loaded.experiment.steps:
         rot: list[tuple[str, str]] = []  # rules and messages
         if step.from_ in at_begin[step.id].sites:
-            rot.append(("step.from-lost", f"it is done from {step.from_}, which is lost by then"))
+            rot.append(("step.from-lost", f"it runs from {step.from_}, which is lost by then"))
         if isinstance(step, ManualStep) and step.owner is None:
-            rot.append((OWNER_MISSING, "nobody is named who does it; give it an owner"))
+            rot.append((OWNER_MISSING, "it has no owner; name the person or role that does it"))
         for key, command in step.commands.items():
             rot += _rot_of_command(key, command, step.cwd or Path())
         rot += _rot_of_secrets(step, environ, now_s)
         for what, replicas in hosts_of(step):
             if at_begin[step.id].replicas.issuperset(replicas):
-                rot.append(("step.host-lost", f"{what}: it asks {replicas[0]}, lost by then"))
+                rot.append(("step.host-lost", f"{what}: it calls {replicas[0]}, which is lost by then"))
         for what, how in looks_of(step, topology):
             replicas = replicas_of(how)  # it is asked until the step is over, but for a precondition
             lost = (at_begin if what.startswith(_BEFORE) else to_the_end)[step.id]
             if replicas and lost.replicas.issuperset(replicas):
-                rot.append(("step.host-lost", f"{what}: it asks {' and '.join(dict.fromkeys(replicas))}, lost by then"))
+                rot.append(("step.host-lost", f"{what}: it depends on {' and '.join(dict.fromkeys(replicas))}, lost by then"))
         if isinstance(step, SqlStep) and importlib.util.find_spec(step.sql.driver) is None:
             rot.append(("step.driver-missing", f"{step.sql.driver} is not installed; pip install {step.sql.driver}"))
         found += [Rot(step.id, rule, message) for rule, message in dict.fromkeys(rot)]
@@ -161,12 +161,12 @@ def _rot_of_secrets(step: StepBase, environ: Mapping[str, str], now_s: float) ->
     with_values = fill_variables(step.templated, dict.fromkeys(variables_in(step.templated), ""))
     for word in _words_in(with_values):
         if (since := _expired(word, now_s)) is not None:
-            yield "step.token-expired", f"a token that is written into it expired {since}"
+            yield "step.token-expired", f"a token that is written into the step expired {since}"
     for file in step.needs.files:
         try:
             path = (step.cwd or Path()) / file.expanduser()
             if not path.is_file():
-                yield "step.file-missing", f"the file {file} is not there"
+                yield "step.file-missing", f"the file {file} does not exist"
                 continue
             with path.open("rb") as opened:
                 content = opened.read(_SECRET_BYTES_MAX)
@@ -183,7 +183,7 @@ def _rot_of_secrets(step: StepBase, environ: Mapping[str, str], now_s: float) ->
 
 
 def _expired(text: str, now_s: float) -> str | None:
-    """How long ago, in words, where the text is a JSON Web Token (with a scheme before it, or without) that has expired."""
+    """How long ago a JSON Web Token (with or without a scheme before it) expired, as text; None if it has not, or is none."""
     if (token := _JWT.fullmatch(text.rsplit(maxsplit=1)[-1] if text.split() else "")) is None:
         return None
     try:
@@ -207,11 +207,11 @@ def _words_in(tree: Any) -> Iterator[str]:
         yield from tree.split()
 
 
-# --- whom it asks -----------------------------------------------------------------------------------------------
+# --- the replicas that it needs ---------------------------------------------------------------------------------
 
 
 def hosts_of(step: StepBase) -> Iterator[tuple[str, list[str]]]:
-    """Whom a step calls when it begins: in words, and the replica."""
+    """What a step calls when it begins: the key of the step, and the replica."""
     if isinstance(step, HttpStep):
         for key, call in (("http", step.http), ("check", step.check)):
             if call is not None and call.url is not None:
@@ -223,7 +223,7 @@ def hosts_of(step: StepBase) -> Iterator[tuple[str, list[str]]]:
 
 
 def looks_of(step: StepBase, topology: Topology) -> Iterator[tuple[str, Look | BringAbout]]:
-    """The conditions of a step, and what brings about the one that it is to bring about, with their names."""
+    """The conditions of a step, and how it brings about a condition, with their names."""
     known = topology.spec.conditions
     for key, facts in ((_BEFORE, step.precondition), ("verify", step.verify)):
         for fact in facts:
@@ -238,7 +238,7 @@ def looks_of(step: StepBase, topology: Topology) -> Iterator[tuple[str, Look | B
 
 
 def replicas_of(how: Look | BringAbout) -> list[str]:
-    """Those of which one has to answer."""
+    """The replicas of which at least one has to answer."""
     if how.http is not None:
         return [urlsplit(url).hostname or "" for url in how.http.url]
     return [how.in_] if how.in_ is not None else [how.at.partition(":")[0]] if how.at is not None else []

@@ -1,7 +1,7 @@
 """Commands to the primary, each sent once, with a truthful outcome.
 
 Two failures are told apart, because a ledger depends on it:
-    NotTried   the command was certainly not executed
+    NotExecuted   the command was certainly not executed
     Unknown    it may have been executed: no answer came
 """
 
@@ -18,7 +18,7 @@ CONNECT_S = 0.5
 ANSWER_S = 1.0
 
 
-class NotTried(Exception):
+class NotExecuted(Exception):
     """The command was certainly not executed."""
 
 
@@ -49,17 +49,17 @@ class Store:
         self._pool: ConnectionPool | None = None
 
     async def command(self, *words: Any) -> Any:
-        """The answer. Raises NotTried or Unknown; ResponseError for a command that Valkey refuses for another reason."""
+        """The answer. Raises NotExecuted or Unknown; ResponseError for a command that Valkey refuses for another reason."""
         pool = await self._current_pool()
         try:
             connection = await pool.get_connection(str(words[0]))
         except (ValkeyError, OSError, TimeoutError) as failed:
-            raise NotTried(f"{self._address}: {failed}") from failed
+            raise NotExecuted(f"{self._address}: {failed}") from failed
         try:
             await connection.send_command(*words)
             return await connection.read_response()
         except (BusyLoadingError, ReadOnlyError) as refused:
-            raise NotTried(f"{self._address}: {refused!r}") from refused
+            raise NotExecuted(f"{self._address}: {refused!r}") from refused
         except ResponseError:
             raise
         except (ValkeyError, OSError, TimeoutError) as failed:
@@ -73,7 +73,7 @@ class Store:
     async def _current_pool(self) -> ConnectionPool:
         address = self._where.address
         if address is None:
-            raise NotTried("nobody knows the primary")
+            raise NotExecuted("nobody knows the primary")
         if address != self._address or self._pool is None:
             old, self._address = self._pool, address
             self._pool = ConnectionPool(

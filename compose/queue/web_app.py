@@ -10,9 +10,9 @@ from typing import Protocol
 from aiohttp import web
 
 from passage import address_of
-from store import NotTried, Unknown
+from store import NotExecuted, Unknown
 
-NOT_TRIED = 429  # nothing was executed
+NOT_EXECUTED = 429  # nothing was executed
 UNKNOWN = 503  # may have been executed
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -53,8 +53,8 @@ async def _truthful(request: web.Request, handler: Handler) -> web.StreamRespons
     """Say which failures prove that nothing happened, and which do not."""
     try:
         return await handler(request)
-    except NotTried as why:
-        return web.json_response({"error": str(why)}, status=NOT_TRIED)
+    except NotExecuted as why:
+        return web.json_response({"error": str(why)}, status=NOT_EXECUTED)
     except Unknown as why:
         return web.json_response({"error": str(why)}, status=UNKNOWN)
 

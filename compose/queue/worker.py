@@ -13,7 +13,7 @@ from valkey.exceptions import ResponseError
 from passage import address_of
 from primary import Primary, sentinels
 from shop import HANDLED, ORDERS
-from store import Fixed, NotTried, Store, Unknown
+from store import Fixed, NotExecuted, Store, Unknown
 from web_app import application, serve
 
 GROUP = "workers"
@@ -47,12 +47,12 @@ class Work:
             try:
                 await step()
                 await asyncio.sleep(pause_s)
-            except (NotTried, Unknown):
+            except (NotExecuted, Unknown):
                 await asyncio.sleep(PAUSE_S)
             except ResponseError as refused:
                 if not str(refused).startswith("NOGROUP"):
                     raise
-                with contextlib.suppress(NotTried, Unknown, ResponseError):  # the other worker may have made it
+                with contextlib.suppress(NotExecuted, Unknown, ResponseError):  # the other worker may have made it
                     await self._store.command("XGROUP", "CREATE", ORDERS, GROUP, "0", "MKSTREAM")
 
     async def _take(self) -> None:

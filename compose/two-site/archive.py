@@ -1,9 +1,9 @@
-"""The archive: WAL segments and base backups in one folder, with a journal of what came in.
+"""The archive: WAL segments and base backups in one folder, with a journal of what was received.
 
-FOLDER/wal/NAME      segments and histories of timelines, as PostgreSQL archived them
+FOLDER/wal/NAME      segments and timeline histories, as PostgreSQL archived them
 FOLDER/base/NAME/    base backups, plain, as pg_basebackup wrote them
-FOLDER/journal       a line of JSON for each: what it is, its name, its size and SHA-256 (of a base: of its manifest), and when
-                     it was complete. Nothing is taken from the archive that the journal does not know.
+FOLDER/journal       a line of JSON for each: its kind, name, size and SHA-256 (of a base backup, that of its manifest), and
+                     when it was complete. What is not in the journal is never used.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ MANIFEST = "backup_manifest"
 
 
 class Refused(Exception):
-    """What the archive does not take: another content under a name that it has already."""
+    """The archive already has a file of this name, with different content."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the journal. `system`: the identifier of the database cluster; of a base alone."""
+    """One line of the journal. `system`: the identifier of the database cluster, for a base backup only."""
 
     kind: Literal["wal", "base"]
     name: str
@@ -43,7 +43,7 @@ class Entry:
 
 
 class Archive:
-    """A folder that holds one. Its own writers are kept apart; several processes must not write into one."""
+    """An archive in a folder. Safe for several threads of one process, but not for several processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,20 +53,20 @@ class Archive:
         self._writing = threading.Lock()
 
     def entries(self) -> list[Entry]:
-        """The journal. A last line that a crash cut short is left out; raises ValueError where another cannot be read."""
+        """The journal. A last line that a crash cut short is left out; raises ValueError if any other cannot be read."""
         if not self._journal.exists():
             return []
         lines = self._journal.read_text().split("\n")
         return [Entry(**json.loads(line)) for line in lines[:-1]]
 
     def put_wal(self, name: str, content: bytes) -> None:
-        """Keep a file of WAL: on the disk when this returns. Once more with the same content is the same. Raises Refused."""
+        """Store a WAL file; it is on the disk when this returns. Idempotent for the same content. Raises Refused."""
         sha256 = hashlib.sha256(content).hexdigest()
         with self._writing:
             known = next((entry for entry in self.entries() if entry.kind == "wal" and entry.name == name), None)
             if known is not None:
                 if known.sha256 != sha256:
-                    raise Refused(f"{name} is archived already, with another content")
+                    raise Refused(f"{name} is archived already, with different content")
                 return
             self.wal.mkdir(parents=True, exist_ok=True)
             _write(self.wal / name, content)
@@ -84,7 +84,7 @@ class Archive:
             self._note(Entry("base", name, size, hashlib.sha256(manifest).hexdigest(), at, system))
         return name
 
-    def keep_bases(self, newest: int) -> None:
+    def remove_old_bases(self, newest: int) -> None:
         """Remove all base backups but the newest."""
         kept = [entry.name for entry in self.entries() if entry.kind == "base"][-newest:]
         for folder in self.bases.iterdir() if self.bases.is_dir() else ():
@@ -101,7 +101,7 @@ class Archive:
             os.fsync(file.fileno())
 
     def status(self) -> dict[str, Any]:
-        """What is in it, in short."""
+        """A summary of what is in it."""
         entries = self.entries()
         bases = [entry for entry in entries if entry.kind == "base"]
         wal = [entry for entry in entries if entry.kind == "wal"]

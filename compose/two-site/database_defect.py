@@ -1,4 +1,4 @@
-"""Runs a database node whose Patroni decides in another way, for the overlays of compose/known-bad. Not part of the stack."""
+"""Runs a database node whose Patroni decides differently, for the overlays of compose/known-bad. Not part of the stack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ha = patroni.ha.Ha
 
 
 def run(decides: type) -> None:
-    """As `database` does, with this class in the place of Patroni's own `Ha`."""
+    """As `database` does, with this class in place of Patroni's own `Ha`."""
     members = os.environ["ETCD"].split(",")
     answering = wait_for_quorum(Path(os.environ["DATA"]), members)
     os.environ["ETCD"] = ",".join([answering, *(member for member in members if member != answering)])

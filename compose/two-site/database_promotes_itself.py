@@ -1,9 +1,9 @@
 """A database node with a defect: a standby that does not hear the other node promotes itself, whatever the quorum says.
 
-OTHER   host:port of the other node's PostgreSQL; the rest as for `database`
+PEER   host:port of the other node's PostgreSQL; the rest as for `database`
 
 Not part of the stack; an overlay replaces a node with it, to prove that an unsafe promotion is detected. Once the other node
-answers again, Patroni is back in charge, and what was written here without its lease is lost.
+answers again, Patroni takes over again, and what was written here without its lease is lost.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import time
 from database_defect import Ha, run
 
 PATIENCE_S = 5.0
-_LOOK_EVERY_S = 0.5
-_ASK_S = 1.0
+_POLL_EVERY_S = 0.5
+_CONNECT_TIMEOUT_S = 1.0
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL answers it with one byte, before any login
 
 
-class Other:
-    """The other node, asked again and again by a thread."""
+class Peer:
+    """The other node, polled by a thread."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -39,22 +39,25 @@ class Other:
 
     def _watch(self) -> None:
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=_ASK_S) as connection:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(self._address, timeout=_CONNECT_TIMEOUT_S) as connection,
+            ):
                 connection.sendall(_SSL_REQUEST)
                 if connection.recv(1):
                     self._answered_at = time.monotonic()
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_EVERY_S)
 
 
-class Hasty(Ha):  # type: ignore[misc]  # Patroni has no types
+class PromotesItself(Ha):  # type: ignore[misc]  # Patroni has no types
     """Leads whenever the other node is silent."""
 
     def __init__(self, patroni: object) -> None:
         super().__init__(patroni)
-        self._other = Other(os.environ["OTHER"])
+        self._peer = Peer(os.environ["PEER"])
 
     def _run_cycle(self) -> str:
-        if not self._other.silent or not self.state_handler.is_running():
+        if not self._peer.silent or not self.state_handler.is_running():
             return str(super()._run_cycle())
         self.state_handler.reset_cluster_info_state(None)
         if not self.state_handler.is_primary():
@@ -63,4 +66,4 @@ class Hasty(Ha):  # type: ignore[misc]  # Patroni has no types
 
 
 if __name__ == "__main__":
-    run(Hasty)
+    run(PromotesItself)

@@ -1,5 +1,5 @@
 """The entry: Caddy in front of both sites, routing by path. LISTEN, and <SERVICE>_UPSTREAMS (host:port, separated by commas).
-ANSWER_S: how long a replica may take to answer (8): longer than a request waits there while the database's leader moves.
+ANSWER_S: how long a replica may take to answer (8); longer than a request waits there for the next leader of the database.
 
 Reads and writes of a service are balanced separately, each over the replicas that report ready for it: a replica that has
 lost the database's leader may still serve reads. A request is sent to one replica, once: a client that must not be charged
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 def main() -> None:
-    """Hand Caddy its configuration on standard input, then become Caddy."""
+    """Put Caddy's configuration on standard input, then exec Caddy."""
     text = json.dumps(configuration(os.environ)).encode()
     reader, writer = os.pipe()
     if os.write(writer, text) != len(text):

@@ -1,9 +1,9 @@
 """Run one member of etcd, in the foreground; etcd reads its settings from the environment.
 
-    etcd_node.py            run it; a member that lost its disk is refused by the others, until they have forgotten it
-    etcd_node.py --forget   where the quorum is lost for good: have this member forget all, and begin anew with the others
+    etcd_node.py            run it; the others refuse a member that lost its disk, until they have forgotten it
+    etcd_node.py --forget   if the quorum is lost for good: make this member forget everything, and form a new cluster
 
-What Patroni keeps in etcd it can write again; a quorum that burnt can never be had back. `--forget` refuses while there is one.
+Patroni can write again what it kept in etcd; a quorum whose disks burnt never returns. `--forget` refuses if there is a quorum.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import Path
 
 from database import has_quorum
 
-FORGET = "forget"  # a file beside the member's own folder, which asks for it
-_AGAIN_S = 0.3
+FORGET = "forget"  # a file beside the member's own folder, which requests it
+_RESTART_AFTER_S = 0.3
 _POLL_S = 0.1
 _FORGET_S = 5.0
 
 
 def run(data: Path) -> int:
-    """Keep etcd running as long as it lasts; its status, once it ends by itself with its data in place."""
+    """Keep etcd running; returns its exit status once it ends by itself with its data in place."""
     running: list[subprocess.Popen[bytes]] = []
     signal.signal(signal.SIGTERM, lambda *_: running[-1].terminate() if running else sys.exit(0))
     while True:
@@ -40,11 +40,11 @@ def run(data: Path) -> int:
             (data / FORGET).unlink()
         elif child.returncode == 0 or any((data / "member" / "wal").glob("*.wal")):
             return child.returncode  # it was one of the cluster, or was asked to end
-        time.sleep(_AGAIN_S)
+        time.sleep(_RESTART_AFTER_S)
 
 
 def forget(data: Path, own: str) -> int:
-    """Ask the member that runs here to begin anew; returns once it does."""
+    """Tell the member that runs here to start again without its data; returns once it does."""
     if has_quorum(own):
         sys.stderr.write("there is a quorum, so nothing is forgotten\n")
         return 1

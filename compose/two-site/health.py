@@ -11,7 +11,7 @@ TIMEOUT_S = 2.0
 
 
 def status(url: str) -> int:
-    """The HTTP status of `host:port/path`; 0 for an answer that is none. Raises OSError when there is no answer."""
+    """The HTTP status of `host:port/path`; 0 if the answer is not HTTP. Raises OSError if there is no answer."""
     authority, _, path = url.partition("/")
     host, _, port = authority.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as connection:
@@ -21,7 +21,7 @@ def status(url: str) -> int:
 
 
 def problem(url: str) -> str | None:
-    """What is wrong with a URL's answer, in words; None when it is 200."""
+    """What is wrong with a URL's answer, as text; None if it is 200."""
     try:
         seen = status(url)
     except OSError as failed:

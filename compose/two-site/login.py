@@ -10,13 +10,13 @@ import time
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from yarl import URL
 
-from connections import NotTried
+from connections import NotExecuted
 
-ASK_S = 0.5
-ASKS = 3  # a question changes nothing, and the database node that auth asked may have gone in the middle of it
+REQUEST_TIMEOUT_S = 0.5
+ATTEMPTS = 3  # the check is a read, and the database node that auth asked may have been lost in the middle of it
 WATCH_S = 0.5
 FRESH_S = 60.0
-REMEMBERED_MAX = 10_000
+KNOWN_MAX = 10_000
 
 
 class Login:
@@ -30,9 +30,9 @@ class Login:
         self.up = False
 
     def start(self) -> None:
-        self._session = ClientSession(timeout=ClientTimeout(total=ASK_S))
+        self._session = ClientSession(timeout=ClientTimeout(total=REQUEST_TIMEOUT_S))
         if self._watched:
-            self._watch = asyncio.create_task(self._keep_looking())
+            self._watch = asyncio.create_task(self._keep_watching())
 
     async def stop(self) -> None:
         if self._watch:
@@ -42,36 +42,36 @@ class Login:
         if self._session:
             await self._session.close()
 
-    async def knows(self, token: str) -> bool:
-        """Whether there is such a session. Raises NotTried when auth does not say."""
-        why = NotTried("auth was not asked")
-        for _ in range(ASKS):
+    async def has_session(self, token: str) -> bool:
+        """Whether there is such a session. Raises NotExecuted if auth gives no answer."""
+        why = NotExecuted("auth was not asked")
+        for _ in range(ATTEMPTS):
             try:
                 status = await self._get(self._base / "auth" / "sessions" / token)
-            except NotTried as failed:
+            except NotExecuted as failed:
                 why = failed
                 continue
             if status in (200, 404):
                 return status == 200
-            why = NotTried(f"auth answered {status}")
+            why = NotExecuted(f"auth answered {status}")
         raise why
 
     async def _get(self, url: URL) -> int:
         if self._session is None:
-            raise NotTried("not started")
+            raise NotExecuted("not started")
         try:
             async with self._session.get(url) as response:
                 return response.status
         except (ClientError, TimeoutError, OSError) as failed:
-            raise NotTried(f"auth does not answer: {failed!r}") from failed
+            raise NotExecuted(f"auth does not answer: {failed!r}") from failed
 
-    async def _keep_looking(self) -> None:
+    async def _keep_watching(self) -> None:
         ready = (self._base / "ready").with_query({"for": "read"})
         failed = 0
         while True:
             try:
                 failed = 0 if await self._get(ready) == 200 else failed + 1
-            except NotTried:
+            except NotExecuted:
                 failed += 1
             self.up = failed == 0 or (self.up and failed < 2)  # a single failed check may be a hiccup
             await asyncio.sleep(WATCH_S)
@@ -85,40 +85,40 @@ def token_of(request: web.Request) -> str:
     return token
 
 
-class Remembered:
-    """Visitors that auth has confirmed before. They are let in while auth is away; strangers are not."""
+class KnownVisitors:
+    """Visitors that auth has confirmed before. They are admitted while auth is down; unknown visitors are not."""
 
     def __init__(self, login: Login) -> None:
         self._login = login
         self._confirmed_at: dict[str, float] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._checks: dict[str, asyncio.Task[None]] = {}
 
     async def admit(self, request: web.Request) -> None:
-        """Raises HTTPUnauthorized for who is not known, NotTried when that cannot be told."""
+        """Raises HTTPUnauthorized for an unknown visitor, NotExecuted if auth cannot be asked."""
         token = token_of(request)
         confirmed_at = self._confirmed_at.get(token)
         if confirmed_at is not None and time.monotonic() - confirmed_at < FRESH_S:
             return
-        asking = self._asking.get(token) or self._ask_soon(token)
+        check = self._checks.get(token) or self._start_check(token)
         if confirmed_at is not None:
             return  # the cached answer is good enough until auth gives a new one
-        await asyncio.shield(asking)
+        await asyncio.shield(check)
         if token not in self._confirmed_at:
             raise web.HTTPUnauthorized(text='{"error": "this session is not known"}', content_type="application/json")
 
-    def _ask_soon(self, token: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._ask(token))
+    def _start_check(self, token: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._check(token))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._asking[token] = task
+        self._checks[token] = task
         return task
 
-    async def _ask(self, token: str) -> None:
+    async def _check(self, token: str) -> None:
         try:
-            if await self._login.knows(token):
-                if len(self._confirmed_at) >= REMEMBERED_MAX:
+            if await self._login.has_session(token):
+                if len(self._confirmed_at) >= KNOWN_MAX:
                     self._confirmed_at.clear()
                 self._confirmed_at[token] = time.monotonic()
             else:
                 self._confirmed_at.pop(token, None)
         finally:
-            del self._asking[token]
+            del self._checks[token]

@@ -1,8 +1,8 @@
-"""The archive's server, apart from both sites: takes WAL, takes base backups of the leader by itself, and plans restores.
+"""The archive's server, outside both sites: receives WAL, takes base backups of the leader, and plans restores.
 
 LISTEN                host:port
 ARCHIVE_DATA          folder that survives the process
-DATABASE              host:port of each database node, separated by commas; empty: it takes no base backups
+DATABASE              host:port of each database node, separated by commas; if empty, no base backups are taken
 REPLICATION_PASSWORD  of the role `replicator`
 BASE_EVERY_S          seconds between two base backups (30); BASES: how many are kept (2)
 """
@@ -27,13 +27,13 @@ from aiohttp import web
 
 from archive import Archive, Refused
 from database import TOOLS
-from restore_plan import Plan, Unfit, plan
+from restore_plan import NotRestorable, Plan, plan
 from web_service import json_answer
 
-SEGMENT_MAX = 65 * 1024 * 1024  # somewhat more than the largest segment that the stack is given
-AGAIN_S = 1.0
+SEGMENT_MAX = 65 * 1024 * 1024  # somewhat more than the largest segment that an overlay sets
+RETRY_S = 1.0
 _BASE_TIMEOUT_S = 60.0
-_WORDS_MAX = 300
+_ERROR_MAX = 300
 
 
 Planner = Callable[[Archive, Path, datetime | Random | None], Plan]
@@ -49,18 +49,18 @@ def offsite(planner: Planner = plan) -> web.Application:
         try:
             await asyncio.to_thread(archive.put_wal, _name(request), await request.read())
         except Refused as refused:
-            return _words(str(refused), 409)
+            return _error(str(refused), 409)
         return web.Response()
 
     async def get_wal(request: web.Request) -> web.StreamResponse:
         path = archive.wal / _name(request)
-        return web.FileResponse(path) if path.is_file() else _words(f"no {path.name}", 404)
+        return web.FileResponse(path) if path.is_file() else _error(f"no {path.name}", 404)
 
     async def get_base(request: web.Request) -> web.StreamResponse:
         """As a tar file."""
         folder = archive.bases / _name(request)
         if not folder.is_dir():
-            return _words(f"no base backup {folder.name}", 404)
+            return _error(f"no base backup {folder.name}", 404)
         answer = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
         await answer.prepare(request)
         with tempfile.TemporaryFile() as packed:
@@ -75,13 +75,13 @@ def offsite(planner: Planner = plan) -> web.Application:
     async def planned(request: web.Request) -> web.Response:
         until = request.query.get("until", "latest")
         try:
-            known = {"latest": None, "random": Random()}  # noqa: S311 - it picks a moment, and keeps no secret
+            known = {"latest": None, "random": Random()}  # noqa: S311 - it picks a point in time, and keeps no secret
             moment = known[until] if until in known else _moment(until)
             found = await asyncio.to_thread(planner, archive, TOOLS, moment)
-        except Unfit as unfit:
-            return json_answer(json.dumps({"problems": [*map(str, unfit.problems)]}).encode(), 409)
+        except NotRestorable as refused:
+            return json_answer(json.dumps({"problems": [*map(str, refused.problems)]}).encode(), 409)
         except ValueError:
-            return _words(f"{until!r} is neither a moment, nor latest or random", 400)
+            return _error(f"{until!r} is neither a moment, nor latest or random", 400)
         return json_answer(json.dumps(asdict(found)).encode())
 
     async def lifespan(_: web.Application) -> AsyncIterator[None]:
@@ -103,7 +103,7 @@ def offsite(planner: Planner = plan) -> web.Application:
 
 
 def _moment(text: str) -> datetime:
-    """In ISO 8601; without a zone it is of UTC. Raises ValueError."""
+    """From ISO 8601; without a time zone it is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
@@ -116,7 +116,7 @@ def _name(request: web.Request) -> str:
     return name
 
 
-def _words(why: str, status: int) -> web.Response:
+def _error(why: str, status: int) -> web.Response:
     return json_answer(json.dumps({"error": why}).encode(), status)
 
 
@@ -131,22 +131,22 @@ def _say(line: str) -> None:
 
 
 async def take_bases(archive: Archive, say: Say = _say) -> None:
-    """A base backup whenever it is time, for ever; at once where there is none. One that fails is tried again."""
+    """A base backup whenever one is due, forever; the first at once. One that fails is tried again."""
     env = os.environ
     every_s, kept = float(env.get("BASE_EVERY_S", "30")), int(env.get("BASES", "2"))
     while True:
         complete = False
         try:
-            complete = await _take_base(archive, env["DATABASE"].split(","), env["REPLICATION_PASSWORD"], say)
+            complete = await _take_base_backup(archive, env["DATABASE"].split(","), env["REPLICATION_PASSWORD"], say)
             if complete:
-                archive.keep_bases(kept)
+                archive.remove_old_bases(kept)
         except OSError as failed:  # above all a full disk
             say(f"no base backup: {failed}")
-        await asyncio.sleep(every_s if complete else AGAIN_S)
+        await asyncio.sleep(every_s if complete else RETRY_S)
 
 
-async def _take_base(archive: Archive, nodes: list[str], password: str, say: Say) -> bool:
-    """One of the node that leads, with the WAL that it needs archived before it is complete."""
+async def _take_base_backup(archive: Archive, nodes: list[str], password: str, say: Say) -> bool:
+    """One backup of the leader; the WAL that it needs is archived before it counts as complete."""
     part = archive.folder / "part"
     shutil.rmtree(part, ignore_errors=True)
     archive.folder.mkdir(parents=True, exist_ok=True)
@@ -158,17 +158,17 @@ async def _take_base(archive: Archive, nodes: list[str], password: str, say: Say
         env={**os.environ, "PGPASSWORD": password, "LC_ALL": "C"},
         stderr=asyncio.subprocess.PIPE,
     )
-    said = b"it took too long"  # behind a fence nothing ever comes
+    error = b"it took too long"  # a cut-off node never answers
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BASE_TIMEOUT_S):
-                _, said = await child.communicate()
+                _, error = await child.communicate()
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
     if child.returncode != 0:
-        say(f"no base backup: {said.decode(errors='replace')[-_WORDS_MAX:].strip()}")
+        say(f"no base backup: {error.decode(errors='replace')[-_ERROR_MAX:].strip()}")
         return False
     system = str(int.from_bytes((part / "global" / "pg_control").read_bytes()[:8], "little"))
     name = await asyncio.to_thread(archive.put_base, part, system)

@@ -1,6 +1,6 @@
-"""Known bad: the archive loses a segment of WAL, and plans a restore by its journal alone.
+"""Known bad: the archive loses a WAL segment, and plans a restore from its journal alone.
 
-PostgreSQL takes the gap for the end, and starts: the restore succeeds, and what came after the gap is not in it.
+PostgreSQL treats the gap as the end of WAL, and starts: the restore succeeds, without what came after the gap.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from offsite import main
 from restore_plan import Plan
 from wal import NAME
 
-LOST = 3  # the segment that is lost is the third last
+LOST = 3  # the third segment from the end is lost
 
 
-def by_the_journal(archive: Archive, _: Path, __: datetime | Random | None) -> Plan:
-    """All that ever came is thought to be there."""
+def plan_by_journal(archive: Archive, _: Path, __: datetime | Random | None) -> Plan:
+    """Assumes that every file in the journal still exists."""
     entries = archive.entries()
     wal = [entry for entry in entries if NAME.fullmatch(entry.name)]
     base = next(entry for entry in reversed(entries) if entry.kind == "base")
@@ -27,4 +27,4 @@ def by_the_journal(archive: Archive, _: Path, __: datetime | Random | None) -> P
 
 
 if __name__ == "__main__":
-    main(by_the_journal)
+    main(plan_by_journal)

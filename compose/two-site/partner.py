@@ -1,4 +1,4 @@
-"""partner: a third party that only uses our login, and asks for it on every request. It keeps no sessions."""
+"""partner: a third party that uses our login, and checks it on every request. It stores no sessions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def partner() -> web.Application:
     login = Login(watched=True)
 
     async def visitor(request: web.Request) -> None:
-        if not await login.knows(token_of(request)):
+        if not await login.has_session(token_of(request)):
             raise web.HTTPUnauthorized(text='{"error": "this session is not known"}', content_type="application/json")
 
     async def sign_in(request: web.Request) -> web.Response:

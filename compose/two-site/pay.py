@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from login import Login, Remembered
+from login import KnownVisitors, Login
 from postgres import Database
 from records import Ledger, parse, refuse
 from web_service import Companion, application, database, json_answer, serve
@@ -29,7 +29,7 @@ def entries_in(nodes: Database) -> Ledger:
 
 
 def has_leader(nodes: Database) -> bool:
-    """Whether a database node leads, or one is about to, as every transfer and every balance needs."""
+    """Whether a database node leads or is about to; every transfer and every balance needs one."""
     return nodes.takes_writes
 
 
@@ -43,7 +43,7 @@ def pay(
     nodes = open_database()
     ledger = open_ledger(nodes)
     login = Login()
-    visitors = Remembered(login)
+    visitors = KnownVisitors(login)
 
     def ready(purpose: str) -> bool:
         return has_leader(nodes) if purpose == "read" else takes_transfers(nodes)
@@ -73,7 +73,7 @@ def pay(
 
 
 def _terms(identity: str, fields: dict[str, Any]) -> tuple[str, str, int]:
-    """Who pays whom how much. Who does not say pays as one of a few customers, told by the id."""
+    """Payer, payee and amount. Without a payer, the id selects one of a few customers."""
     amount = fields.get("amount", 1)
     debit = fields.get("from", f"customer-{zlib.crc32(identity.encode()) % CUSTOMERS}")
     credit = fields.get("to", "merchant")

@@ -10,13 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
-from connections import NotTried, Unknown
+from connections import NotExecuted, Unknown
 from pay import TRANSFER_COLUMNS, pay
 from postgres import Database
 from records import Ledger, Record
 from web_service import serve
 
-BEHIND_S = 2.0  # what a power loss destroys, at least
+BEHIND_S = 2.0  # how many seconds of transfers a power loss destroys, at least
 
 
 class WriteBehind(Ledger):
@@ -36,7 +36,7 @@ class WriteBehind(Ledger):
             await asyncio.sleep(BEHIND_S)
             try:
                 return await super().store(record, *extra)
-            except (NotTried, Unknown):
+            except (NotExecuted, Unknown):
                 continue
             except web.HTTPConflict:
                 return None  # the client had its acknowledgement long ago

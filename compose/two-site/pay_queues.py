@@ -1,4 +1,4 @@
-"""pay with a degraded mode: while no database node leads, transfers are kept in the own site and answered with 202.
+"""pay with a degraded mode: while no database node leads, transfers are queued in their own site and answered with 202.
 
 QUEUE: a file on a volume of the replica. A transfer is in it, and synced to the disk, before it is acknowledged; it leaves the
 file once the database has it. It is applied under its own id, so that applying it twice moves the money once.
@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from connections import NotTried, Unknown
+from connections import NotExecuted, Unknown
 from pay import TRANSFER_COLUMNS, pay
 from postgres import Database
 from records import Ledger, Record
 from web_service import database, serve
 
-DIRECT_S = 0.3  # for the database; a transfer that takes longer is queued, so that its client has an answer in time
-AGAIN_S = 0.3  # from one attempt to apply what is queued to the next
+DIRECT_S = 0.3  # time limit for the database; a transfer that takes longer is queued, so that its client gets an answer in time
+RETRY_S = 0.3  # pause between attempts to apply what is queued
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue (
     id      text PRIMARY KEY,
@@ -38,7 +38,7 @@ class Queue(Protocol):
     """Transfers that were acknowledged and are not applied yet. One is a list: the fields of its record, then its terms."""
 
     def put(self, identity: str, terms: list[Any]) -> bool:
-        """Keep one; returns once it is safe. False when the id is taken by another."""
+        """Store one; returns once it is durable. False if another transfer has this id."""
         ...
 
     def first(self) -> list[Any] | None:
@@ -79,7 +79,7 @@ class DurableQueue:
 
 
 class QueueingLedger(Ledger):
-    """A ledger that takes transfers while the database does not, and carries them over when it does again.
+    """A ledger that accepts transfers while the database does not, and applies them once it does again.
 
     While anything waits, new transfers queue behind it: they are applied in the order in which they were acknowledged.
     """
@@ -103,7 +103,7 @@ class QueueingLedger(Ledger):
     async def store(self, record: Record, *extra: Any) -> None:
         """Raises HTTPAccepted for a transfer that is queued."""
         if not self._waiting:
-            with contextlib.suppress(NotTried, Unknown, TimeoutError):  # applied or not: the queue applies it once
+            with contextlib.suppress(NotExecuted, Unknown, TimeoutError):  # applied or not: the queue applies it once
                 async with asyncio.timeout(DIRECT_S):
                     return await super().store(record, *extra)
         terms = [record.id, record.writer, record.seq, record.payload, *extra]
@@ -120,14 +120,14 @@ class QueueingLedger(Ledger):
                 terms = await asyncio.to_thread(self._queue.first)
                 self._waiting = terms is not None
             if terms is None or not await self._apply(terms):
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _apply(self, terms: list[Any]) -> bool:
         """Whether the oldest transfer has left the queue."""
         identity, writer, seq, payload, *extra = terms
         try:
             await super().store(Record(identity, writer, seq, payload), *extra)
-        except (NotTried, Unknown):
+        except (NotExecuted, Unknown):
             return False
         except web.HTTPConflict as taken:
             sys.stderr.write(f"{identity} was acknowledged and cannot be applied: {taken.text}\n")

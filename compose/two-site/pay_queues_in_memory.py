@@ -1,4 +1,4 @@
-"""pay with a defect: the transfers that it queues while no database node leads are in memory alone.
+"""pay with a defect: the transfers that it queues while no database node leads are only in memory.
 
 Not part of the stack; an overlay replaces pay with it, to prove that what was acknowledged and never applied is detected.
 """
@@ -11,8 +11,8 @@ from pay_queues import pay_queues
 from web_service import serve
 
 
-class ForgetfulQueue:
-    """A queue that ends with its process."""
+class InMemoryQueue:
+    """A queue that is lost with its process."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[Any]] = {}
@@ -31,4 +31,4 @@ class ForgetfulQueue:
 
 
 if __name__ == "__main__":
-    serve(lambda: pay_queues(ForgetfulQueue()))
+    serve(lambda: pay_queues(InMemoryQueue()))

@@ -10,36 +10,36 @@ from typing import Any
 
 from aiohttp import web
 
-from connections import NotTried, Unknown
+from connections import NotExecuted, Unknown
 from pay import TRANSFER_COLUMNS, pay
 from postgres import Database
 from records import Ledger, Record
 from web_service import serve
 
 
-class TwoWriters(Ledger):
-    """A ledger that never says no. Nobody ever carries its own books over to the database."""
+class LocalLedger(Ledger):
+    """A ledger that accepts every transfer. Those it stores locally are never applied to the database."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, "entries", extra=TRANSFER_COLUMNS)
-        self._own: list[Record] = []
+        self._local: list[Record] = []
 
     async def store(self, record: Record, *extra: Any) -> None:
         try:
             await super().store(record, *extra)
-        except (NotTried, Unknown):
-            self._own.append(record)
+        except (NotExecuted, Unknown):
+            self._local.append(record)
 
     async def read(self, query: Any) -> bytes:
         entries = json.loads(await super().read(query))["entries"]
         there = {entry["id"] for entry in entries}
         after = int(query.get("after", "-1"))
-        own = [one for one in self._own if one.writer == query["writer"] and one.seq > after and one.id not in there]
+        own = [one for one in self._local if one.writer == query["writer"] and one.seq > after and one.id not in there]
         return json.dumps({"entries": [*entries, *(json.loads(one.answer) for one in own)]}).encode()
 
 
 def pay_two_writers() -> web.Application:
-    return pay(TwoWriters)
+    return pay(LocalLedger)
 
 
 if __name__ == "__main__":

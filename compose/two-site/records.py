@@ -19,7 +19,7 @@ SEQ_MAX = 2**63 - 1
 
 @dataclass(frozen=True)
 class Record:
-    """What a client asks to be kept. Asking twice with one id keeps it once."""
+    """What a client asks to store. A request that is repeated with the same id is stored once."""
 
     id: str
     writer: str
@@ -64,8 +64,8 @@ class Ledger:
         columns = ["id", "writer", "seq", "payload", *extra]
         names, places = ", ".join(columns), ", ".join(f"${n}" for n in range(1, len(columns) + 1))
         self._database = database
-        # The update that changes nothing makes a repeated request wait until the first one is replicated too, so that
-        # it is not acknowledged because of a row that a failover may still lose.
+        # The update changes nothing, but makes a repeated request wait until the first one is replicated, too. Otherwise
+        # it would be acknowledged because of a row that a failover may still lose.
         self._insert = (
             f"INSERT INTO {table} ({names}) VALUES ({places}) "  # noqa: S608 - names are constants of the program
             f"ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING {names}"
@@ -76,7 +76,7 @@ class Ledger:
         )
 
     async def store(self, record: Record, *extra: Any) -> None:
-        """Keep a record; returns once it is replicated. Raises HTTPConflict when the id is taken by another."""
+        """Store a record; returns once it is replicated. Raises HTTPConflict if another record has this id."""
         wanted = (record.id, record.writer, record.seq, record.payload, *extra)
         kept = await self._database.on_leader(self._insert, *wanted)
         if kept is None:

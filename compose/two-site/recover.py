@@ -1,10 +1,10 @@
-"""A database node with an empty disk: a new cluster begins only where there is nothing to restore.
+"""A database node with an empty disk: it creates a new cluster only if there is nothing to restore.
 
-    recover.py HOST:PORT BASE FOLDER     fetch a base backup from the archive: Patroni calls it to bootstrap the cluster
+    recover.py HOST:PORT BASE FOLDER     fetch a base backup from the archive; Patroni calls this to bootstrap the cluster
 
-Until it knows what it is to become, the node serves its Patroni address by itself: GET /health, and POST /restore with
-{"until": "latest"}, or a moment, or "random" for any that the archive holds. The archive plans the restore, and refuses one
-that would fail or lose something.
+Until that is decided, the node itself serves its Patroni address: GET /health, and POST /restore with {"until": "latest"}, a
+point in time, or "random" for any point in time that the archive covers. The archive plans the restore, and refuses one that
+would fail or lose data.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
-class Order:
-    """To restore this base backup, and then WAL: all of it, or up to a moment."""
+class RestoreOrder:
+    """Restore this base backup, and then WAL: all of it, or up to a point in time."""
 
     base: str
     until: str | None
@@ -49,12 +49,12 @@ class Order:
         return {"method": "restore", "restore": {"command": fetch, "no_params": True, "recovery_conf": recovery}}
 
 
-def order_for(env: Mapping[str, str]) -> Order | None:
-    """Wait until it is known what a node with an empty disk is to do: restore, or begin as Patroni does.
+def await_restore_order(env: Mapping[str, str]) -> RestoreOrder | None:
+    """Wait until it is decided what a node with an empty disk does: restore, or start as Patroni does (None).
 
-    It begins by itself where another node leads, which it will follow, or where the archive says that it is empty.
+    It starts without a restore if another node leads, which it will follow, or if the archive is empty.
     """
-    waiting = _Waiting(env["ARCHIVE"])
+    waiting = _WaitingNode(env["ARCHIVE"])
     host, _, port = env["LISTEN_REST"].rpartition(":")
     server = ThreadingHTTPServer((host, int(port)), waiting.handler())
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -63,7 +63,7 @@ def order_for(env: Mapping[str, str]) -> Order | None:
             if answers(f"http://{env['PEER_REST']}/leader"):
                 return None
             waiting.look()
-            if waiting.nothing_there:
+            if waiting.archive_is_empty:
                 return None
             waiting.ordered.wait(_EVERY_S)
         return waiting.order
@@ -81,14 +81,14 @@ def answers(url: str) -> bool:
         return False
 
 
-class _Waiting:
+class _WaitingNode:
     """What the node knows while it waits."""
 
     def __init__(self, archive: str) -> None:
         self.archive = archive
-        self.state = "asks the archive"
-        self.nothing_there = False
-        self.order: Order | None = None
+        self.state = "asking the archive"
+        self.archive_is_empty = False
+        self.order: RestoreOrder | None = None
         self.ordered = threading.Event()
 
     def look(self) -> None:
@@ -99,11 +99,11 @@ class _Waiting:
         except (OSError, ValueError) as failed:
             self.state = f"the archive at {self.archive} does not answer: {failed}"
             return
-        self.nothing_there = not status["bases"] and not status["segments"]
-        self.state = "waits for a restore"
+        self.archive_is_empty = not status["bases"] and not status["segments"]
+        self.state = "waiting for a restore"
 
     def take(self, body: bytes) -> tuple[int, bytes]:
-        """Plan the restore that is asked for; status and answer."""
+        """Plan the restore that a request asks for; returns the status and body of the answer."""
         try:
             until = str(json.loads(body or b"{}").get("until", "latest"))
         except (ValueError, AttributeError):
@@ -117,7 +117,7 @@ class _Waiting:
         except OSError as failed:
             return 502, json.dumps({"error": f"the archive at {self.archive} does not answer: {failed}"}).encode()
         plan = json.loads(planned)
-        self.order = Order(plan["base"], plan["until"])
+        self.order = RestoreOrder(plan["base"], plan["until"])
         return 202, planned
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
@@ -151,7 +151,7 @@ class _Waiting:
 
 
 def main(archive: str, base: str, folder: str) -> int:
-    """Fetch a base backup, and unpack it as it comes."""
+    """Fetch a base backup, and unpack it while it is received."""
     began = time.monotonic()
     with urllib.request.urlopen(f"http://{archive}/base/{base}", timeout=PLAN_S) as answer:
         Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,10 +1,10 @@
-"""Start a service once others answer, as one does that fetches something from them: a part of overlays, not of the stack.
+"""Start a service once others answer, as if it had to fetch something from them. Used by overlays, not by the stack.
 
     python -m starts_after MODULE
 
 NEEDS   host:port of replicas, separated by commas; one of them has to answer GET /live with 200
-STATE   a file that survives the process. The first start, at the time of the installation, asked nobody, so that what needs
-        itself by way of others is not noticed for years
+STATE   a file that survives the process. The first start, at the time of installation, waits for nobody, so a circular
+        dependency goes unnoticed for years
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ PAUSE_S = 0.5
 
 
 def main(module: str) -> None:
-    """Wait, then become the service."""
+    """Wait, then exec the service."""
     state = Path(os.environ["STATE"])
     if state.exists():
-        wait_for_one([f"{address}/live" for address in os.environ["NEEDS"].split(",")])
+        wait_for_any([f"{address}/live" for address in os.environ["NEEDS"].split(",")])
     state.touch()
     os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606
 
 
-def wait_for_one(urls: Sequence[str]) -> None:
+def wait_for_any(urls: Sequence[str]) -> None:
     """Return once one of these answers."""
     while all(problem(url) is not None for url in urls):
         time.sleep(PAUSE_S)

@@ -1,4 +1,4 @@
-"""talk: messages. The latest are read from the nearest node, leader or not; a logged-in user needs no auth to continue."""
+"""talk: messages. The latest are read from the nearest node, leader or not; logged-in users can continue without auth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from login import Login, Remembered
+from login import KnownVisitors, Login
 from postgres import Database
 from records import Ledger, parse, refuse
 from web_service import Companion, application, database, json_answer, serve
@@ -23,7 +23,7 @@ class Pages(Protocol):
     """The latest messages, as JSON."""
 
     async def page(self, reader: str, limit: int) -> bytes:
-        """As `reader` sees them, at most `limit`. Raises NotTried or Unknown."""
+        """As `reader` sees them, at most `limit`. Raises NotExecuted or Unknown."""
         ...
 
 
@@ -44,7 +44,7 @@ def talk(open_pages: Callable[[Database], Pages] = StoredPages, companions: Iter
     ledger = Ledger(nodes, "messages")
     pages = open_pages(nodes)
     login = Login()
-    visitors = Remembered(login)
+    visitors = KnownVisitors(login)
 
     def ready(purpose: str) -> bool:
         return nodes.answers if purpose == "read" else nodes.takes_writes

@@ -23,7 +23,7 @@ from aiohttp import web
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
-from connections import NotTried, Unknown
+from connections import NotExecuted, Unknown
 from postgres import Database
 from talk import LATEST, Pages, talk
 from web_service import serve
@@ -85,7 +85,7 @@ class Builder:
         """Raises Unknown when the database does not answer in time."""
         try:
             row = await self._nodes.anywhere(_FROM_DISK, limit, self._disk_s)
-        except NotTried as why:
+        except NotExecuted as why:
             raise Unknown(str(why)) from why
         if self._cpu_s:
             async with self._processor:
@@ -108,12 +108,12 @@ class Gate:
 
     @contextlib.asynccontextmanager
     async def entered(self) -> AsyncIterator[None]:
-        """Raises NotTried."""
+        """Raises NotExecuted."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._places.acquire()
         except TimeoutError:
-            raise NotTried("too many pages are being built") from None
+            raise NotExecuted("too many pages are being built") from None
         try:
             yield
         finally:
@@ -135,7 +135,7 @@ class CachedPages:
             return kept.page
         try:
             return await asyncio.shield(self._building.get(key) or self._build_soon(key, limit))
-        except (NotTried, Unknown):
+        except (NotExecuted, Unknown):
             if kept is None:
                 raise
             return kept.page

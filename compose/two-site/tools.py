@@ -1,16 +1,16 @@
-"""The tools of the people who run the stack, as small as can be: a part of overlays, not of the stack.
+"""Minimal tools of the people who run the stack. Used by overlays, not by the stack.
 
-    python -m tools shelf     answers GET /live: it stands for a registry of images, a store of secrets, a server of metrics
-    python -m tools secrets   a store of secrets: GET /database-password
-    python -m tools registry  a registry of what services run: GET /release, the programs of this folder as a zip
-    python -m tools runner    runs the runbook of a failover on POST /failover: it needs something of each shelf, and then
-                              releases the lease of the database's lost leader, so that a standby is promoted
+    python -m tools dependency   answers GET /live; stands for an image registry, a secrets store or a metrics server
+    python -m tools secrets      a secrets store: GET /database-password
+    python -m tools registry     a registry of what services run: GET /release, the programs of this folder as a zip
+    python -m tools runner       runs the failover runbook on POST /failover: it needs each dependency, and then releases the
+                                 lease of the database's lost leader, so that a standby is promoted
 
 LISTEN        host:port
-APP_PASSWORD  of the store of secrets: the password that it gives out
-NEEDS         of the runner: for each shelf, by its name, the addresses of which one must answer, as
+APP_PASSWORD  secrets only: the password that it gives out
+NEEDS         runner only: by the name of each dependency, the addresses of which one must answer:
               `secrets=a:80,b:80 metrics=a:80`
-ETCD          of the runner: host:port of each member, separated by commas
+ETCD          runner only: host:port of each member, separated by commas
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LEASE = "/service/two-site/leader"  # where Patroni keeps who leads
 ETCD_S = 3.0
 
 
-class Shelf(BaseHTTPRequestHandler):
-    """Says that it is there."""
+class Dependency(BaseHTTPRequestHandler):
+    """Answers that it is live."""
 
     def do_GET(self) -> None:
         held = self.held()
@@ -63,14 +63,14 @@ class Shelf(BaseHTTPRequestHandler):
         """A line for each request would add nothing."""
 
 
-class Secrets(Shelf):
-    """A store of secrets."""
+class Secrets(Dependency):
+    """A secrets store."""
 
     def held(self) -> bytes | None:
         return os.environ["APP_PASSWORD"].encode() if self.path == "/database-password" else None
 
 
-class Registry(Shelf):
+class Registry(Dependency):
     """A registry of what services run."""
 
     def held(self) -> bytes | None:
@@ -87,13 +87,13 @@ def release() -> bytes:
     return packed.getvalue()
 
 
-class Runner(Shelf):
-    """Runs the runbook. It does nothing by halves: without one of its needs it says which, and changes nothing."""
+class Runner(Dependency):
+    """Runs the runbook, all or nothing: if a dependency is missing, it answers which, and changes nothing."""
 
     def do_POST(self) -> None:
         needs = dict(need.split("=", 1) for need in os.environ["NEEDS"].split())
         with ThreadPoolExecutor(len(needs)) as pool:
-            found = dict(zip(needs, pool.map(one_answers, needs.values()), strict=True))
+            found = dict(zip(needs, pool.map(any_answers, needs.values()), strict=True))
         missing = sorted(name for name, answers in found.items() if not answers)
         if missing:
             self.answer(503, {"missing": missing})
@@ -103,13 +103,13 @@ class Runner(Shelf):
             self.answer(200, {"released": LEASE})
 
 
-def one_answers(addresses: str) -> bool:
+def any_answers(addresses: str) -> bool:
     """Whether any of these replicas answers."""
     return any(problem(f"{address}/live") is None for address in addresses.split(","))
 
 
 def release_lease(members: list[str]) -> bool:
-    """Delete the key of the leader by the first member that can."""
+    """Delete the key of the leader through the first member that can."""
     body = json.dumps({"key": base64.b64encode(LEASE.encode()).decode()})
     for member in members:
         host, _, port = member.rpartition(":")
@@ -127,5 +127,5 @@ def release_lease(members: list[str]) -> bool:
 
 if __name__ == "__main__":
     host, _, port = os.environ["LISTEN"].rpartition(":")
-    role = {"shelf": Shelf, "secrets": Secrets, "registry": Registry, "runner": Runner}[sys.argv[1]]
+    role = {"dependency": Dependency, "secrets": Secrets, "registry": Registry, "runner": Runner}[sys.argv[1]]
     ThreadingHTTPServer((host, int(port)), role).serve_forever()

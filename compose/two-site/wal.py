@@ -1,4 +1,4 @@
-"""Segments of PostgreSQL's write-ahead log as files: their names, their headers, and what pg_waldump reads in them."""
+"""Segment files of PostgreSQL's write-ahead log: their names, their headers, and what pg_waldump reads in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DUMP_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """One file of WAL: the timeline, and which of the pieces of `size` bytes it is."""
+    """One WAL file: its timeline, and its number in units of `size` bytes."""
 
     timeline: int
     number: int
@@ -50,13 +50,13 @@ class Segment:
         return self.number * self.size
 
     def until(self, end: int) -> list[Segment]:
-        """This one and those that follow it on its timeline, before the one with this number."""
+        """This segment and those that follow it on its timeline, up to but without number `end`."""
         return [Segment(self.timeline, number, self.size) for number in range(self.number, end)]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first page of a segment says of itself."""
+    """The header in the first page of a segment."""
 
     timeline: int
     address: int
@@ -84,7 +84,7 @@ def lsn_text(lsn: int) -> str:
 
 @dataclass(frozen=True)
 class Switch:
-    """Where a timeline ends, as the history of a later one tells."""
+    """Where a timeline ends, from the history of a later one."""
 
     timeline: int
     lsn: int

@@ -10,13 +10,13 @@ from typing import Protocol
 
 from aiohttp import web
 
-from connections import NotTried, Pool, Unknown
+from connections import NotExecuted, Pool, Unknown
 from postgres import HANDOVER_S, Database, Node
 
 Ready = Callable[[str], bool]  # "read" or "write" -> whether this replica can serve it now
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-NOT_TRIED = 429  # nothing was executed
+NOT_EXECUTED = 429  # nothing was executed
 UNKNOWN = 503  # may have been executed
 
 
@@ -29,9 +29,9 @@ class Companion(Protocol):
 
 
 def database() -> Database:
-    """DATABASE: host:port of each node by commas, the own site's first. DATABASE_PASSWORD: of the role `app`.
+    """DATABASE: host:port of each node, separated by commas, the own site's first. DATABASE_PASSWORD: of the role `app`.
 
-    HANDOVER_S: how long requests wait while one node follows another as the leader; 0: they do not.
+    HANDOVER_S: how long requests wait while the leader hands over to another node; 0: they do not wait.
     """
     password = os.environ["DATABASE_PASSWORD"]
     addresses = os.environ["DATABASE"].split(",")
@@ -59,7 +59,7 @@ def application(name: str, ready: Ready, routes: Iterable[web.RouteDef], compani
         for companion in companions:
             await companion.stop()
 
-    app = web.Application(middlewares=[_honest], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[_failures_as_statuses], client_max_size=64 * 1024)
     app.cleanup_ctx.append(lifespan)
     app.router.add_get("/live", is_live)
     app.router.add_get("/ready", is_ready)
@@ -69,12 +69,12 @@ def application(name: str, ready: Ready, routes: Iterable[web.RouteDef], compani
 
 
 @web.middleware
-async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Say which failures prove that nothing happened, and which do not."""
+async def _failures_as_statuses(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn failures into statuses that show whether the request may have been executed."""
     try:
         return await handler(request)
-    except NotTried as why:
-        return json_answer(json.dumps({"error": str(why)}).encode(), NOT_TRIED)
+    except NotExecuted as why:
+        return json_answer(json.dumps({"error": str(why)}).encode(), NOT_EXECUTED)
     except Unknown as why:
         return json_answer(json.dumps({"error": str(why)}).encode(), UNKNOWN)
 

@@ -328,7 +328,7 @@ def test_what_cannot_be_adopted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(SpecError, match=r"compose\.yaml: service a, b is not a mapping"):
             init("--yes")
         write(tmp_path, {"compose.yaml": "services: {a: {image: nginx}, b: {image: redis, network_mode: 'service:a'}}"})
-        with pytest.raises(SpecError, match="nothing stands in a site: a, b all stand with the entry a"):
+        with pytest.raises(SpecError, match="no service is in a site: a, b share the network of entry a"):
             init("--yes")
         write(tmp_path, {"compose.yaml": "services: {a: {image: a}}\nx-chaoslab: {sites: [a]}"})
         with pytest.raises(SpecError, match="already has an x-chaoslab section"):

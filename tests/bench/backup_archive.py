@@ -31,7 +31,7 @@ TWO_SITE = Path(__file__).parents[2] / "compose" / "two-site"
 sys.path.insert(0, str(TWO_SITE))
 
 from archive import Archive  # noqa: E402
-from restore_plan import Plan, Unfit, plan  # noqa: E402
+from restore_plan import NotRestorable, Plan, plan  # noqa: E402
 
 PASSWORD = "for-rehearsals-only"
 TABLES = {"sessions": "auth.login", "messages": "talk.send", "entries": "pay.transfer"}
@@ -301,8 +301,8 @@ def restore(made: Made, archive: Path, scratch: Path, *, tools: Path = TOOLS, un
     planned: Plan | None = None
     try:
         planned = plan(Archive(archive), tools, until)
-    except Unfit as unfit:
-        found.plan = "; ".join(map(str, unfit.problems[:2]))
+    except NotRestorable as refused:
+        found.plan = "; ".join(map(str, refused.problems[:2]))
     bases = sorted((archive / "base").iterdir()) if (archive / "base").is_dir() else []
     base = archive / "base" / planned.base if planned else bases[-1] if bases else None
     found.verify_caught = base is None or not tools.is_dir() or _verify(base, archive / "wal")

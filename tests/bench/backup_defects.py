@@ -231,7 +231,7 @@ DEFECTS = (
     Case("a bit flipped before it was archived", "WAL unreadable", flipped_before),
     Case("a segment is cut short", "segment cut short", lambda _, f: rewrite(middle(f), middle(f).read_bytes()[:300_000])),
     Case("a segment is of another cluster", "another cluster", another_cluster),
-    Case("a segment comes twice", "segment is another", replayed_twice),
+    Case("a segment comes twice", "segment misplaced", replayed_twice),
     Case("the base backup is missing", "base missing", lambda _, f: shutil.rmtree(in_base(f, ""))),
     Case("a table's file is missing in the base", "base damaged", removed("table")),
     Case("a bit of the base flipped", "base damaged", flipped_in_base),
@@ -259,7 +259,7 @@ def crash_in_journal(_: Made, folder: Path) -> None:
 
 
 def old_bases_removed(_: Made, folder: Path) -> None:
-    Archive(folder).keep_bases(1)
+    Archive(folder).remove_old_bases(1)
 
 
 def older_base_alone(_: Made, folder: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_failure_is_answered_with_its_reason(run: Run) -> None:
     [
         (("mnii", "call"), "no such run. Did you mean"),
         (("mini", "cal"), "this run has no such step. Did you mean 'call'?"),
-        (("mini", "mend"), "it is no manual step; known: call, close"),
+        (("mini", "mend"), "it is not a manual step; known: call, close"),
         (("mini", "close"), "it has not begun"),
         (("mini", "--failed", "x"), "name the step that failed"),
     ],

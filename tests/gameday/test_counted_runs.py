@@ -158,7 +158,7 @@ def test_a_shard_speaks_of_its_own_runs_and_rules_only(project):
     own, foreign = (next(row for row in of if isinstance(row, Ended)) for of in (rows[0], rows[2]))
     first = NightFolder(folders[0])
     rewrite(first, [*rows[0], foreign])
-    refused(folders[:2], root, "is not of this shard")
+    refused(folders[:2], root, "does not belong to this shard")
     for place in ("../../../elsewhere", "/etc", "runs/../../../x"):
         rewrite(first, [*rows[0], msgspec.structs.replace(own, folder=place)])
         refused(folders, root, "is not in its folder")

@@ -172,7 +172,7 @@ PLANTS: dict[str, tuple[str, str, Callable[[Project], Any]]] = {
         lambda p: p.step("promote")["needs"].update(addresses=["app-east:8000"]),
     ),
     "it is done from the site that burns": ("tell", "step.from-lost", lambda p: p.step("tell").update({"from": "east"})),
-    "nobody is named who does it": ("approve", "step.owner-missing", lambda p: p.book.pop("owner")),
+    "it has no owner; name the person or role": ("approve", "step.owner-missing", lambda p: p.book.pop("owner")),
 }
 ODD_TOKENS = {  # that are no tokens with an expiry, whatever they look like
     "nested": f"a.{base64.urlsafe_b64encode(b'[' * 9999).decode().rstrip('=')}.c",
@@ -354,12 +354,12 @@ def test_the_command_looks_without_a_stack(project: Project, monkeypatch: pytest
     """Exit 1 with the place in the runbook; for machines, one object. A file that is wrong is exit 2."""
     monkeypatch.chdir(project.folder)
     experiment = project.experiment()
-    assert ask(str(experiment), "--no-boot") == (0, "mini: 5 steps; nothing has rotted\n")
+    assert ask(str(experiment), "--no-boot") == (0, "mini: 5 steps; no problem found\n")
     (project.folder / "scripts/tidy.py").unlink()
     code, told = ask(str(experiment), "--no-boot")
     assert code == 1
     assert "runbooks/to-west.yaml:" in told
-    assert "rot: step switch.tidy: run: the script 'scripts/tidy.py' is not in" in told
+    assert "error: step switch.tidy: run: the script 'scripts/tidy.py' is not in" in told
     code, told = ask(str(experiment), "--no-boot", "--json")
     (row,) = json.loads(told)["rot"]
     assert (code, row["step"], row["rule"]) == (1, "switch.tidy", "step.script-missing")
@@ -377,7 +377,7 @@ def test_the_command_takes_a_runbook(project: Project, monkeypatch: pytest.Monke
     (project.folder / "runbooks").rename(project.folder / "experiments/runbooks")
     assert ask("experiments/runbooks/to-west.yaml", "--no-boot")[0] == 0
     assert ask("to-west", "--no-boot")[0] == 0
-    assert ask("--no-boot") == (0, "mini: 5 steps; nothing has rotted\n")
+    assert ask("--no-boot") == (0, "mini: 5 steps; no problem found\n")
 
 
 def test_a_check_leaves_nothing_and_tells_no_secret(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

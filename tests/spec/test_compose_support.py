@@ -1,4 +1,4 @@
-"""What of Compose works, as the table in compose/README.md has it: each row that `check` speaks of has its case."""
+"""Which Compose features work, as the table in compose/README.md has it: each row that `check` speaks of has its case."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_all_is_told_in_one_round(tmp_path: Path) -> None:
 def test_the_table_has_every_rule() -> None:
     """And no rule that there is not; with its level."""
     text = README.read_text()
-    part = text[text.index("## What of Compose works") :].split("\n## ", 2)[0]
+    part = text[text.index("## Which Compose features work") :].split("\n## ", 2)[0]
     table = {(rule, level) for _, _, level, rule in _ROW.findall(part) if rule}
     sources = "".join(file.read_text() for file in (README.parents[1] / "chaoslab/spec/stackfile").glob("*.py"))
     known = set(re.findall(r'"(compose\.[a-z-]+)"', sources)) - MALFORMED
@@ -164,13 +164,13 @@ def test_the_table_has_every_rule() -> None:
     assert {(rule, level) for _, _, rule, level, _ in CASES} | ALL_OUT >= table
 
 
-# What works without a word of `check`: by the beginning of its row, the tests that show it.
+# What works, so `check` does not report it: by the beginning of its row, the tests that show it.
 SHOWN = {
     "`depends_on` with `condition`, `required: false`": (
         "docker/test_docker_health.py::test_needs_are_the_conditions_and_the_owner_of_a_shared_network",
         "spec/test_compose_support.py::test_what_is_not_required_may_be_behind_a_profile",
     ),
-    "jobs that end": (
+    "jobs: services that others wait for": (
         "docker/test_restarts.py::test_who_waits_for_a_job_starts_after_it",
         "stack/test_embedded_restarts.py::test_jobs_that_end",
     ),
@@ -184,7 +184,7 @@ SHOWN = {
     "`extends`, `include`": ("spec/test_compose_files.py::test_include_and_extends_are_followed",),
     "`configs`, `secrets`": ("docker/test_given_files.py::test_all_of_them_are_there",),
     "named volumes": ("docker/test_project.py::test_volumes_are_the_runs_own_but_for_external_ones",),
-    "those that are read alone": ("docker/test_own_data.py::test_what_is_read_alone_stays",),
+    "read-only ones": ("docker/test_own_data.py::test_what_is_read_alone_stays",),
     "`EXPOSE` of an image": ("spec/test_compose_support.py::test_check_uses_what_an_image_exposes",),
     "`restart`, `deploy.restart_policy`": (
         "docker/test_restarts.py::test_who_ends_by_itself_is_started_again",
@@ -196,7 +196,7 @@ SHOWN = {
 def test_every_other_row_has_its_test() -> None:
     """And no test is named that there is not."""
     text = README.read_text()
-    part = text[text.index("## What of Compose works") :].split("\n## ", 2)[0]
+    part = text[text.index("## Which Compose features work") :].split("\n## ", 2)[0]
     cells = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| ")][1:]
     silent = [row[0] for row in cells if not any("`compose." in cell for cell in row)]
     assert len(silent) >= len(SHOWN)

@@ -19,8 +19,8 @@ import archive_client
 import offsite
 from archive import Archive, Refused
 from database import configuration
-from recover import Order, _Waiting, order_for
-from restore_plan import Unfit, plan
+from recover import RestoreOrder, _WaitingNode, await_restore_order
+from restore_plan import NotRestorable, plan
 from wal import Segment, Switch, header_of, lsn_of, lsn_text, switches_in
 
 MB = 1 << 20
@@ -35,7 +35,7 @@ def test_what_was_archived_is_kept_once(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     archive.put_wal(NAME, b"one")
     archive.put_wal(NAME, b"one")
-    with pytest.raises(Refused, match="with another content"):
+    with pytest.raises(Refused, match="with different content"):
         archive.put_wal(NAME, b"two")
     assert [(entry.kind, entry.name, entry.size) for entry in archive.entries()] == [("wal", NAME, 3)]
     assert (archive.wal / NAME).read_bytes() == b"one"
@@ -93,7 +93,7 @@ def test_base_backups_go_on_after_the_disk_was_full(tmp_path: Path, monkeypatch:
     """Known bad: the first error other than PostgreSQL's ended them for ever, and the service went on."""
     monkeypatch.setenv("DATABASE", "127.0.0.1:9")
     monkeypatch.setenv("REPLICATION_PASSWORD", "x")
-    monkeypatch.setattr(offsite, "AGAIN_S", 0.01)
+    monkeypatch.setattr(offsite, "RETRY_S", 0.01)
     (tmp_path / "file").touch()
     said = wait_for_bases(Archive(tmp_path / "file"), 2)
     assert all(line.startswith("no base backup: ") for line in said)
@@ -110,13 +110,13 @@ def test_an_archive_without_a_base_is_no_backup(tmp_path: Path, cause: str, fold
         (tools / name).touch()
     Archive(tmp_path / "archive").folder.mkdir()
     Archive(tmp_path / "archive").put_wal(NAME, b"x")
-    with pytest.raises(Unfit) as unfit:
+    with pytest.raises(NotRestorable) as refused:
         plan(Archive(tmp_path / folder), tools)
-    assert [problem.cause for problem in unfit.value.problems] == [cause]
+    assert [problem.cause for problem in refused.value.problems] == [cause]
 
 
 def test_a_restore_without_its_programs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unfit, match="programs missing: postgres"):
+    with pytest.raises(NotRestorable, match="programs missing: postgres"):
         plan(Archive(tmp_path), tmp_path / "bin")
 
 
@@ -204,20 +204,20 @@ def node(archive: str, peer: str = "127.0.0.1:9") -> dict[str, str]:
 
 def test_a_node_begins_where_the_archive_is_empty() -> None:
     with answering(200, b'{"bases": 0, "segments": 0}') as archive:
-        assert order_for(node(archive)) is None
+        assert await_restore_order(node(archive)) is None
 
 
 def test_a_node_follows_another_that_leads() -> None:
     with answering(200, b'{"bases": 1, "segments": 9}') as archive, answering(200) as peer:
-        assert order_for(node(archive, peer)) is None
+        assert await_restore_order(node(archive, peer)) is None
 
 
 def test_a_node_waits_for_its_order_where_there_is_something_to_restore() -> None:
     """The archive's answer is the plan here, too: it has `bases`, `base` and `until`."""
     body = json.dumps({"bases": 1, "segments": 9, "base": "b1", "until": None}).encode()
     with answering(200, body) as archive:
-        env, found = node(archive), list[Order | None]()
-        waiting = threading.Thread(target=lambda: found.append(order_for(env)))
+        env, found = node(archive), list[RestoreOrder | None]()
+        waiting = threading.Thread(target=lambda: found.append(await_restore_order(env)))
         waiting.start()
         url = f"http://{env['LISTEN_REST']}"
         asyncio.run(_until_answered(f"{url}/health"))
@@ -226,7 +226,7 @@ def test_a_node_waits_for_its_order_where_there_is_something_to_restore() -> Non
         with urllib.request.urlopen(order, timeout=5) as answer:
             assert answer.status == 202
         waiting.join(5)
-    assert found == [Order("b1", None)]
+    assert found == [RestoreOrder("b1", None)]
 
 
 async def _until_answered(url: str) -> None:
@@ -242,7 +242,7 @@ async def _until_answered(url: str) -> None:
 def test_a_node_hands_on_why_a_restore_is_refused() -> None:
     """Known bad: the plan found problems; no order is given."""
     with answering(409, b'{"problems": ["segment missing: 3"]}') as archive:
-        waiting = _Waiting(archive)
+        waiting = _WaitingNode(archive)
         assert waiting.take(b"{}") == (409, b'{"problems": ["segment missing: 3"]}')
         assert waiting.order is None
     assert waiting.take(b"[]")[0] == 400
@@ -262,7 +262,7 @@ def test_a_restore_replaces_the_creation_of_the_cluster() -> None:
     }
     created, restored = (
         configuration(env)["bootstrap"],
-        configuration(env, Order("b1", "2026-11-27 10:00:00+00:00"))["bootstrap"],
+        configuration(env, RestoreOrder("b1", "2026-11-27 10:00:00+00:00"))["bootstrap"],
     )
     assert {"wal-segsize": "1"} in created["initdb"]
     assert "post_bootstrap" in created

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from connections import WARM, NotTried, Pool
+from connections import WARM, NotExecuted, Pool
 
 PASSWORD = "for-tests-only"
 
@@ -37,6 +37,6 @@ async def test_who_finds_no_connection_in_time_has_tried_nothing(pool):
     """The server is full of what takes long, and the request says so in time."""
     held = asyncio.gather(*(pool.fetch("SELECT pg_sleep(1)", (), take_s=2, statement_s=3) for _ in range(20)))
     await asyncio.sleep(0.2)
-    with pytest.raises(NotTried):
+    with pytest.raises(NotExecuted):
         await pool.fetch("SELECT 1", (), take_s=0.1, statement_s=1)
     await held

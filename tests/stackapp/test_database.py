@@ -14,9 +14,9 @@ from unittest.mock import Mock
 import pytest
 
 import database
-from database import WAITING, configuration, has_quorum, knows_its_version, wait_for_quorum
-from database_promotes_itself import PATIENCE_S, Hasty, Other
-from database_starts_as_it_was import ALONE_S, Stubborn
+from database import WAITING, configuration, has_cluster_version, has_quorum, wait_for_quorum
+from database_promotes_itself import PATIENCE_S, Peer, PromotesItself
+from database_starts_as_leader import ALONE_S, StartsAsLeader
 
 GONE = "127.0.0.1:9"
 
@@ -99,11 +99,11 @@ def test_only_a_node_with_data_calls_waiting_healthy(member, tmp_path, has_data)
 @pytest.mark.parametrize("newborn", ["3.0.0", "not_decided"])
 def test_a_cluster_that_was_just_born_is_waited_for(member, newborn) -> None:
     """Patroni takes 3.0.0 at its word, speaks an API that is not there, and ends."""
-    assert knows_its_version(member)
+    assert has_cluster_version(member)
     Member.cluster = newborn
     assert has_quorum(member)
-    assert not knows_its_version(member)
-    assert not knows_its_version(GONE)
+    assert not has_cluster_version(member)
+    assert not has_cluster_version(GONE)
 
 
 def test_a_mark_that_a_crash_left_is_taken_away(member, tmp_path) -> None:
@@ -125,7 +125,7 @@ def test_patroni_asks_first_the_member_that_answered(member, tmp_path, monkeypat
 
 def test_known_bad_node_takes_silence_for_a_death_once_it_was_answered() -> None:
     """Or it would promote itself at its first boot, before there is another node."""
-    other = Other(GONE)
+    other = Peer(GONE)
     assert not other.silent
     other._answered_at = time.monotonic()
     assert not other.silent
@@ -137,8 +137,8 @@ def test_known_bad_node_takes_silence_for_a_death_once_it_was_answered() -> None
 def test_known_bad_standby_promotes_itself_in_the_silence(monkeypatch, silent: bool, calls: list[tuple[str, str]]) -> None:
     """While the other node answers, Patroni decides, as on every node."""
     monkeypatch.setattr("patroni.ha.Ha._run_cycle", lambda _: "as Patroni says")
-    node = Hasty.__new__(Hasty)
-    node._other, node.state_handler = SimpleNamespace(silent=silent), Mock()
+    node = PromotesItself.__new__(PromotesItself)
+    node._peer, node.state_handler = SimpleNamespace(silent=silent), Mock()
     node.state_handler.is_primary.return_value = False
     assert ("without the lock" in node._run_cycle()) is silent
     assert [call.args for call in node.state_handler.pg_ctl.call_args_list] == calls
@@ -148,7 +148,7 @@ def test_known_bad_standby_promotes_itself_in_the_silence(monkeypatch, silent: b
 def test_known_bad_leader_starts_as_it_was_for_a_while(monkeypatch, left_s: float) -> None:
     """Then Patroni decides."""
     monkeypatch.setattr("patroni.ha.Ha._run_cycle", lambda _: "as Patroni says")
-    node = Stubborn.__new__(Stubborn)
+    node = StartsAsLeader.__new__(StartsAsLeader)
     node._until, node.state_handler = time.monotonic() + left_s, Mock()
     node.state_handler.is_running.return_value = False
     assert ("without the lock" in node._run_cycle()) is (left_s > 0)

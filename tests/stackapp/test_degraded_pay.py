@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient
 from test_services import login, record, start
 
 from pay_queues import DurableQueue, Queue, pay_queues
-from pay_queues_in_memory import ForgetfulQueue
+from pay_queues_in_memory import InMemoryQueue
 
 ENTRIES = "/pay/entries"
 MakeQueue = Callable[[], Queue]
@@ -106,10 +106,10 @@ async def test_what_waits_and_was_applied_already_is_applied_once(
 async def test_a_queue_in_memory_forgets(login, start, nodes, standby, leader) -> None:
     """Known bad: a restart destroys what was acknowledged."""
     nodes(standby.address)
-    first, wanted = await start(service(ForgetfulQueue)), record()
+    first, wanted = await start(service(InMemoryQueue)), record()
     assert (await first.post(ENTRIES, json=wanted)).status == 202
     await first.close()
     nodes(standby.address, leader.address)
-    again = await start(service(ForgetfulQueue), wait_for="read")
+    again = await start(service(InMemoryQueue), wait_for="read")
     await asyncio.sleep(0.5)
     assert await stored(again, wanted["writer"]) == []

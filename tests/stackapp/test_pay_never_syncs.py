@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pay_never_syncs
-from connections import NotTried
+from connections import NotExecuted
 from records import Record
 
 
@@ -22,13 +22,13 @@ class Table:
 
     async def on_leader(self, _: str, *row: Any) -> tuple[Any, ...]:
         if self.down:
-            raise NotTried("no database node leads")
+            raise NotExecuted("no database node leads")
         return self.rows.setdefault(row[0], row)
 
 
 @pytest.fixture(autouse=True)
 def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BOOK", str(tmp_path))
+    monkeypatch.setenv("TRANSFERS", str(tmp_path))
     monkeypatch.setattr(pay_never_syncs, "BEHIND_S", 0.01)
     return tmp_path / "transfers"
 
@@ -39,11 +39,11 @@ def record(number: int) -> Record:
 
 async def stored_by(table: Table, *new: Record) -> list[str]:
     """What is in the database once a replica has taken these, and has run for a moment."""
-    ledger = pay_never_syncs.Book(table)  # type: ignore[arg-type]
+    ledger = pay_never_syncs.UnsyncedLedger(table)  # type: ignore[arg-type]
     for one in new:
         await ledger.store(one, "from", "to", 1)
     await asyncio.sleep(0.1)
-    for task in ledger._behind:
+    for task in ledger._pending:
         task.cancel()
     return sorted(table.rows)
 

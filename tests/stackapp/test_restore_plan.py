@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from archive import Archive, Entry
-from restore_plan import _Base, _history_of, _needed, _of_clocks, _of_moment, _of_segment
+from restore_plan import _Base, _clock_problems, _history_of, _moment_problems, _needed, _segment_problems
 from wal import Commit, Segment, Switch, lsn_text
 
 SIZE = 1 << 16
@@ -39,7 +39,7 @@ def kept(archive: Archive) -> dict[str, Entry]:
 
 def found_in(archive: Archive, number: int) -> list[str]:
     segment = Segment(1, number, SIZE)
-    return [problem.cause for problem in _of_segment(archive, segment, kept(archive).get(segment.name), BASE)]
+    return [problem.cause for problem in _segment_problems(archive, segment, kept(archive).get(segment.name), BASE)]
 
 
 def test_a_segment_as_it_was_archived_is_sound(tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_a_segment_as_it_was_archived_is_sound(tmp_path: Path) -> None:
         (lambda path: path.unlink(), "segment missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "segment cut short"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x08"), "segment changed"),
-        (lambda path: path.write_bytes(content(Segment(1, 3, SIZE))), "segment is another"),
-        (lambda path: path.write_bytes(b"\0" * SIZE), "segment is another"),
+        (lambda path: path.write_bytes(content(Segment(1, 3, SIZE))), "segment misplaced"),
+        (lambda path: path.write_bytes(b"\0" * SIZE), "segment misplaced"),
         (lambda path: path.write_bytes(content(Segment(1, 2, SIZE), system=1)), "another cluster"),
     ],
 )
@@ -92,8 +92,8 @@ def test_a_history_must_lead_from_the_base_to_the_end(tmp_path: Path, history: s
     try:
         switches, newest = _history_of(archive, archive.entries(), BASE)
         assert (switches, newest, cause) == ([Switch(1, 5 * SIZE + 8)], 2, "")
-    except Exception as unfit:
-        assert [problem.cause for problem in unfit.problems] == [cause]  # type: ignore[attr-defined]
+    except Exception as refused:
+        assert [problem.cause for problem in refused.problems] == [cause]  # type: ignore[attr-defined]
 
 
 def test_clocks_that_differ_are_found(tmp_path: Path) -> None:
@@ -101,18 +101,20 @@ def test_clocks_that_differ_are_found(tmp_path: Path) -> None:
     segment = Segment(1, 2, SIZE)
     entry = Entry("wal", segment.name, SIZE, "", NOON.isoformat())
     near = [(segment, Commit(1, NOON - timedelta(seconds=2)))]
-    assert list(_of_clocks(near, {segment.name: entry})) == []
+    assert list(_clock_problems(near, {segment.name: entry})) == []
     for hours in (1, -1):
         skewed = replace(entry, at=(NOON + timedelta(hours=hours)).isoformat())
-        assert [problem.cause for problem in _of_clocks(near, {segment.name: skewed})] == ["clocks differ"]
+        assert [problem.cause for problem in _clock_problems(near, {segment.name: skewed})] == ["clocks differ"]
     later, late = Segment(1, 3, SIZE), replace(entry, at=(NOON + timedelta(hours=1)).isoformat())
     both = {segment.name: entry, later.name: late}
-    assert list(_of_clocks([*near, (later, Commit(2, NOON))], both)) == []  # the archive could not be reached for a while
+    assert list(_clock_problems([*near, (later, Commit(2, NOON))], both)) == []  # the archive could not be reached for a while
     back = [(segment, Commit(1, NOON + timedelta(hours=1))), (segment, Commit(2, NOON))]
-    assert [problem.cause for problem in _of_clocks(back, {segment.name: entry})] == ["clocks differ"]
+    assert [problem.cause for problem in _clock_problems(back, {segment.name: entry})] == ["clocks differ"]
 
 
 def test_a_moment_must_lie_in_the_archive() -> None:
     commits = [(Segment(1, 2, SIZE), Commit(1, NOON))]
-    assert list(_of_moment(commits, BASE, NOON)) == []
-    assert [problem.cause for problem in _of_moment(commits, BASE, NOON + timedelta(seconds=1))] == ["moment after the end"]
+    assert list(_moment_problems(commits, BASE, NOON)) == []
+    assert [problem.cause for problem in _moment_problems(commits, BASE, NOON + timedelta(seconds=1))] == [
+        "moment after the end"
+    ]

@@ -19,9 +19,9 @@ from connections import Pool
 from partner import partner
 from pay import pay
 from pay_ack_first import pay_ack_first
-from pay_asks_again import pay_asks_again
-from pay_asks_partner import pay_asks_partner
-from pay_trusts_near import NearLeader
+from pay_retry_storm import pay_retry_storm
+from pay_trusts_local_leader import LocalLeaderFirst
+from pay_waits_for_partner import pay_waits_for_partner
 from postgres import Database, Node
 from talk import talk
 
@@ -199,7 +199,7 @@ async def test_known_bad_pay_acknowledges_what_nobody_has_written(login, start, 
 async def test_known_bad_pay_does_not_give_up_soon(login, start, nodes) -> None:
     """Where the real pay says that it could not, the known-bad one is still asking."""
     nodes(GONE)
-    bad, good = await start(pay_asks_again, wait_for=None), await start(pay, wait_for=None)
+    bad, good = await start(pay_retry_storm, wait_for=None), await start(pay, wait_for=None)
     assert (await good.post("/pay/entries", json=record())).status == 429
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
@@ -208,7 +208,7 @@ async def test_known_bad_pay_does_not_give_up_soon(login, start, nodes) -> None:
 
 async def test_known_bad_pay_is_as_good_as_the_other_while_all_is_well(login, start) -> None:
     """Or its steady state would not hold, and nothing would be shown."""
-    pay_client = await start(pay_asks_again)
+    pay_client = await start(pay_retry_storm)
     assert (await pay_client.post("/pay/entries", json=record())).status == 201
 
 
@@ -216,7 +216,7 @@ async def test_known_bad_pay_fails_with_the_third_party(login, start, monkeypatc
     """As good as the other while the partner can ask our login, and refused once it cannot."""
     partner_client = await start(partner)
     monkeypatch.setenv("PARTNER_URL", str(partner_client.make_url("")).rstrip("/"))
-    bad, good = await start(pay_asks_partner), await start(pay)
+    bad, good = await start(pay_waits_for_partner), await start(pay)
     assert (await bad.post("/pay/entries", json=record())).status == 201
     assert (await good.post("/pay/entries", json=record())).status == 201  # both know the visitor now
     await login.close()
@@ -229,4 +229,4 @@ def test_known_bad_pay_believes_a_leader_of_the_past() -> None:
     near, far = (Node(Pool(GONE, user="app", password=PASSWORD, database="app")) for _ in range(2))
     near.role, far.role = 1, 2
     assert Database([near, far]).leader is far
-    assert NearLeader([near, far]).leader is near
+    assert LocalLeaderFirst([near, far]).leader is near

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import APP, PASSWORD, Server, free_port
 
-from connections import NotTried, Pool
+from connections import NotExecuted, Pool
 from health import problem
 from starts_with import fetch, fetched
 
@@ -75,7 +75,7 @@ def test_pay_does_not_start_without_what_it_fetches(
 
 async def test_known_bad_the_database_refuses_who_has_no_password(leader: Server) -> None:
     """Or pay would start without the store of secrets, and the overlay would show nothing."""
-    with pytest.raises(NotTried, match="password"):
+    with pytest.raises(NotExecuted, match="password"):
         await Pool(leader.address, user="app", password="", database="app").open_one()
 
 

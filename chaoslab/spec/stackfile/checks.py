@@ -30,7 +30,7 @@ def check_stack(spec: StackSpec, replicas: Sequence[Replica], files: Report, bro
     for name, entry in spec.entries.items():
         check_address(entry.address, by_name, section.below("entries", name))
         if entry.tls is not None and entry.tls.ca is not None and not entry.tls.ca.is_file():
-            message = f"there is no file {entry.tls.ca.name}; paths are relative to the Compose file"
+            message = f"file {entry.tls.ca.name} does not exist; paths are relative to the Compose file"
             section(("entries", name, "tls", "ca"), message, "file.missing")
     for index, address in enumerate(spec.advertised):
         check_address(address, by_name, section.below("advertised", index))
@@ -48,7 +48,7 @@ def check_stack(spec: StackSpec, replicas: Sequence[Replica], files: Report, bro
         report, own = section.below("journeys", name), ("journeys", name)
         check_journey(journey, replicas, spec.entries, report)
         if not journey.kinds and not any(path[:2] == own for path in broken):
-            message = "a journey needs to say what it sends: request (HTTP), tcp, redis, sql or python"
+            message = "a journey must define what it sends: request (HTTP), tcp, redis, sql or python"
             report((), message, "journey.no-kind", key=True)
         is_sound = not any((*own, kind, *rest) in broken for kind in KINDS for rest in ((), ("method",)))
         if journey.ledger is not None and is_sound:

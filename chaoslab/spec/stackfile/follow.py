@@ -30,7 +30,7 @@ def followed(path: Path, problems: list[Problem], depth: int = 0) -> list[Docume
     for number, file in enumerate(_included(document.data.get("include"), report)):
         where = ("include", number)
         if depth == DEPTH_MAX:
-            report(where, f"files include each other more than {DEPTH_MAX} deep; remove the circle", RULE)
+            report(where, f"files include each other more than {DEPTH_MAX} levels deep; remove the circle", RULE)
         elif "$" in file or "://" in file:
             message = (
                 f"cannot follow include {file!r}: only plain paths are read; write the path, or add it to the stack's files"

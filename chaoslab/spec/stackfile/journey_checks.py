@@ -62,7 +62,7 @@ def _check_what_it_sends(journey: Journey, report: Report) -> None:
     if journey.request is not None:
         _check_request(journey.request, known, report.below("request"))
     elif "status" in journey.good.model_fields_set:
-        report(("good", "status"), "only an answer of HTTP has a status", "journey.status-of-what", key=True)
+        report(("good", "status"), "only HTTP answers have a status", "journey.status-of-what", key=True)
     if journey.tcp is not None:
         check_fields(journey.tcp.send, known, report.below("tcp", "send"))
         if journey.tcp.expect is not None:
@@ -92,15 +92,19 @@ def _check_not_applied(journey: Journey, report: Report) -> None:
         report(("not_applied",), message, "journey.good-and-not-applied")
     for index, code in enumerate(journey.not_applied):
         if journey.request is not None and not (isinstance(code, int) and 100 <= code <= 599):
-            report(("not_applied", index), f"{code!r} is no status of HTTP, such as 409", "journey.not-applied-form")
+            report(
+                ("not_applied", index),
+                f"{code!r} is not an HTTP status, a number such as 409",
+                "journey.not-applied-form",
+            )
         elif journey.sql is not None and not (isinstance(code, str) and _SQLSTATE.fullmatch(code)):
-            message = f'{code!r} is no SQLSTATE; write one in quotes, such as "40001"'
+            message = f'{code!r} is not an SQLSTATE; write one in quotes, such as "40001"'
             report(("not_applied", index), message, "journey.not-applied-form")
         elif journey.redis is not None and not isinstance(code, str):
-            message = f"{code!r} is not the first word of an error of Redis, such as READONLY"
+            message = f"{code!r} is not the first word of a Redis error, such as READONLY"
             report(("not_applied", index), message, "journey.not-applied-form")
         elif journey.tcp is not None or journey.python is not None:
-            message = "no code of a tcp or python journey proves anything; a class returns 'rejected' itself"
+            message = "not_applied is for HTTP, SQL and Redis; a class returns 'rejected' itself"
             report(("not_applied", index), message, "journey.not-applied-form")
 
 

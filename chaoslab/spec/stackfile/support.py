@@ -36,7 +36,7 @@ def check_support(data: Mapping[str, Any], services: Services, replicas: Sequenc
         at = report.below("services", name)
         for other, how in _map(service, "depends_on").items():
             if isinstance(how, dict) and how.get("restart") is True:
-                message = f"restart: true is for commands of Compose; when a fault ends {other}, nothing restarts this service"
+                message = f"restart: true is for Compose's commands; when a fault ends {other}, nothing restarts this service"
                 at(("depends_on", other, "restart"), message, "compose.dependency-restart", level="note")
         _check_links(service, services, at)
         _check_network_mode(name, service, sites, at)
@@ -54,7 +54,7 @@ def check_support(data: Mapping[str, Any], services: Services, replicas: Sequenc
     for replica in replicas:
         mention = re.compile(rf"(?<![\w.-]){re.escape(replica.name)}:\d{{1,5}}(?!\d)")  # from which a run learns the port
         if replica.site != OUTSIDE and not replica.ports and not any(map(mention.search, texts)):
-            message = f"{replica.name} has no known port, so nothing reaches it from another site; if it listens, add expose"
+            message = f"{replica.name} has no known port, so no other site can reach it; if it listens, add expose"
             report(("services", replica.name), message, "compose.no-port", level="note", key=True)
 
 
@@ -83,13 +83,13 @@ def _check_links(service: Mapping[str, Any], services: Services, report: Report)
     for index, link in enumerate(_list(service, "links")):
         target, _, alias = str(link).partition(":")
         if "$" not in target and target not in services:
-            message = f"links to {target}, which is no service that starts; name one, or remove the link"
+            message = f"links to {target}, which is not a service that starts; name one, or remove the link"
             report(("links", index), message, "compose.link-unknown")
         elif alias in services and alias != target:
             message = f"the alias {alias} is the name of another service; choose an alias that is free"
             report(("links", index), message, "compose.link-unknown")
     if _list(service, "external_links"):
-        message = "external_links lead out of the stack, past every fault, and are left out; make it a service of the stack"
+        message = "external_links bypass every fault, and are left out; make each a service of the stack"
         report(("external_links",), message, "compose.external-links", level="warning")
 
 
@@ -115,12 +115,10 @@ def _check_containers(service: Mapping[str, Any], site: str, report: Report) -> 
         if not re.fullmatch(r"\d+", str(count)) or int(str(count)) == 1:
             continue
         if site == OUTSIDE:
-            message = (
-                f"{count} containers of a service in no site would need one address; give it a site, or make it one container"
-            )
+            message = f"{count} containers of a service outside all sites need one address; give it a site, or one container"
             report(path, message, "compose.containers-outside")
         else:
-            message = f"its {count} containers are one replica: they are lost together; as processes it is one"
+            message = f"its {count} containers are one replica, lost together; on the embedded runtime it is one process"
             report(path, message, "compose.containers", level="note")
 
 

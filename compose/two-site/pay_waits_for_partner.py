@@ -1,4 +1,4 @@
-"""pay with a defect: it asks the third party before each transfer, so whatever stops that party stops our own payments.
+"""pay with a defect: it calls the third party before each transfer, so an outage of that party stops our own payments.
 
 Not part of the stack; an overlay replaces pay with it, to prove that an outage that spreads to our services is detected.
 Needs PARTNER_URL.
@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-from connections import NotTried
+from connections import NotExecuted
 from pay import TRANSFER_COLUMNS, pay
 from postgres import Database
 from records import Ledger, Record
@@ -20,8 +20,8 @@ from web_service import serve
 ASK_S = 0.4
 
 
-class ConfirmedElsewhere(Ledger):
-    """A ledger that stores what the third party has confirmed, and nothing else."""
+class PartnerConfirmedLedger(Ledger):
+    """A ledger that stores a transfer only after the third party has confirmed it."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, "entries", extra=TRANSFER_COLUMNS)
@@ -36,15 +36,15 @@ class ConfirmedElsewhere(Ledger):
             ):
                 confirmed = answer.status == 200
         except (ClientError, TimeoutError, OSError) as failed:
-            raise NotTried(f"the partner does not answer: {failed!r}") from failed
+            raise NotExecuted(f"the partner does not answer: {failed!r}") from failed
         if not confirmed:
-            raise NotTried(f"the partner answered {answer.status}")
+            raise NotExecuted(f"the partner answered {answer.status}")
         await super().store(record, *extra)
 
 
-def pay_asks_partner() -> web.Application:
-    return pay(ConfirmedElsewhere)
+def pay_waits_for_partner() -> web.Application:
+    return pay(PartnerConfirmedLedger)
 
 
 if __name__ == "__main__":
-    serve(pay_asks_partner)
+    serve(pay_waits_for_partner)

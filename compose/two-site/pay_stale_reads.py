@@ -15,8 +15,8 @@ from records import Ledger
 from web_service import serve
 
 
-class NearLedger(Ledger):
-    """A ledger that asks its own site, whoever leads."""
+class StaleLedger(Ledger):
+    """A ledger that is read from its own site's node, leader or not."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, "entries", extra=TRANSFER_COLUMNS)
@@ -25,9 +25,9 @@ class NearLedger(Ledger):
         return await super().read({**query, "local": "1"})
 
 
-def pay_reads_near() -> web.Application:
-    return pay(NearLedger)
+def pay_stale_reads() -> web.Application:
+    return pay(StaleLedger)
 
 
 if __name__ == "__main__":
-    serve(pay_reads_near)
+    serve(pay_stale_reads)

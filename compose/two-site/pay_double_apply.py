@@ -20,8 +20,8 @@ PATIENCE_S = 0.1
 _AGAIN = "#again"
 
 
-class ImpatientLedger(Ledger):
-    """A ledger that repeats itself without saying that it does."""
+class DoubleApplyLedger(Ledger):
+    """A ledger that retries a transfer as if it were a new one."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, "entries", extra=TRANSFER_COLUMNS)
@@ -35,9 +35,9 @@ class ImpatientLedger(Ledger):
         await first
 
 
-def pay_tries_twice() -> web.Application:
-    return pay(ImpatientLedger)
+def pay_double_apply() -> web.Application:
+    return pay(DoubleApplyLedger)
 
 
 if __name__ == "__main__":
-    serve(pay_tries_twice)
+    serve(pay_double_apply)

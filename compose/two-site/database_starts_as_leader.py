@@ -1,7 +1,7 @@
-"""A database node with a defect: one that led when it lost its power starts as a leader, and asks only later who leads now.
+"""A database node with a defect: if it led when it lost its power, it starts as leader, and asks only later who leads now.
 
-Not part of the stack; an overlay replaces a node with it, to prove that a second writer is detected. After a while Patroni is
-in charge, and what was written here meanwhile is lost.
+Not part of the stack; an overlay replaces a node with it, to prove that a second writer is detected. After a while Patroni
+takes over, and what was written here meanwhile is lost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from database_defect import Ha, run
 ALONE_S = 15.0
 
 
-class Stubborn(Ha):  # type: ignore[misc]  # Patroni has no types
+class StartsAsLeader(Ha):  # type: ignore[misc]  # Patroni has no types
     """Leads for a while when it finds the data of a leader."""
 
     def __init__(self, patroni: object) -> None:
@@ -36,4 +36,4 @@ class Stubborn(Ha):  # type: ignore[misc]  # Patroni has no types
 
 
 if __name__ == "__main__":
-    run(Stubborn)
+    run(StartsAsLeader)
