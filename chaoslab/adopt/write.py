@@ -18,7 +18,7 @@ OVERLAY, EXPERIMENT = Path("chaoslab.yaml"), Path("experiments/first-fire.yaml")
 LOCUSTFILE, IGNORE = Path("experiments/load/first_fire.py"), Path("runs/.gitignore")
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*")
 _LINE_MAX = 160
-_FIRE_MIN_S = 30
+_HOLD_S = 15  # longer than the ten seconds for which many proxies leave a replica out before they try it again
 
 
 def files_of(
@@ -49,7 +49,8 @@ def files_of(
         "enabled": enabled,
         "has_locust": has_locust,
         "is_single": len(plan.placed) == 1,
-        "fire_s": max(_FIRE_MIN_S, round(plan.rto_s * 1.2)),
+        "fire_s": plan.rto_s + 2 * _HOLD_S,  # a proxy that loses a request at each try is watched for a while
+        "hold_s": _HOLD_S,
     }
     texts = {path: made.get_template(f"{name}.j2").render(values) for path, name in _TEMPLATES.items()}
     return {path: text.rstrip("\n") + "\n" for path, text in texts.items()} | {IGNORE: "*\n"}

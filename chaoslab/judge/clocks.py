@@ -414,7 +414,8 @@ def judge_clock(clock: Clock, limit: Threshold | None, timeline: EventTimeline) 
     elif clock.doubt:
         why = clock.doubt
     elif clock.high_s is None:
-        why = "only a share of the slots was bad, so the good slots after them may be chance; observe for longer"
+        cure = "let the fault last longer" if clock.kind == "rto" else "observe for longer"
+        why = f"only a share of the slots was bad, so the good slots after them may be chance; {cure}"
     elif clock.high_s > limit.value:
         # What makes the interval wide: mostly the slots, or the cause's own time from call to verified effect.
         own_s = seconds(clock.cause.counted_from_ns - clock.cause.at_ns)

@@ -284,7 +284,7 @@ def test_at_most_five_questions(shop: Path) -> None:
     assert stack.compose.spec.sites == ["seoul", "busan"]
     assert stack.compose.spec.journeys["web.health"].request.path == "/health"
     assert str(stack.compose.spec.tiers["standard"].rto) == "< 120s"
-    assert stack.experiment.timeline[0].heal_after == 144
+    assert stack.experiment.timeline[0].heal_after == 150  # an RTO of 120 s, and twice the hold
 
 
 @pytest.mark.parametrize(
