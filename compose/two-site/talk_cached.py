@@ -2,7 +2,8 @@
 
 CACHE: host:port of the site's Valkey. Without an answer of it, pages come from the database, as far as it can bear that.
 PAGE_DISK_MS: for how long building a page keeps the only disk of its database node busy. PAGE_CPU_MS: the processor time that
-building a page costs this replica. With both, what a replica can do is the same on machines of any speed.
+building a page costs this replica. With both, what a replica can do is the same on machines of any speed. PAGES_AT_ONCE: how
+many are built at the same time.
 
 Who cannot have a page built soon gets it as it was, if the cache still has it, and is refused with 429 otherwise, before
 anything was done. A page that the database does not answer in time is a 503: that is no refusal, and nobody declared it.
@@ -31,7 +32,6 @@ from web_service import serve
 CACHE_S = 0.1  # for an answer of the cache; without one it is as if it were empty
 FRESH_S = 30.0  # more or less: pages that were built in one second must not all be built again in another
 KEPT_S = 600.0  # for those who would be refused otherwise
-AT_ONCE = 3  # pages that are built at the same time
 PATIENCE_S = 0.1  # how long a reader waits until a page may be built
 READERS_MAX = 64  # characters of a name
 
@@ -101,10 +101,10 @@ def _compute(cpu_s: float) -> None:
 
 
 class Gate:
-    """Lets `AT_ONCE` in. Who cannot enter within `PATIENCE_S` is refused."""
+    """Lets a few in. Who cannot enter within `PATIENCE_S` is refused."""
 
-    def __init__(self) -> None:
-        self._places = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, places: int) -> None:
+        self._places = asyncio.Semaphore(places)
 
     @contextlib.asynccontextmanager
     async def entered(self) -> AsyncIterator[None]:
@@ -125,7 +125,7 @@ class CachedPages:
 
     def __init__(self, cache: Cache, builder: Builder) -> None:
         self._cache, self._builder = cache, builder
-        self._gate = Gate()
+        self._gate = Gate(int(os.environ["PAGES_AT_ONCE"]))
         self._building: dict[str, asyncio.Task[bytes]] = {}
 
     async def page(self, reader: str, limit: int) -> bytes:
@@ -162,7 +162,7 @@ def page_key(reader: str, limit: int) -> str:
 
 
 def talk_cached(make_pages: Callable[[Cache, Builder], Pages] = CachedPages) -> web.Application:
-    """The service with a cache. Needs what talk needs, and CACHE, PAGE_DISK_MS and PAGE_CPU_MS."""
+    """The service with a cache. Needs what talk needs, and CACHE, PAGE_DISK_MS, PAGE_CPU_MS and PAGES_AT_ONCE."""
     cache = Cache(os.environ["CACHE"])
     disk_s, cpu_s = (float(os.environ[f"PAGE_{kind}_MS"]) / 1000 for kind in ("DISK", "CPU"))
     return talk(lambda nodes: make_pages(cache, Builder(nodes, disk_s=disk_s, cpu_s=cpu_s)), [cache])

@@ -55,6 +55,7 @@ def costs(cache, monkeypatch) -> None:
     monkeypatch.setenv("CACHE", f"127.0.0.1:{cache.connection_pool.connection_kwargs['port']}")
     monkeypatch.setenv("PAGE_DISK_MS", "0")
     monkeypatch.setenv("PAGE_CPU_MS", "0")
+    monkeypatch.setenv("PAGES_AT_ONCE", "3")
 
 
 @contextlib.asynccontextmanager
