@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -140,14 +140,23 @@ def assert_nothing_left(folder: Path) -> None:
     """No process, port or folder of a stored run exists any more."""
     anchor = json.loads((folder / "history.jsonl").read_text().splitlines()[0])
     run_id = anchor["facts"]["run_id"]
-    assert [found.cmdline() for found in marked(RUN_VARIABLE, run_id)] == []
+    assert commands_of(marked(RUN_VARIABLE, run_id)) == []
     assert not (Path(tempfile.gettempdir()) / f"chaoslab-{run_id}").exists()
-    assert [p.cmdline() for p in psutil.process_iter() if speaks_of(p, str(folder))] == []
+    assert commands_of(p for p in psutil.process_iter() if speaks_of(p, str(folder))) == []
 
 
 def parts_of(harness: int, module: str) -> list[psutil.Process]:
     """The living processes of a run that run this module; those that are dying, or dead and not waited for, are none."""
     return [process for process in psutil.Process(harness).children(recursive=True) if speaks_of(process, module)]
+
+
+def commands_of(processes: Iterable[psutil.Process]) -> list[list[str]]:
+    """What living processes were started with; one that ended in this moment is none."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found.append(process.cmdline())
+    return found
 
 
 def speaks_of(process: psutil.Process, text: str) -> bool:

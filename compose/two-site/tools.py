@@ -81,9 +81,10 @@ class Registry(Dependency):
 def release() -> bytes:
     """The programs of this folder as a zip, from which Python can import them."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w") as archive:
         for program in sorted(Path(__file__).parent.glob("*.py")):
-            archive.write(program, program.name)
+            entry = zipfile.ZipInfo(program.name)  # without the file's time: in an image that is too early for a zip
+            archive.writestr(entry, program.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()
 
 

@@ -117,7 +117,7 @@ def test_stacks_share_the_user_s_data_when_asked_to(
     """Without a run: what it would run on."""
     used = []
 
-    def stop(loaded: Any, *_: object) -> None:
+    def stop(loaded: Any, *_: object, **__: object) -> None:
         used.append(loaded.compose.use_binds)
         raise SpecError("enough")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -28,10 +29,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a program of the stack's folder at a port; what it says is in `said`."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def run(*words: str, port: int, **environment: str) -> subprocess.Popen[bytes]:
+    def run(*words: str, port: int, folder: Path = APP, **environment: str) -> subprocess.Popen[bytes]:
         env = {"PATH": os.environ["PATH"], "LISTEN": f"127.0.0.1:{port}", "APP_PASSWORD": PASSWORD, **environment}
         with (tmp_path / "said").open("ab") as said:
-            process = subprocess.Popen([sys.executable, "-m", *words], cwd=APP, env=env, stdout=said, stderr=said)
+            process = subprocess.Popen([sys.executable, "-m", *words], cwd=folder, env=env, stdout=said, stderr=said)
         processes.append(process)
         return process
 
@@ -89,6 +90,17 @@ def test_a_registry_has_what_the_stack_runs(start: Start) -> None:
         }
     assert problem(f"127.0.0.1:{port}/live") is None
     assert problem(f"127.0.0.1:{port}/database-password") == f"127.0.0.1:{port}/database-password: status 404"
+
+
+def test_a_registry_packs_files_of_any_age(start: Start, tmp_path: Path) -> None:
+    """Known bad: files in an image are of 1970, which a zip cannot say, so the registry gave out nothing in containers."""
+    for name in ("tools.py", "health.py"):
+        shutil.copy(APP / name, tmp_path)
+        os.utime(tmp_path / name, (0, 0))
+    port = free_port()
+    start("tools", "registry", port=port, folder=tmp_path)
+    until(lambda: problem(f"127.0.0.1:{port}/live") is None, "it does not listen")
+    assert problem(f"127.0.0.1:{port}/release") is None
 
 
 def test_what_runs_is_the_release(start: Start, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mini_stack import assert_nothing_left
+from mini_stack import assert_nothing_left, commands_of, speaks_of
 from sessions import FIRE, MISSED, NOT_STEADY, command, environment, run_pytest, write
 
 from chaoslab import judge_stored, load_run
@@ -122,4 +122,4 @@ def test_a_pytest_that_is_killed_in_a_run_leaves_nothing(tmp_path: Path, number:
 
 def assert_no_process_of(project: Path) -> None:
     """The reaper's journal lies in the folder of the stack, not in that of the run."""
-    assert [one.cmdline() for one in psutil.process_iter() if any(str(project) in word for word in one.cmdline())] == []
+    assert commands_of(one for one in psutil.process_iter() if speaks_of(one, str(project))) == []
