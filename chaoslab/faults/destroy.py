@@ -11,10 +11,11 @@ from pydantic import Field
 
 from chaoslab.background import in_thread
 from chaoslab.cleanup.journal import AnyStep
-from chaoslab.clock import NS_PER_MS, NS_PER_S, SYSTEM, Clock, Deadline
-from chaoslab.errors import FaultNotEffective, NotReady, StackError
+from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
+from chaoslab.errors import FaultNotEffective, NotReady
 from chaoslab.faults.base import Proof
 from chaoslab.faults.proof import Before, alive_before, not_hidden, prove_back, prove_down
+from chaoslab.faults.site import kill_behind_fence
 from chaoslab.faults.targets import UNUSABLE, check_site
 from chaoslab.spec.fault import FaultBase, Touched, pairs
 from chaoslab.spec.fault_types import FaultType
@@ -98,14 +99,9 @@ class DestroyFault:
         return []
 
     def inject(self) -> dict[str, Any]:
-        began_ns = self._clock.now_ns()
-        self._stack.links.fence(self._flows, self._spec.id)
-        if missing := set(self._flows) - self._stack.links.fenced():
-            raise StackError(f"the fence around {self._spec.target} is not closed: {', '.join(map(str, missing))}")
-        fenced_ns = self._clock.now_ns()
-        report = self._stack.kill(self._names)
+        report = kill_behind_fence(self._stack, self._flows, self._names, self._spec, self._clock)
         self._stack.destroy_disks(self._names)
-        return {"fence_ms": (fenced_ns - began_ns) / NS_PER_MS, **report.detail(), "disks_destroyed": len(self._names)}
+        return {**report, "disks_destroyed": len(self._names)}
 
     def verify(self) -> Proof:
         states = self._stack.states()

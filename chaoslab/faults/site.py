@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 from chaoslab.cleanup.journal import AnyStep
@@ -31,6 +31,18 @@ from chaoslab.stack.protocol import CanCutDisks, CanDestroyDisks, Stack
 
 # Behind the fence a cluster member cannot find its majority, so some services never get healthy inside: do not wait long.
 INSIDE_TIMEOUT_S = 3.0
+
+
+def kill_behind_fence(
+    stack: Stack, flows: Sequence[Flow], names: Sequence[str], fault: FaultBase, clock: Clock
+) -> dict[str, Any]:
+    """Cut these flows off silently, then kill the replicas at once; how long each took. Raises StackError if one stays open."""
+    began_ns = clock.now_ns()
+    stack.links.fence(flows, fault.id)
+    if missing := set(flows) - stack.links.fenced():
+        raise StackError(f"the fence around {fault.target} is not closed: {', '.join(map(str, missing))}")
+    fenced_ns = clock.now_ns()
+    return {"fence_ms": (fenced_ns - began_ns) / NS_PER_MS, **stack.kill(names).detail()}
 
 
 class SitePowerLoss(FaultBase):
@@ -160,18 +172,13 @@ class PowerLossFault:
         return []
 
     def inject(self) -> dict[str, Any]:
-        began_ns = self._clock.now_ns()
-        self._stack.links.fence(self._flows, self._spec.id)
-        if missing := set(self._flows) - self._stack.links.fenced():
-            raise StackError(f"the fence around {self._spec.site} is not closed: {', '.join(map(str, missing))}")
-        fenced_ns = self._clock.now_ns()
-        report = self._stack.kill(self._names)
+        report = kill_behind_fence(self._stack, self._flows, self._names, self._spec, self._clock)
         if self._spec.disks == "destroy" and isinstance(self._stack, CanDestroyDisks):
             self._stack.destroy_disks(self._names)
         cut: dict[str, Any] = {}
         if self._spec.cuts_disks and isinstance(self._stack, CanCutDisks):
             cut = self._stack.cut_disks(self._names).detail()
-        return {"fence_ms": (fenced_ns - began_ns) / NS_PER_MS, **report.detail(), **cut}
+        return {**report, **cut}
 
     def verify(self) -> Proof:
         states = self._stack.states()
