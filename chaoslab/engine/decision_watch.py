@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -72,11 +73,17 @@ class DecisionWatch:
         self._clock = clock
         self._open: dict[Subject, Answer] = {}  # the rows that are not written yet
         self._lock = threading.Lock()
+        self._threads: list[Future[None]] = []
         self._over = False
 
     def begin(self) -> None:
-        for look, own in self._wanted:
-            in_thread(partial(self._look_on, look, own), "decision watch")
+        self._threads = [in_thread(partial(self._look_on, look, own), "decision watch") for look, own in self._wanted]
+
+    def check(self) -> None:
+        """Raises what ended a thread: nothing would be seen by it any more."""
+        for thread in self._threads:
+            if thread.done():
+                thread.result()
 
     def end(self) -> None:
         """Look no more, and write what was seen last."""

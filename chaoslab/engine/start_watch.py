@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from chaoslab.background import in_thread
 from chaoslab.clock import Clock, Deadline
@@ -34,6 +35,7 @@ class StartWatch:
         self._ports: dict[str, list[Endpoint]] = {}
         self._returning: dict[str, str] = {}  # replicas that do not answer yet, with the fault that was healed
         self._lock = threading.Lock()
+        self._thread: Future[None] | None = None
         self._over = threading.Event()
 
     def prepare(self) -> None:
@@ -46,7 +48,12 @@ class StartWatch:
 
     def begin(self) -> None:
         if self._ports:
-            in_thread(self._look_on, "start watch")
+            self._thread = in_thread(self._look_on, "start watch")
+
+    def check(self) -> None:
+        """Raises what ended its thread: nothing would be seen any more."""
+        if self._thread is not None and self._thread.done():
+            self._thread.result()
 
     def see(self, row: Fault) -> None:
         """Take a row of a fault: with its heal, its replicas begin to return."""

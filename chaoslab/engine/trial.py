@@ -398,6 +398,8 @@ class Trial:
 
     def _check_actions(self) -> None:
         self._steps.check()
+        self._starts.check()
+        self._decisions.check()
         try:
             self._faults.check()
         except FaultNotEffective as not_seen:  # the reason is in its row

@@ -17,6 +17,7 @@ from stage import Stage
 from chaoslab.engine.asking import Asking, NoAnswer
 from chaoslab.engine.decision_watch import subjects
 from chaoslab.history.rows import Answer
+from chaoslab.judge.verdict import judge
 from chaoslab.spec.stackfile.condition import Look
 from chaoslab.spec.stackfile.topology import Topology
 
@@ -114,6 +115,19 @@ def test_without_such_fields_nobody_asks(tmp_path: Path, monkeypatch: pytest.Mon
     stage.play()
     assert not [row for row in stage.rows if isinstance(row, Answer)]
     assert subjects(stage.stack.topology) == []
+
+
+def test_a_watch_that_breaks_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing that it did not see would be known to be missing."""
+    stage = Stage(tmp_path, monkeypatch, FIRE, overlay={"x-chaoslab": SAYS})
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Asking, "look", broken)
+    stage.play()
+    result = judge(stage.loaded.experiment, stage.loaded.compose.spec, stage.rows)
+    assert (result.verdict, any("a bug" in reason for reason in result.reasons)) == ("error", True)
 
 
 # --- from beside the replica

@@ -73,3 +73,16 @@ def test_a_run_is_judged_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     result = judge(stage.loaded.experiment, stage.loaded.compose.spec, stage.rows)
     assert {one.id: one.verdict for one in result.objectives}["app.restored"] == verdict
     assert [(one.fault, one.service, one.verdict) for one in result.restored] == [("fire", "app", verdict)]
+
+
+def test_a_watch_that_breaks_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing that it did not see would be known to be missing."""
+
+    def unanswered(_: FakeStack) -> Sequence[Unanswered]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(FakeStack, "watch_asks", lambda _: None, raising=False)
+    monkeypatch.setattr(FakeStack, "unanswered", unanswered, raising=False)
+    stage = Stage(tmp_path, monkeypatch, FIRE, objectives=RESTORED)
+    stage.play()
+    assert judge(stage.loaded.experiment, stage.loaded.compose.spec, stage.rows).verdict == "error"
