@@ -46,6 +46,25 @@ def test_no_engine_is_one_error_with_a_cure(monkeypatch: pytest.MonkeyPatch, tmp
     assert "a clone of chaoslab has .ci/docker-up" in str(raised.value)  # known bad: named as if it were in everybody's project
 
 
+def test_a_user_who_may_not_use_the_engine_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """Known bad: the cure was to start Docker, which ran."""
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(f"{tmp_path}/engine.sock")
+        engine.listen()
+        (tmp_path / "engine.sock").chmod(0)
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        user = os.geteuid()
+        with pytest.raises(
+            EnvironmentFault, match=r"this user may not use the Docker engine at .*: Permission denied"
+        ) as raised:
+            try:
+                os.seteuid(65534 if user == 0 else user)  # root may use any
+                connect()
+            finally:
+                os.seteuid(user)
+    assert "cure: as root: usermod -aG docker" in str(raised.value)
+
+
 def test_who_takes_a_call_and_never_answers_is_no_engine(monkeypatch: pytest.MonkeyPatch):
     """Known bad: it held up a run on `auto`, which needs no engine, for a minute."""
     monkeypatch.setattr("chaoslab.stack.compose.engine._FIRST_ANSWER_S", 0.2)

@@ -26,6 +26,7 @@ _CHOICES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY
 _API_TIMEOUT_S = 60
 _FIRST_ANSWER_S = 10  # what listens there may be no engine at all
 _CURE_ENGINE = "start Docker (for Debian, as root, a clone of chaoslab has .ci/docker-up), or use --runtime embedded"
+_CURE_ACCESS = "as root: usermod -aG docker USER, then log in again; or use --runtime embedded"
 _CURE_PORT = "run it again: another program took the port while the stack was coming up"
 _CURES = {
     "no space left on device": "free some space where the engine keeps its data: docker system df, docker system prune",
@@ -74,15 +75,22 @@ def connect() -> Engine:
         client = _client(url, tls, str(found["ApiVersion"]))
         client.api.timeout = _API_TIMEOUT_S
     except (DockerException, requests.RequestException, ValueError, OverflowError) as broken:
-        raise EnvironmentFault(f"no Docker engine answers at {url}: {_cause(broken)}", cure=_CURE_ENGINE) from broken
+        cause = _cause(broken)
+        if isinstance(cause, PermissionError):
+            raise EnvironmentFault(
+                f"this user may not use the Docker engine at {url}: {_words(cause)}", cure=_CURE_ACCESS
+            ) from broken
+        raise EnvironmentFault(f"no Docker engine answers at {url}: {_words(cause)}", cure=_CURE_ENGINE) from broken
     return Engine(client, url, str(found["Version"]))
 
 
-def _cause(broken: BaseException) -> str:
-    """What the operating system said, where a library wrapped that."""
+def _cause(broken: BaseException) -> BaseException:
+    """What the operating system raised, where a library wrapped that."""
     wrapped = next((part for part in broken.args if isinstance(part, BaseException)), None)
-    if wrapped is not None:
-        return _cause(wrapped)
+    return broken if wrapped is None else _cause(wrapped)
+
+
+def _words(broken: BaseException) -> str:
     return (isinstance(broken, OSError) and broken.strerror) or str(broken)
 
 
