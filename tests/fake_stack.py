@@ -53,11 +53,11 @@ class FakeLinks:
     resetting: set[Flow] = field(default_factory=set)
     slow: dict[Flow, Degradation] = field(default_factory=dict)
 
-    def fence(self, flows: Sequence[Flow], holder: str = "") -> None:
+    def fence(self, flows: Sequence[Flow], holder: str) -> None:
         self.holds.take(flows, holder)
         self.held |= set(flows)
 
-    def lift(self, flows: Sequence[Flow], holder: str = "") -> Mapping[str, int]:
+    def lift(self, flows: Sequence[Flow], holder: str) -> Mapping[str, int]:
         self.held -= self.holds.release(flows, holder)
         self.stack.settle()
         return {}

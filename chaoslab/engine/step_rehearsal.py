@@ -35,6 +35,7 @@ _PREPARED = ("select", "insert", "update", "delete", "merge", "with", "values", 
 _REFUSED = (401, 403, 405, 501)  # statuses that no condition is about: a credential or a method that does not work
 _NO_PROGRAM = (126, 127)  # exit statuses
 _LINES = 3  # of an output that a finding quotes
+_HOLDER = "runbook check"  # of the fence
 
 Look_ = Callable[[], str | None]  # why it would not work, in words; None when it would
 
@@ -87,12 +88,12 @@ class StepRehearsal:
     def _cut_off(self, sites: frozenset[str]) -> Iterator[None]:
         flows = [flow for site in sorted(sites) for flow in self._stack.topology.flows_around(site)]
         if flows:
-            self._stack.links.fence(flows)
+            self._stack.links.fence(flows, _HOLDER)
         try:
             yield
         finally:
             if flows:
-                self._stack.links.lift(flows)
+                self._stack.links.lift(flows, _HOLDER)
 
     def _insist(self, look: Look_, deadline: Deadline) -> str | None:
         """Why it does not work, once there was time for the stack to react."""

@@ -65,10 +65,10 @@ class Degradation:
 class Links(Protocol):
     """The links between places. Each method is idempotent and verified by reading back."""
 
-    def fence(self, flows: Sequence[Flow], holder: str = "") -> None:
+    def fence(self, flows: Sequence[Flow], holder: str) -> None:
         """Hold everything that travels these ways, FIN, RST and SYN included, atomically: new connections hang in connect."""
 
-    def lift(self, flows: Sequence[Flow], holder: str = "") -> Mapping[str, int]:
+    def lift(self, flows: Sequence[Flow], holder: str) -> Mapping[str, int]:
         """Stop holding these ways, but for those that another holder has fenced, too.
 
         Connections that are still alive resume. New ones never wait behind a dial that hangs.

@@ -66,8 +66,8 @@ def fences(stack: ComposeStack, containers: Containers, rounds: int) -> dict[str
     for _ in range(rounds):
         for name, shells in (("shells that stay open", kept), ("docker exec", plain)):
             links._shells = shells
-            seen.setdefault(name, []).append(took_ms(lambda: links.fence(around)))
-            links.lift(around)
+            seen.setdefault(name, []).append(took_ms(lambda: links.fence(around, "test")))
+            links.lift(around, "test")
     links._shells = kept
     return seen
 

@@ -92,12 +92,12 @@ def hide_syns(links: RelayLinks, address: Address) -> None:
         links.add_proxy(f"door{number}", OUT, Address("127.0.0.1", 0), address)
     shut, opened, late = [], [], []
     for round_ in range(ROUNDS):
-        shut.append(timed_ms(lambda: links.fence([OUT])))
+        shut.append(timed_ms(lambda: links.fence([OUT], "test")))
         with socket.socket() as client:
             client.setblocking(False)
             client.connect_ex(address)
             hidden = not select.select([], [client], [], 0.3 + round_ / ROUNDS)[1]
-            opened.append(timed_ms(lambda: links.lift([OUT])))
+            opened.append(timed_ms(lambda: links.lift([OUT], "test")))
             late.append(timed_ms(lambda client=client: select.select([], [client], [], 10)))
         assert hidden, "connect() came back behind the fence"
     for what, took_ms in (("shut", shut), ("open", opened), ("then a waiting SYN gets in", late)):

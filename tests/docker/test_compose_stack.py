@@ -40,7 +40,7 @@ def healed(shop: ComposeStack):
     """Each test finds the shop whole."""
     yield
     everywhere = [Flow(a, b) for a in shop.topology.places for b in shop.topology.places if a != b]
-    shop.links.lift(everywhere)
+    shop.links.lift(everywhere, "test")
     shop.links.restore(everywhere)
     shop.resume(SERVERS)
     shop.start(SERVERS, Deadline.after(30))
@@ -85,12 +85,12 @@ def test_a_silent_fence_hangs_and_then_lets_go(shop: ComposeStack):
     """Read back as closed; no client across is answered, those in the same site are; afterwards all are again."""
     around = shop.topology.flows_around("east")
     paths = reachable(shop, shop.topology.in_site("east"))
-    shop.links.fence(around)
+    shop.links.fence(around, "test")
     assert shop.links.fenced() == set(around)
     prove_silence(shop, paths)
     assert "timed out" in asks(shop, "web-west", "http://stock.shop.internal:8000/")["error"]
     assert shop.reaches("stock-east", 8000, seen_from="east", timeout_s=2.0)
-    shop.links.lift(around)
+    shop.links.lift(around, "test")
     assert shop.links.fenced() == frozenset()
     prove_return(shop, paths, Deadline.after(10))
     assert "said" in asks(shop, "web-west", "http://stock.shop.internal:8000/")
@@ -105,7 +105,7 @@ def test_a_fence_that_is_not_there_is_not_proven(shop: ComposeStack, monkeypatch
 
 def test_rules_that_somebody_flushed_are_missed(shop: ComposeStack, engine: Engine):
     """Known bad: the packet rules of one namespace vanish; the fence does not read back as closed."""
-    shop.links.fence([EAST_WEST])
+    shop.links.fence([EAST_WEST], "test")
     run_id = shop.topology.project.rpartition("-")[2]
     containers = Containers(engine, run_id)
     containers.execute_in(containers.of(["wan-west-east"])[0].id, ["iptables", "-F"])
@@ -126,7 +126,7 @@ def test_a_fence_that_cannot_be_set_is_an_error(shop: ComposeStack, monkeypatch:
     """Known bad: rules that the packet filter does not take."""
     monkeypatch.setattr("chaoslab.stack.compose.links.fence_rules", lambda *_: "*filter\n-A NOWHERE -j DROP\nCOMMIT\n")
     with pytest.raises(StackError, match="iptables-restore"):
-        shop.links.fence([EAST_WEST])
+        shop.links.fence([EAST_WEST], "test")
     monkeypatch.undo()
     assert shop.links.fenced() == frozenset()
 
@@ -135,12 +135,12 @@ def test_rules_that_do_not_hold_are_an_error(shop: ComposeStack, monkeypatch: py
     """Known bad: the packet filter takes them, and reads back as open."""
     monkeypatch.setattr("chaoslab.stack.compose.links.fence_rules", lambda *_: "*filter\nCOMMIT\n")
     with pytest.raises(LinkError, match=r"should hold east→west, but reads back as holding nothing"):
-        shop.links.fence([EAST_WEST])
+        shop.links.fence([EAST_WEST], "test")
 
 
 def test_one_way_is_one_way(shop: ComposeStack):
     """Only the flow that was named is held; clients on either side hang, since answers travel too."""
-    shop.links.fence([EAST_WEST])
+    shop.links.fence([EAST_WEST], "test")
     assert shop.links.fenced() == {EAST_WEST}
     assert not shop.reaches("web-west", 8000, seen_from="east")
     assert shop.reaches("web-west", 8000, timeout_s=2.0)

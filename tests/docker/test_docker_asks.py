@@ -53,7 +53,7 @@ def test_who_asks_in_vain_is_known_near_and_far(tmp_path: Path, make_stack: Call
     time.sleep(1.0)
     assert stack.unanswered() == []
     stack.kill(["near"])
-    stack.links.fence(stack.topology.flows_around("west"))
+    stack.links.fence(stack.topology.flows_around("west"), "test")
     found: Counter[tuple[str, str, int, str]] = Counter()
     until = time.monotonic() + PATIENCE_S
     while len(found) < 2 and time.monotonic() < until:

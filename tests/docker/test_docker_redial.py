@@ -50,7 +50,7 @@ def test_what_a_fence_holds_goes_on_waiting() -> None:
     """Known bad: its clients would see the end of their connects, as if there had been an answer."""
     spoken = Spoken()
     links = links_of(spoken)
-    links.fence([Flow("east", "west"), Flow("west", "east")])
+    links.fence([Flow("east", "west"), Flow("west", "east")], "test")
     links.redial()
     assert spoken.ended
     assert not {"wan-east-west", "wan-west-east", "gate-east", "gate-west"} & {*spoken.ended}

@@ -144,7 +144,7 @@ def test_a_fault_that_did_not_heal_ends_the_session(stage: Stage, monkeypatch: p
     ("spoil", "why"),
     [
         (lambda stage: stage.stack.pause(["store"]), "store is paused"),
-        (lambda stage: stage.stack.links.fence([next(iter(stage.stack.topology.flows_around("east")))]), "is cut"),
+        (lambda stage: stage.stack.links.fence([next(iter(stage.stack.topology.flows_around("east")))], "test"), "is cut"),
         (lambda stage: stage.stack.links.refuse(list(stage.stack.topology.flows_around("east"))), "is closed"),
         (lambda stage: stage.stack.links.degrade([Flow("outside", "east")], Degradation(latency_ms=9)), "has a toxic"),
         (lambda stage: stage.stack.block(["app-east"], "silent"), "app-east is blocked"),

@@ -60,24 +60,24 @@ def test_it_is_links(wired: Wired):
 
 def test_a_fence_holds_requests_one_way_and_answers_of_the_other(wired: Wired):
     """A flow is about packets, not about which side opened the connection."""
-    wired.links.fence([OUT])
+    wired.links.fence([OUT], "test")
     for sender, receiver in wired.ends(OUT):
         sender.sendall(b"held")
         assert silent(receiver)
     for sender, receiver in wired.ends(BACK):
         assert took_s(sender, receiver) < 0.2
-    wired.links.lift([OUT])
+    wired.links.lift([OUT], "test")
     for _, receiver in wired.ends(OUT):
         assert read(receiver, 4) == b"held"
 
 
 def test_fences_add_up_and_lift_apart(wired: Wired):
     """Two faults may overlap; healing one leaves the other."""
-    wired.links.fence([OUT])
-    wired.links.fence([BACK, OUT])
+    wired.links.fence([OUT], "test")
+    wired.links.fence([BACK, OUT], "test")
     assert wired.links.fenced() == {OUT, BACK}
-    wired.links.lift([OUT])
-    wired.links.lift([OUT])
+    wired.links.lift([OUT], "test")
+    wired.links.lift([OUT], "test")
     assert wired.links.fenced() == {BACK}
 
 
@@ -155,6 +155,6 @@ def test_a_dead_relay_is_an_error_not_a_heal():
     """Every verb says so."""
     with relay_process() as (_, address):
         links = RelayLinks(address)
-    for verb in (links.fenced, links.epoch, lambda: links.fence([OUT]), lambda: links.lift([OUT])):
+    for verb in (links.fenced, links.epoch, lambda: links.fence([OUT], "test"), lambda: links.lift([OUT], "test")):
         with pytest.raises(LinkError):
             verb()

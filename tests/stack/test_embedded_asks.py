@@ -46,7 +46,7 @@ def test_who_asks_in_vain_is_known_near_and_far(tmp_path: Path) -> None:
         time.sleep(0.5)
         assert [one for one in stack.unanswered() if one.client == "asker"] == []
         stack.kill(["app-east"])
-        stack.links.fence(stack.topology.flows_around("west"))
+        stack.links.fence(stack.topology.flows_around("west"), "test")
         found: Counter[tuple[str, int, str]] = Counter()
         until = time.monotonic() + PATIENCE_S
         while len(found) < 2 and time.monotonic() < until:

@@ -37,14 +37,14 @@ def gets_in(stack: EmbeddedStack, replica: str, within_s: float = 0.3) -> bool:
 def test_a_dead_site_stalls_connects_and_an_isolated_one_accepts_its_own(stack: EmbeddedStack) -> None:
     """It accepts again before its first replica starts: they find each other behind the fence. The survivor never stalls."""
     around = stack.topology.flows_around("east")
-    stack.links.fence(around)
+    stack.links.fence(around, "test")
     assert gets_in(stack, "app-east")
     stack.kill(["app-east"])
     assert not gets_in(stack, "app-east")
     assert gets_in(stack, "app-west")
     stack.start(["app-east"], Deadline.after(20))
     assert gets_in(stack, "app-east")
-    stack.links.lift(around)
+    stack.links.lift(around, "test")
     assert gets_in(stack, "app-east")
 
 

@@ -62,7 +62,7 @@ def heal(rig: Rig) -> None:
     stack.links.restore(flows)
     stack.resume(names)
     stack.start(names, Deadline.after(30))
-    stack.links.lift(flows)
+    stack.links.lift(flows, "test")
 
 
 def reached(rig: Rig, replica: str, place: str, timeout_s: float = ANSWER_S) -> bool:
@@ -126,7 +126,7 @@ def test_the_harness_is_a_client_in_any_place(rig: Rig) -> None:
             return b""
 
     assert answer("outside") == answer("west") == b"HTTP"
-    rig.stack.links.fence([OUT_EAST, EAST_OUT])
+    rig.stack.links.fence([OUT_EAST, EAST_OUT], "test")
     assert answer("east") == b"HTTP"
     assert answer("outside", SILENCE_S) == b""
     rig.stack.kill(["app-east"])
@@ -170,16 +170,16 @@ def test_a_fence_holds_both_ways_and_lets_go(rig: Rig) -> None:
     """Only what crosses it is silent; it reads back; established connections resume with what was sent meanwhile."""
     around = rig.stack.topology.flows_around("east")
     opened = line(rig, "outside", "app-east")
-    rig.stack.links.fence(around)
-    rig.stack.links.fence(around)
+    rig.stack.links.fence(around, "test")
+    rig.stack.links.fence(around, "test")
     assert rig.stack.links.fenced() == set(around)
     assert asked(opened, SILENCE_S) == "silent"
     assert all(silent(rig, "app-east", place) for place in ("west", "witness", "outside"))
     assert all(silent(rig, name, "east") for name in ("app-west", "store", "entry"))
     assert reached(rig, "app-east", "east")
     assert reached(rig, "app-west", "outside")
-    rig.stack.links.lift(around)
-    rig.stack.links.lift(around)
+    rig.stack.links.lift(around, "test")
+    rig.stack.links.lift(around, "test")
     assert rig.stack.links.fenced() == frozenset()
     assert opened.hear() == "answered"
     assert reached(rig, "app-east", "outside")
@@ -187,23 +187,23 @@ def test_a_fence_holds_both_ways_and_lets_go(rig: Rig) -> None:
 
 def test_a_fence_of_one_way_is_one_way(rig: Rig) -> None:
     """Clients on either side hang, since answers travel too; but one flow is held, and other links are not touched."""
-    rig.stack.links.fence([EAST_WEST])
+    rig.stack.links.fence([EAST_WEST], "test")
     assert rig.stack.links.fenced() == {EAST_WEST}
     assert silent(rig, "app-west", "east")
     assert silent(rig, "app-east", "west")
     assert reached(rig, "app-west", "outside")
-    rig.stack.links.lift([WEST_EAST])
+    rig.stack.links.lift([WEST_EAST], "test")
     assert rig.stack.links.fenced() == {EAST_WEST}
-    rig.stack.links.lift([EAST_WEST])
+    rig.stack.links.lift([EAST_WEST], "test")
     assert reached(rig, "app-west", "east")
 
 
 def test_fences_add_up(rig: Rig) -> None:
     """A second fence keeps the first; lifting one keeps the other."""
-    rig.stack.links.fence([OUT_EAST])
-    rig.stack.links.fence([WEST_EAST])
+    rig.stack.links.fence([OUT_EAST], "test")
+    rig.stack.links.fence([WEST_EAST], "test")
     assert rig.stack.links.fenced() == {OUT_EAST, WEST_EAST}
-    rig.stack.links.lift([OUT_EAST])
+    rig.stack.links.lift([OUT_EAST], "test")
     assert reached(rig, "app-east", "outside")
     assert silent(rig, "app-east", "west")
 
@@ -225,10 +225,10 @@ def test_a_way_that_two_hold_opens_when_the_last_lets_go(rig: Rig) -> None:
 def test_new_connections_hang_in_connect(rig: Rig) -> None:
     """Not one gets as far as a handshake; those that still wait when the fence is lifted go on within about a second."""
     around = rig.stack.topology.flows_around("east")
-    rig.stack.links.fence(around)
+    rig.stack.links.fence(around, "test")
     with closing(rig.call("west", "app-east", PORTS["app-east"])) as client:
         assert client.hear(SILENCE_S) == "silent"
-        assert rig.stack.links.lift(around) == {}
+        assert rig.stack.links.lift(around, "test") == {}
         assert client.hear(ANSWER_S) == "connected"
         assert client.hear(ANSWER_S) == "answered"
 
@@ -237,12 +237,12 @@ def test_a_site_that_refuses_behind_a_fence_still_hangs(rig: Rig) -> None:
     """A link that was closed before the fence, or is closed behind it: no refusal gets out."""
     around = rig.stack.topology.flows_around("east")
     rig.stack.links.refuse([WEST_EAST])
-    rig.stack.links.fence(around)
+    rig.stack.links.fence(around, "test")
     rig.stack.links.refuse([Flow("witness", "east")])
     for place in ("west", "witness"):
         with closing(rig.call(place, "app-east", PORTS["app-east"])) as client:
             assert client.hear(SILENCE_S) == "silent"
-    rig.stack.links.lift(around)
+    rig.stack.links.lift(around, "test")
     assert first_call(rig, "west", "app-east") == "refused"
 
 
@@ -250,7 +250,7 @@ def test_death_behind_a_fence_is_silent(rig: Rig) -> None:
     """No FIN and no RST: established connections hang, and end when the fence is lifted; new ones hang in connect."""
     around = rig.stack.topology.flows_around("east")
     opened = line(rig, "outside", "app-east")
-    rig.stack.links.fence(around)
+    rig.stack.links.fence(around, "test")
     assert rig.stack.kill(["app-east"]).targets >= 1
     assert opened.hear(SILENCE_S) == "silent"
     assert silent(rig, "app-east", "outside")
@@ -279,7 +279,7 @@ def test_each_disturbance_is_read_back_and_none_after_it_was_undone(rig: Rig, ve
     else:
         getattr(links, verb)([OUT_EAST])
     assert links.disturbances() != []
-    links.lift([OUT_EAST])
+    links.lift([OUT_EAST], "test")
     links.restore([OUT_EAST])
     rig.stack.unblock(["app-east"])
     assert links.disturbances() == []
@@ -492,7 +492,7 @@ def test_a_cut_of_power_loses_what_was_never_synced(rig: Rig) -> None:
 def test_only_a_relay_that_restarts_changes_the_epoch(rig: Rig) -> None:
     """No fault of ours does. One that ended is trouble at once; one that came back is another."""
     before = rig.stack.links.epoch()
-    rig.stack.links.fence([EAST_WEST])
+    rig.stack.links.fence([EAST_WEST], "test")
     rig.stack.kill(["app-west"])
     heal(rig)
     assert rig.stack.links.epoch() == before

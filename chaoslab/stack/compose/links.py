@@ -89,13 +89,13 @@ class DockerLinks:
 
     # --- the fence
 
-    def fence(self, flows: Sequence[Flow], holder: str = "") -> None:
+    def fence(self, flows: Sequence[Flow], holder: str) -> None:
         """Hold everything that travels these ways, FIN and RST included; new connections hang in connect."""
         with self._lock:
             self._holds.take(flows, holder)
             self._hold(self._wanted | set(flows), self._about(flows))
 
-    def lift(self, flows: Sequence[Flow], holder: str = "") -> Mapping[str, int]:
+    def lift(self, flows: Sequence[Flow], holder: str) -> Mapping[str, int]:
         """Stop holding these ways, where nobody else does; connections that are still alive resume. Packet rules hide every
         connect.
 

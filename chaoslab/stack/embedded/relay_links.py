@@ -40,13 +40,13 @@ class RelayLinks(ToxicVerbs):
 
     # --- the fence
 
-    def fence(self, flows: Sequence[Flow], holder: str = "") -> None:
+    def fence(self, flows: Sequence[Flow], holder: str) -> None:
         """Hold everything that travels these ways, FIN and RST included, atomically; new connections hang in connect."""
         with self._lock:
             self._holds.take(flows, holder)
             self._set_fence(self.fenced() | set(flows))
 
-    def lift(self, flows: Sequence[Flow], holder: str = "") -> Mapping[str, int]:
+    def lift(self, flows: Sequence[Flow], holder: str) -> Mapping[str, int]:
         """Stop holding these ways, where nobody else does; connections that are still alive resume with no byte lost.
 
         Nothing has to be recycled: the relay dials for each waiting connection separately.
