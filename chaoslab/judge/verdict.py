@@ -90,7 +90,7 @@ def judge_record(experiment: Experiment, stack: StackSpec, record: Record) -> Re
     for id_, check in _checks(run):
         judged = safely(id_, check)
         if record.decided is not None:
-            objectives.append(_once_decided(judged, failed.get(id_), run))
+            objectives.append(_once_decided(judged, failed.get(id_)))
             continue
         # In a run that was cut, what is missing might have ended a pass, or have made up for a share that was missed.
         changeable = ("pass", "fail") if judged.id.endswith(".availability") else ("pass",)
@@ -120,17 +120,14 @@ def failed_for_good(
     return {id_: judged for id_, check in checks if (judged := safely(id_, check)).verdict == "fail"}
 
 
-def _once_decided(judged: ObjectiveResult, failed: ObjectiveResult | None, run: RunData) -> ObjectiveResult:
+def _once_decided(judged: ObjectiveResult, failed: ObjectiveResult | None) -> ObjectiveResult:
     """An objective of a run that ended when what it had to show had failed for good. `failed`: if this is one of them."""
     if failed is not None:
         return judged if judged.verdict == "fail" else objective(judged.id, fail(failed.why), judged.measured, judged.objective)
     is_told = judged.verdict == "pass" and judged.id.startswith(("fault.", "step."))
     if is_told or judged.verdict == "error" or judged.id in _OF_VALID_RUN:
         return judged
-    why = inconclusive(
-        f"not judged: the run ended {seconds(run.watched_ns):.1f} s after the first event, when others had failed"
-    )
-    return objective(judged.id, why, judged.measured, judged.objective)
+    return objective(judged.id, inconclusive("not judged: the run had ended"), judged.measured, judged.objective)
 
 
 def judge_safely(
@@ -398,8 +395,9 @@ def _run_reasons(run: RunData) -> list[Reason]:
     reasons += [("inconclusive", f"interrupted: {note.text}") for note in record.notes if note.level == "interrupted"]
     reasons += [("inconclusive", note.text) for note in record.notes if note.level == "blind"]
     if record.decided is not None:
-        named = ", ".join(record.decided.objectives)
-        reasons.append(("inconclusive", f"the run ended once {named} had failed for good; what was not decided is not judged"))
+        named, after_s = ", ".join(record.decided.objectives), seconds(run.watched_ns)
+        ended = f"the run ended {after_s:.1f} s after the first event, once {named} had failed for good"
+        reasons.append(("inconclusive", f"{ended}; what was not decided is not judged"))
     if not run.changes:
         nothing = "no step was begun" if run.experiment.is_planned_change else "no fault was injected"
         reasons.append(("inconclusive", nothing))

@@ -78,6 +78,7 @@ _STEP_EVENTS: Mapping[str, tuple[str, Tone]] = {
 }
 _ROLES = {"steady": "", "failback": " (failback)", "fault": " (at the fault)", "bring-about": " (being established)"}
 _NOTE_TONES: Mapping[str, Tone] = {"info": "quiet", "warning": "warn", "error": "bad", "interrupted": "warn", "blind": "warn"}
+_SHOWN = 300  # characters of an answer
 _CONTROL_CODES = {code: None for code in (*range(32), *range(127, 160)) if code != 10} | {9: " "}
 
 
@@ -99,6 +100,11 @@ def one_line(text: str) -> str:
     return clean(text).replace("\n", " ")
 
 
+def shorten(text: str) -> str:
+    """Its begin, which says what was asked for; the history has all of it."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
 def line_of(row: AnyRow) -> Line | None:
     """A row in words; None for rows that come by the thousand and for the ends of phases."""
     tone: Tone = "plain"
@@ -113,7 +119,7 @@ def line_of(row: AnyRow) -> Line | None:
         case Start(event="answers"):
             text, tone = f"{row.replica} answers again", "good"
         case Condition():
-            text = f"condition {row.id} {'holds' if row.holds else 'does not hold'}{_ROLES[row.role]}: {row.observed}"
+            text = f"condition {row.id} {'holds' if row.holds else 'does not hold'}{_ROLES[row.role]}: {shorten(row.observed)}"
             tone = "quiet" if row.holds else "warn"
         case Step():
             words, tone = _STEP_EVENTS[row.event]

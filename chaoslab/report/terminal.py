@@ -36,6 +36,7 @@ from chaoslab.report.labels import (
     line_of,
     one_line,
     reasons_in_short,
+    shorten,
     split_objective,
     without_ledger,
 )
@@ -275,7 +276,7 @@ def _objectives_table(result: Result, width: int) -> Table:
         service, name = split_objective(objective.id, result.services)
         texts = (service or "–", f"{name} {objective.objective}".strip(), objective.measured)
         verdict = Text(objective.verdict, style=STYLES[VERDICT_TONES[objective.verdict]])
-        why = Text(one_line(objective.why))
+        why = Text(shorten(one_line(objective.why)))
         table.add_row(*(Text(one_line(text)) for text in texts), verdict, *(() if narrow else (why,)))
         if narrow and objective.why:
             table.add_row("", "", why, "")

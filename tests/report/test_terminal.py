@@ -15,7 +15,7 @@ from synthetic_runs import Run, aborted, at, decided, failing, inconclusive, pas
 from chaoslab.clock import NS_PER_S, FakeClock
 from chaoslab.errors import ExitCode
 from chaoslab.history.result import FunctionResult
-from chaoslab.history.rows import Machine, Note
+from chaoslab.history.rows import Condition, Machine, Note
 from chaoslab.report.status import Status, StatusTracker
 from chaoslab.report.terminal import LiveView, PlainView, make_console, make_view, print_verdict, status_panel
 from chaoslab.report.view import JsonView, View
@@ -76,6 +76,17 @@ def test_a_long_line_is_not_broken_where_there_is_no_terminal() -> None:
     sink = io.StringIO()
     PlainView(make_console(sink, width=40)).message("x " * 100)
     assert len(sink.getvalue().splitlines()) == 1
+
+
+def test_of_a_long_answer_the_begin_is_shown() -> None:
+    """The history has all of it. Known bad: a condition's whole answer, of a cluster with many members, in a narrow column."""
+    sink, answer = io.StringIO(), "not true: x; observed: " + "m" * 400
+    view = PlainView(make_console(sink))
+    view.row(Condition(t_ns=at(0), id="leader", holds=False, observed=answer, role="failback"))
+    assert f"{answer[:300]}…" in sink.getvalue()
+    run = failing()
+    run.result.objectives[0] = msgspec.structs.replace(run.result.objectives[0], why=answer)
+    assert verdict_of(run, width=100).count("m" * 25) == 277 // 25
 
 
 def test_no_color_is_respected_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
