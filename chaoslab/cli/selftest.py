@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from chaoslab.cli.options import project_here, runtime_option, use_binds_option
-from chaoslab.errors import SpecError
+from chaoslab.errors import ChaoslabError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,18 +39,24 @@ def selftest_command(only: tuple[str, ...], runtime: str, use_binds: bool, whole
     chaoslab selftest --only ack-before-persist --runtime embedded
 
     Exit code 0: each failed for the stated objective. 1: one did not, so the verdicts of this tool cannot be trusted.
-    3: one was still inconclusive after three runs. 6: all as expected, but something was left behind.
+    3: one was still inconclusive after three runs, or cannot run here. 6: all as expected, but something was left behind.
     """
-    from chaoslab.run.selftest import compare, selftest_exit_code
+    from chaoslab.run.selftest import compare, not_run, selftest_exit_code
 
     compared: list[Compared] = []
     project = project_here()
-    for loaded in _chosen(only, project, use_binds=use_binds):
-        with contextlib.chdir(project):
-            outcomes = _run_until_decided(loaded, runtime, project, end_early=not whole)
-        if outcomes[-1].interrupted:
-            return outcomes[-1].exit_code
-        compared.append(compare(loaded.experiment, [outcome.result for outcome in outcomes]))
+    chosen = _chosen(only, project, use_binds=use_binds)
+    with contextlib.chdir(project):
+        runtimes = _runtimes(chosen, runtime, may_refuse=not only)
+    for loaded, found in zip(chosen, runtimes, strict=True):
+        if isinstance(found, ChaoslabError):
+            compared.append(not_run(loaded.experiment, str(found)))
+        else:
+            with contextlib.chdir(project):
+                outcomes = _run_until_decided(loaded, found, project, end_early=not whole)
+            if outcomes[-1].interrupted:
+                return outcomes[-1].exit_code
+            compared.append(compare(loaded.experiment, [outcome.result for outcome in outcomes]))
         click.echo(f"{compared[-1].name}: {compared[-1].outcome}; {compared[-1].why}", err=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(compared)).decode())
@@ -86,20 +92,35 @@ def _chosen(only: tuple[str, ...], project: Path, *, use_binds: bool) -> list[Lo
     return chosen
 
 
+def _runtimes(chosen: Sequence[Loaded], wanted: str, *, may_refuse: bool) -> list[str | ChaoslabError]:
+    """Where each of them runs, or why it cannot run here. Raises that when it may not, or when none can run."""
+    from chaoslab.run.runtimes import choose_runtime
+
+    found: list[str | ChaoslabError] = []
+    for loaded in chosen:
+        try:
+            found.append(choose_runtime(wanted, loaded)[0].name)
+        except ChaoslabError as refused:
+            if not may_refuse:
+                raise
+            found.append(refused)
+    refusals = [one for one in found if isinstance(one, ChaoslabError)]
+    if len(refusals) == len(found):
+        raise refusals[0]
+    return found
+
+
 def _run_until_decided(loaded: Loaded, runtime: str, project: Path, *, end_early: bool) -> list[RunOutcome]:
     from chaoslab.report.view import JsonView
     from chaoslab.run.repeat import run_while
-    from chaoslab.run.runtimes import choose_runtime
     from chaoslab.run.selftest import TRIES, ask_again
     from chaoslab.run.session import Options
 
-    chosen, _ = choose_runtime(runtime, loaded)
-
     def view_of(number: int) -> View:
-        click.echo(f"{loaded.experiment.name}: run {number} of at most {TRIES}, {chosen.name} …", err=True)
+        click.echo(f"{loaded.experiment.name}: run {number} of at most {TRIES}, {runtime} …", err=True)
         return JsonView()
 
     def wants_more(done: Sequence[RunOutcome]) -> bool:
         return ask_again([outcome.result for outcome in done])
 
-    return list(run_while(wants_more, loaded, Options(project, chosen.name, signals=True, end_early=end_early), view_of))
+    return list(run_while(wants_more, loaded, Options(project, runtime, signals=True, end_early=end_early), view_of))

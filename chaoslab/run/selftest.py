@@ -18,7 +18,7 @@ TRIES = 3  # an inconclusive run says nothing about the stack; asking again is i
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment of a selftest and its outcome. `untold`: each of its `runs` was inconclusive."""
+    """An experiment of a selftest and its outcome. `untold`: each of its `runs` was inconclusive, or it cannot run here."""
 
     name: str
     expected: str
@@ -46,15 +46,27 @@ def compare(experiment: Experiment, results: Sequence[Result]) -> Compared:
     if fine and INSTRUMENT in experiment.tags and (wrong := misread(last, 1 / experiment.probe.slots_per_s)):
         fine, why = False, "; ".join(wrong)
     untold = not fine and last.verdict == "inconclusive"
-    expect = experiment.expect
     return Compared(
         name=last.experiment,
-        expected=_in_words(expect.verdict if expect else "pass", expect.objectives if expect else []),
+        expected=_expected(experiment),
         got=_in_words(last.verdict, [missed.id for missed in last.objectives if missed.verdict == last.verdict != "pass"]),
         outcome="untold" if untold else "as expected" if fine else "not as expected",
         why="; ".join([why, *last.reasons[:1]]) if untold else why,
         runs=len(results),
         clean=all(result.cleanup == "complete" for result in results),
+    )
+
+
+def not_run(experiment: Experiment, why: str) -> Compared:
+    """An experiment that this machine or runtime cannot run."""
+    return Compared(
+        name=experiment.name,
+        expected=_expected(experiment),
+        got="not run",
+        outcome="untold",
+        why=why,
+        runs=0,
+        clean=True,
     )
 
 
@@ -89,6 +101,11 @@ def selftest_exit_code(compared: Sequence[Compared]) -> ExitCode:
     if "untold" in outcomes or not compared:
         return ExitCode.INCONCLUSIVE
     return ExitCode.PASS if all(experiment.clean for experiment in compared) else ExitCode.UNCLEAN
+
+
+def _expected(experiment: Experiment) -> str:
+    expect = experiment.expect
+    return "pass" if expect is None else _in_words(expect.verdict, expect.objectives)
 
 
 def _in_words(verdict: str, objectives: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from chaoslab.errors import ExitCode
 from chaoslab.history.result import FaultResult, JourneyResult, LoadResult, ObjectiveResult, OutageResult, Result
-from chaoslab.run.selftest import TRIES, ask_again, compare, misread, selftest_exit_code
+from chaoslab.run.selftest import TRIES, ask_again, compare, misread, not_run, selftest_exit_code
 from chaoslab.spec.model import Expect, Experiment, ProbeSpec
 
 EXPERIMENT = Experiment.model_construct(name="bad", tags=["known-bad"], expect=Expect(verdict="fail", objectives=["pay.rpo"]))
@@ -55,6 +55,14 @@ def test_one_surprise_outweighs_what_is_fine_or_untold():
     )
     assert selftest_exit_code([fine, untold]) is ExitCode.INCONCLUSIVE
     assert selftest_exit_code([wrong, untold, fine]) is ExitCode.FAIL
+
+
+def test_what_did_not_run_is_untold():
+    """So a selftest that could not run everything is never a pass."""
+    compared = not_run(EXPERIMENT, "it needs root")
+    assert (compared.expected, compared.got, compared.outcome) == ("fail: pay.rpo", "not run", "untold")
+    fine = compare(EXPERIMENT, [came_to("fail", "pay.rpo")])
+    assert selftest_exit_code([fine, compared]) is ExitCode.INCONCLUSIVE
 
 
 def test_only_the_inconclusive_is_asked_again_and_not_for_ever():
