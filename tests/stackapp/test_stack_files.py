@@ -40,6 +40,12 @@ def test_every_service_has_objectives_and_journeys_that_read_and_write() -> None
         assert {journey.op for journey in spec.journeys.values() if journey.service == name} == {"read", "write"}
 
 
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_journey_has_a_name_for_the_business(path: Path) -> None:
+    """Known bad: the page for the business spoke of pay.transfer."""
+    assert all(journey.title for journey in load_experiment(path).compose.spec.journeys.values())
+
+
 def test_every_service_that_may_lose_nothing_has_a_ledger() -> None:
     """An RPO without a ledger would be a claim that nobody checks."""
     spec = load_stack([STACK]).spec
