@@ -12,7 +12,7 @@ READY_DEV := $(VENV)/.ready-dev
 LONG_BENCHES := tests/bench/bench_theory.py tests/bench/bench_truths.py tests/bench/bench_restore.py
 # Most tests wait, so three workers keep two cores busy; tests/steps.py says which tests run alone.
 PYTEST := $(VENV)/bin/pytest -n 3 --dist loadfile --durations=20 --durations-min=0.5
-NIGHTLY := nightly-tests mutations selftest kill-test gameday-kills green-test fuzz theory truths
+NIGHTLY := nightly-tests mutations selftest kill-test gameday-kills green-test fuzz theory truths restores switchovers
 STEPS ?= $(NIGHTLY)
 export NAME RUNTIME
 NAMES = $(sort $(basename $(notdir $(wildcard experiments/*.yaml))))
@@ -79,6 +79,12 @@ theory: $(READY_DEV) ## measured failovers compared with the sum of the stack's 
 
 truths: $(READY_DEV) ## verdicts of runs on a machine that is disturbed in a known way [ARGS="--only busy --times 2 --runtime compose"]
 	@$(VENV)/bin/python tests/bench/bench_truths.py $(ARGS)
+
+restores: $(READY_DEV) ## defects of a backup: each of 24 must be found when it is restored, and 20 sound backups must be restored [ARGS="--part 1/3"]
+	@$(VENV)/bin/python tests/bench/bench_restore.py $(ARGS)
+
+switchovers: $(READY) ## twenty planned switchovers on one stack, all of which must pass [RUNTIME=…]
+	@$(VENV)/bin/chaoslab run planned-switchover --runtime "$$RUNTIME" --repeat 20 --same-stack $(ARGS)
 
 images: $(READY) ## the container images for RUNTIME=compose
 	@$(VENV)/bin/python compose/images/build.py
