@@ -145,7 +145,7 @@ class FakeStack:
         if outcome != "answered":
             raise ConnectionRefusedError(replica) if outcome == "refused" else TimeoutError(replica)
         here, there = socket.socketpair()
-        there.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        there.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
         self._served.append(there)
         here.settimeout(timeout_s)
         return here

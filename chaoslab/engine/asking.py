@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
@@ -24,9 +26,11 @@ from chaoslab.probe.plan import redis_of, sql_of
 from chaoslab.probe.redis import RedisClient
 from chaoslab.probe.sql import SqlClient
 from chaoslab.spec.stackfile.condition import BringAbout, Look, ReplicaRequest
+from chaoslab.spec.stackfile.model import OUTSIDE
 from chaoslab.stack.protocol import CanConnect, CanExecute, Ended, Stack
 
 LOOK_S, CHANGE_S = 2.0, 6.0
+BESIDE = "beside"  # the place of the replica that is asked
 _LATE_S = 0.5  # so that a connection that was never made is told from an answer that did not come
 SHOWN = 400  # characters of an answer that a row keeps
 _FIELD = re.compile(r"\{([A-Za-z_]+)\}")
@@ -35,6 +39,27 @@ Values = Mapping[str, Any]
 
 class NoAnswer(Exception):
     """In words: what was asked, and why there is no answer."""
+
+
+class NotSent(NoAnswer):
+    """There is no answer as there was no connection, so nothing was changed."""
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What came back. `content` may be no text."""
+
+    status: int
+    content: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is a 2xx or 3xx."""
+        return self.status < 400
+
+    @property
+    def text(self) -> str:
+        return self.content.decode(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -46,12 +71,15 @@ class Change:
 
 
 class Asking:
-    """Questions to one stack. `beside`: requests are sent from the replica's own place, which a fault may have cut off."""
+    """Questions to one stack. `sent_from`: the place from which requests are sent, which a fault may have cut off.
 
-    def __init__(self, stack: Stack, *, look_s: float = LOOK_S, beside: bool = False) -> None:
+    The runtime sends them from there where it can; else, and for all that is no plain HTTP, they are sent from outside.
+    """
+
+    def __init__(self, stack: Stack, *, look_s: float = LOOK_S, sent_from: str = OUTSIDE) -> None:
         self._stack = stack
         self._look_s = look_s
-        self._beside = beside and isinstance(stack, CanConnect)
+        self._sent_from = sent_from
 
     def look(self, how: Look) -> Any:
         """What the answer holds. Raises NoAnswer, also when a command ends with a status other than 0.
@@ -59,21 +87,7 @@ class Asking:
         Of several URLs, the JSON of the first that answers 2xx counts, or else of the last that answered.
         """
         if (http := how.http) is not None:
-            failure: Exception | None = None
-            answer: tuple[bool, bytes] | None = None
-            for url in http.url:
-                try:
-                    answer = self._requested(http, url)
-                    if answer[0]:
-                        break
-                except (OSError, HTTPException) as failed:
-                    failure = NoAnswer(f"{http.method} {url}: {reason_of(failed)}")
-            if answer is None:
-                raise failure or NoAnswer("nothing was asked")
-            try:
-                return json.loads(answer[1])
-            except ValueError as odd:
-                raise NoAnswer(f"{http.method} {http.url[-1]}: {reason_of(odd)}") from odd
+            return self._look_over_http(http)
         if how.run is not None:
             ended = self._execute(how.in_ or "", how.run, self._look_s)
             if ended.status != 0:
@@ -87,21 +101,47 @@ class Asking:
             raise NoAnswer(f"{_in_words(how)}: {exchange.error}")
         return exchange.value
 
-    def _requested(self, http: ReplicaRequest, url: str) -> tuple[bool, bytes]:
-        """Whether the answer is a 2xx, and its body."""
+    def _look_over_http(self, http: ReplicaRequest) -> Any:
+        failure: NoAnswer | None = None
+        answer: HttpAnswer | None = None
+        for url in http.url:
+            try:
+                answer = self.send(http.method, url, self._look_s, http.body, http.headers)
+                if 200 <= answer.status < 300:
+                    break
+            except NoAnswer as failed:
+                failure = failed
+        if answer is None:
+            raise failure or NoAnswer("nothing was asked")
+        try:
+            return json.loads(answer.content)
+        except ValueError as odd:
+            raise NoAnswer(f"{http.method} {http.url[-1]}: {reason_of(odd)}") from odd
+
+    def send(
+        self, method: str, url: str, timeout_s: float, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> HttpAnswer:
+        """The answer to one request to a `replica:port`. Raises NotSent, NoAnswer."""
+        asked = f"{method} {url}"
+        if self._sent_from == OUTSIDE or urlsplit(url).scheme != "http" or not isinstance(self._stack, CanConnect):
+            try:
+                answer = ask(method, url_on(self._stack, url), timeout_s, body, headers)
+            except requests.RequestException as failed:
+                cause = getattr(failed.args[0], "reason", None) if failed.args else None
+                kind = NotSent if isinstance(cause, ConnectTimeoutError | NewConnectionError) else NoAnswer
+                raise kind(f"{asked}: {reason_of(failed)}") from failed
+            return HttpAnswer(answer.status_code, answer.content)
         parts = urlsplit(url)
-        if not (self._beside and parts.scheme == "http" and isinstance(self._stack, CanConnect)):
-            answer = ask(http.method, url_on(self._stack, url), self._look_s, http.body, http.headers)
-            return answer.ok, answer.content
         replica, port = parts.hostname or "", parts.port or 80
-        site = self._stack.topology.replica(replica).site
-        with contextlib.closing(HTTPConnection(parts.netloc)) as client:
-            client.sock = self._stack.connect(replica, port, seen_from=site, timeout_s=self._look_s)
-            body = None if http.body is None else json.dumps(http.body)
-            headers = http.headers if body is None else {"Content-Type": "application/json", **http.headers}
-            client.request(http.method, f"{parts.path or '/'}{parts.query and '?'}{parts.query}", body, dict(headers))
-            response = client.getresponse()
-            return 200 <= response.status < 300, response.read()
+        place = self._stack.topology.replica(replica).site if self._sent_from == BESIDE else self._sent_from
+        try:
+            connected = self._stack.connect(replica, port, seen_from=place, timeout_s=timeout_s)
+        except OSError as failed:
+            raise NotSent(f"{asked}: {reason_of(failed)}") from failed
+        try:
+            return in_thread(partial(_exchange, connected, method, parts, body, headers), asked).result(timeout_s + _LATE_S)
+        except (OSError, HTTPException, ValueError) as failed:  # a header with a character that HTTP does not allow
+            raise NoAnswer(f"{asked}: {reason_of(failed)}") from failed
 
     def change(self, how: BringAbout, values: Values) -> Change:
         """Ask for a change, of one URL after the other until one agrees. `values`: of the placeholders.
@@ -113,15 +153,13 @@ class Asking:
             headers = {name: str(_filled(value, values)) for name, value in http.headers.items()}
             for url in http.url:
                 try:
-                    answer = ask(http.method, url_on(self._stack, url), CHANGE_S, _filled(http.body, values), headers)
-                except requests.RequestException as failed:
-                    answers.append(f"{http.method} {url}: {reason_of(failed)}")
-                    cause = getattr(failed.args[0], "reason", None) if failed.args else None
-                    # Without a connection the request was never sent.
-                    refused = refused and isinstance(cause, ConnectTimeoutError | NewConnectionError)
+                    answer = self.send(http.method, url, CHANGE_S, _filled(http.body, values), headers)
+                except NoAnswer as failed:
+                    answers.append(str(failed))
+                    refused = refused and isinstance(failed, NotSent)
                     continue
-                answers.append(f"{http.method} {url}: {answer.status_code} {answer.text[:SHOWN]}")
-                refused = refused and 400 <= answer.status_code < 500  # above that it is not known what was begun
+                answers.append(f"{http.method} {url}: {answer.status} {answer.text[:SHOWN]}")
+                refused = refused and 400 <= answer.status < 500  # above that it is not known what was begun
                 if answer.ok:
                     break
             return Change("; ".join(answers), refused)
@@ -164,6 +202,19 @@ class Asking:
             return asyncio.run(exchange())
         except ChaoslabError as missing:  # a driver that is not installed
             raise NoAnswer(str(missing)) from missing
+
+
+def _exchange(
+    connected: socket.socket, method: str, parts: SplitResult, body: object, headers: Mapping[str, str] | None
+) -> HttpAnswer:
+    """One request and its answer on a connection, which is closed. Raises OSError, HTTPException."""
+    with contextlib.closing(HTTPConnection(parts.netloc)) as client:
+        client.sock = connected
+        content = None if body is None else json.dumps(body)
+        own = {} if body is None else {"Content-Type": "application/json"}
+        client.request(method, urlunsplit(("", "", parts.path or "/", parts.query, "")), content, own | dict(headers or {}))
+        response = client.getresponse()
+        return HttpAnswer(response.status, response.read())
 
 
 def url_on(stack: Stack, url: str) -> str:

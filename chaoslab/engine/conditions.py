@@ -13,6 +13,7 @@ from chaoslab.clock import SYSTEM, Clock, Deadline
 from chaoslab.engine.asking import SHOWN, Asking, Change, NoAnswer
 from chaoslab.history.rows import Condition
 from chaoslab.spec.stackfile.condition import ConditionSpec
+from chaoslab.spec.stackfile.model import OUTSIDE
 from chaoslab.stack.protocol import Stack
 
 Role = Literal["steady", "fault", "failback"]  # why a condition is looked at
@@ -31,10 +32,11 @@ class Attempt:
 
 
 class Conditions:
-    """The conditions that a run cares about, looked at from outside."""
+    """The conditions that a run cares about, looked at from outside. Those who bring them about ask from `sent_from`."""
 
-    def __init__(self, stack: Stack, ids: Sequence[str], clock: Clock = SYSTEM) -> None:
+    def __init__(self, stack: Stack, ids: Sequence[str], clock: Clock = SYSTEM, *, sent_from: str = OUTSIDE) -> None:
         self._asking = Asking(stack)
+        self._changing = Asking(stack, sent_from=sent_from)
         self._specs = {id_: stack.topology.spec.conditions[id_] for id_ in ids}
         self._clock = clock
         self._rests: dict[str, Deadline] = {}
@@ -74,11 +76,11 @@ class Conditions:
         try:
             values = {}
             for name, value in how.values.items():
-                values[name] = jmespath.search(value.pick, self._asking.look(value))
+                values[name] = jmespath.search(value.pick, self._changing.look(value))
                 if values[name] is None:
                     asked = f"GET {value.get}: " if value.get is not None else ""
                     raise NoAnswer(f"{asked}the answer has nothing at {value.pick}")
-            change = self._asking.change(how, values)
+            change = self._changing.change(how, values)
         except (NoAnswer, jmespath.exceptions.JMESPathError) as failed:
             change = Change(f"bring_about: {failed}", refused=True)  # a value could not be had: nothing was asked for
         row = Condition(t_ns=self._clock.now_ns(), id=id_, holds=False, observed=change.observed, role="bring-about")

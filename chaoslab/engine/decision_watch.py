@@ -16,7 +16,7 @@ import msgspec
 
 from chaoslab.background import in_thread
 from chaoslab.clock import NS_PER_S, Clock
-from chaoslab.engine.asking import SHOWN, Asking, NoAnswer
+from chaoslab.engine.asking import BESIDE, SHOWN, Asking, NoAnswer
 from chaoslab.errors import ChaoslabError
 from chaoslab.history.rows import Answer, Row
 from chaoslab.spec.stackfile.condition import Look
@@ -67,7 +67,7 @@ class DecisionWatch:
     """
 
     def __init__(self, stack: Stack, write: Callable[[Row], None], clock: Clock) -> None:
-        self._asking = Asking(stack, look_s=_ANSWER_S, beside=True)
+        self._asking = Asking(stack, look_s=_ANSWER_S, sent_from=BESIDE)
         self._wanted = subjects(stack.topology)
         self._write = write
         self._clock = clock

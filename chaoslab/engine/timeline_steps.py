@@ -18,14 +18,13 @@ from secrets import token_hex
 from typing import Any, Generic, TypeVar
 
 import jmespath
-import requests
 
 from chaoslab import process
 from chaoslab.background import in_thread
 from chaoslab.cleanup import active_runs
 from chaoslab.cleanup.journal import EndProcesses, RunCommand, UndoJournal, perform
 from chaoslab.clock import NS_PER_S, Clock, utc_now
-from chaoslab.engine.asking import Asking, NoAnswer, ask, reason_of, url_on
+from chaoslab.engine.asking import Asking, NoAnswer
 from chaoslab.engine.conditions import Conditions
 from chaoslab.engine.steps import Begun, PlannedStep, Seen, StepFailed
 from chaoslab.errors import EnvironmentFault, StackError
@@ -248,13 +247,14 @@ class Request(TimelineStep[HttpStep]):
         name, port = stack.topology.entry
         url = call.url if call.url is not None else f"http://{name}:{port}{call.path}"
         try:
-            answer = ask(call.method, url_on(stack, url), self.spec.budget, call.body, call.headers)
-        except requests.RequestException as failed:
-            raise StepFailed(f"{call.method} {url}: {reason_of(failed)}") from failed
-        detail = {"status": answer.status_code, "output": answer.text[:_ANSWER_MAX]}
-        if not (answer.ok and answer.status_code < 300 if call.status is None else answer.status_code == call.status):
+            asking = Asking(stack, sent_from=self.spec.from_)
+            answer = asking.send(call.method, url, self.spec.budget, call.body, call.headers)
+        except NoAnswer as failed:
+            raise StepFailed(str(failed)) from failed
+        detail = {"status": answer.status, "output": answer.text[:_ANSWER_MAX]}
+        if not (200 <= answer.status < 300 if call.status is None else answer.status == call.status):
             expected = "2xx" if call.status is None else call.status
-            raise StepFailed(f"{call.method} {url}: status {answer.status_code}, expected {expected}", **detail)
+            raise StepFailed(f"{call.method} {url}: status {answer.status}, expected {expected}", **detail)
         return detail
 
 
@@ -284,7 +284,7 @@ class BringAbout(TimelineStep[BringAboutStep]):
     def call(self) -> Detail:
         """Ask until a replica accepts: one that refuses is asked again, as in failback."""
         condition = self.spec.bring_about
-        conditions = Conditions(self.around.stack, [condition], self.around.clock)
+        conditions = Conditions(self.around.stack, [condition], self.around.clock, sent_from=self.spec.from_)
         if conditions.observe(self.around.stack.topology.spec.conditions[condition])[0]:
             raise StepFailed(f"{condition} already holds, so there was nothing to bring about", skipped=True)
         while not self.over.is_set():

@@ -84,7 +84,11 @@ class StepBase(Model):
     ] = None
     from_: Annotated[
         str,
-        Field(alias="from", description="The place from which it runs; the step fails while that place is cut off."),
+        Field(
+            alias="from",
+            description="The place from which it is carried out. HTTP requests are sent from there; commands and SQL are not,"
+            " but the step fails while that place is cut off.",
+        ),
     ] = OUTSIDE
     needs: Annotated[Needs, Field(description="What it needs when it begins, for `chaoslab runbook check`.")] = Needs()
     restores: Annotated[

@@ -14,7 +14,7 @@ import pytest
 from fake_stack import FakeStack
 from stage import Stage
 
-from chaoslab.engine.asking import Asking, NoAnswer
+from chaoslab.engine.asking import BESIDE, Asking, NoAnswer
 from chaoslab.engine.decision_watch import subjects
 from chaoslab.history.rows import Answer
 from chaoslab.judge.verdict import judge
@@ -175,7 +175,7 @@ def test_a_replica_is_asked_from_its_own_place(
     stack = Connected(topology)
     stack.server, stack.calls = server, []
     look = Look.model_validate({"request": {"method": "POST", "url": "http://app-east:8000/x?y=1", "json": {"key": 1}}})
-    found = Asking(stack, beside=True).look(look)
+    found = Asking(stack, sent_from=BESIDE).look(look)
     assert found == {"asked": {"key": 1}, "type": "application/json"}
     assert stack.calls == [("app-east", 8000, "east")]
 
@@ -185,4 +185,4 @@ def test_a_replica_that_does_not_answer_is_an_answer_in_words(tmp_path: Path, mo
         stack = Connected(Stage(tmp_path, monkeypatch, FIRE).stack.topology)
         stack.server, stack.calls = deaf.getsockname(), []
         with pytest.raises(NoAnswer, match="GET http://app-west:8000/: no answer in time"):
-            Asking(stack, look_s=0.05, beside=True).look(Look(get="http://app-west:8000/"))
+            Asking(stack, look_s=0.05, sent_from=BESIDE).look(Look(get="http://app-west:8000/"))

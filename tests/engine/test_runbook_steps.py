@@ -336,6 +336,22 @@ def test_a_step_is_not_done_from_a_place_that_is_cut_off(runs: Runs) -> None:
     assert [of_step(result, id_).verdict for id_ in ("near", "far")] == ["fail", "pass"]
 
 
+def test_requests_are_sent_from_the_place_of_their_step(runs: Runs) -> None:
+    """Known bad: they were sent by the harness, which no fault cuts off, so a runbook worked that could not have."""
+    cut = {"id": "cut", "fault": "link.cut", "from": "west", "to": "east", "mode": "refuse", "heal_after": "6s"}
+    condition = {"get": f"{APP}/", "expect": "asked == `1`", "bring_about": {"post": f"{APP}/switchover", "json": {}}}
+    asked = {"http": {"url": f"{APP}/move", "json": {}}}
+    steps = (
+        {"id": "far", "after": "cut", "from": "west", **asked},
+        {"id": "near", "after": "cut", "from": "east", **asked},
+        {"id": "led", "after": "cut", "from": "west", "bring_about": "led-from-west", "budget": "2s"},
+    )
+    _, result = runs.play(cut, *steps, overlay={"x-chaoslab": {"conditions": {"led-from-west": condition}}})
+    assert [of_step(result, id_).verdict for id_ in ("far", "near", "led")] == ["fail", "pass", "fail"]
+    assert of_step(result, "far").why.startswith(f"POST {APP}/move: ConnectionRefusedError")
+    assert Replica.asked == []
+
+
 def test_a_step_is_no_event_for_clocks(runs: Runs) -> None:
     """Users notice the fault only after the step: the time counts from the fault all the same."""
     stage = runs.stage({"id": "mend", "at": "500ms", "run": ["true"]}, probe={"rate": 50})
