@@ -14,7 +14,7 @@ from chaoslab.history.folder import RunFolder
 from chaoslab.history.result import Result
 from chaoslab.history.writer import write_whole
 from chaoslab.judge.outcome import objective
-from chaoslab.judge.verdict import judge_rows
+from chaoslab.judge.verdict import OnCrash, judge_rows
 from chaoslab.report import html, plain
 from chaoslab.report.junit import render_junit
 from chaoslab.run import runtimes
@@ -37,20 +37,22 @@ class Finalized:
         return self.result
 
 
-def finalize_run(folder: RunFolder) -> Finalized:
+def finalize_run(folder: RunFolder, on_crash: OnCrash | None = None) -> Finalized:
     """Judge the run and write its reports. Raises ChaoslabError when the history is broken.
 
-    Where judging or drawing crashes, the reports say so, and the verdict is at least error.
+    Where judging or drawing crashes, the reports say so, and the verdict is at least error. `on_crash` is given what it crashed
+    with, which is else added to the run's own log.
     """
+    on_crash = on_crash or partial(_log, folder)
     experiment, stack = load_resolved(folder.experiment)
-    result, record = judge_rows(experiment, stack, folder.read_rows(), partial(_log, folder))
+    result, record = judge_rows(experiment, stack, folder.read_rows(), on_crash)
     result = msgspec.structs.replace(result, spec_sha256=spec_sha256(folder.experiment.read_bytes()))
     try:
         limits = runtimes.limits_of(result.runtime)
         page = html.render_html(result, experiment, stack, record, limits=limits) if record else plain.page(result)
         return Finalized(result, page, render_junit(result))
     except Exception as bug:
-        _log(folder, bug)
+        on_crash(bug)
         why = f"the report could not be rendered: {type(bug).__name__}: {bug} (see logs/harness.log)"
         result = msgspec.structs.replace(
             result,

@@ -123,3 +123,18 @@ def test_analyze_says_that_the_judge_crashed(flags: list[str], tmp_path: Path, m
     assert "Traceback" in asked.stderr
     assert "in broken" in asked.stderr
     assert sorted(path.name for path in folder.path.iterdir()) == ["experiment.yaml", "history.jsonl", "logs"]
+
+
+def test_a_killed_run_gets_a_page(tmp_path: Path) -> None:
+    """Known bad: it has none, though its history holds what was done. The run itself stays as it was left."""
+    folder = run_folder(tmp_path)
+    rows = folder.history.read_bytes().splitlines(keepends=True)
+    folder.history.write_bytes(b"".join(rows[: len(rows) // 2]))
+    before = sorted(path.name for path in folder.path.rglob("*"))
+    page = tmp_path / "killed.html"
+    ran = CliRunner().invoke(analyze_command, [str(folder.path), "--report", str(page)], standalone_mode=False)
+    assert ran.return_value == ExitCode.UNCLEAN  # nobody saw the stack go down
+    assert sorted(path.name for path in folder.path.rglob("*")) == before
+    assert f"report: {page}" in ran.output
+    assert "site.power-loss" in page.read_text()
+    assert "inconclusive" in page.read_text()
