@@ -59,7 +59,7 @@ from chaoslab.judge.validity import (
     check_steady_state,
     unless_stalled,
 )
-from chaoslab.judge.writers import check_one_writer, writer_results
+from chaoslab.judge.writers import check_one_writer, check_unseen_writers, writer_results
 from chaoslab.spec.model import Experiment
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.spec.stackfile.model import StackSpec
@@ -209,10 +209,12 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
     for id_ in dict.fromkeys(base_id(step.id) for step in record.steps if step.name == SWITCHBACK):
         within_s = run.experiment.failback.within
         yield f"{SWITCHBACK}.{id_}", partial(check_switchback, id_, record, run.timeline, within_s)
-    written = dict.fromkeys(row.service for row in record.answers if row.about == "writes")
-    nobody_looked = run.stack.writers and ("steady", "begin") in record.phases
-    for name in written or (["unknown"] if nobody_looked else []):
+    asked = {row.replica: row.service for row in record.answers if row.about == "writes"}
+    for name in dict.fromkeys(asked.values()):
         yield f"one-writer.{name}", partial(check_one_writer, name, record, run.timeline)
+    unseen = sorted(run.stack.writers.keys() - asked.keys())
+    if unseen and ("steady", "begin") in record.phases:
+        yield "one-writer.unknown", partial(check_unseen_writers, unseen)
     if record.starts:
         yield "start-order", partial(check_start_order, record)
     for injection in record.injections:
