@@ -94,12 +94,12 @@ def judge_record(experiment: Experiment, stack: StackSpec, record: Record) -> Re
             continue
         # In a run that was cut, what is missing might have ended a pass, or have made up for a share that was missed.
         changeable = ("pass", "fail") if judged.id.endswith(".availability") else ("pass",)
-        if run.timeline.cut and judged.verdict in changeable and _is_of_service(judged):
+        if run.timeline.cut and judged.verdict in changeable and _is_of_service(judged, run):
             so_far = judged.why or "it held as far as the run went"
             why = inconclusive(f"{so_far}; the run ended early, after {seconds(run.watched_ns):.1f} s")
             judged = objective(judged.id, why, judged.measured, judged.objective)
         objectives.append(judged)
-    if not any(_is_of_service(judged) for judged in objectives):
+    if not any(_is_of_service(judged, run) for judged in objectives):
         why = inconclusive("no service has an objective, so nothing was judged")
         objectives.append(objective("objectives", why, "none", "at least one"))
     return _result(run, objectives)
@@ -292,10 +292,11 @@ def _service_checks(run: RunData, service: ServiceData) -> Iterator[tuple[str, C
         yield f"{name}.ledger", ledger
 
 
-def _is_of_service(judged: ObjectiveResult) -> bool:
-    """Whether this is the objective of a service, rather than what a valid run needs."""
+def _is_of_service(judged: ObjectiveResult, run: RunData) -> bool:
+    """Whether this is the objective of a service, rather than what a valid run needs: a step, too, may be called `pause`."""
     promises = ("rto", "rpo", "failback", "restored", "availability", "pause", "failed", "ledger")
-    return judged.id.rpartition(".")[2] in promises
+    service, _, promise = judged.id.rpartition(".")
+    return promise in promises and service in run.services
 
 
 # --- the result -------------------------------------------------------------------------------------------------

@@ -80,6 +80,21 @@ def test_nothing_injected_is_inconclusive_with_the_reason():
     assert objective(result, "talk.rto").verdict == "inconclusive"
 
 
+@pytest.mark.parametrize("id_", ["fire", "pause", "ledger"])
+def test_a_run_without_an_objective_shows_nothing_whatever_its_faults_are_called(id_):
+    """Known bad: the fault `pause` passed for the objective of a service, and so did the run."""
+    stack = stack_spec()
+    journeys = {name: journey.model_copy(update={"ledger": None}) for name, journey in stack.journeys.items()}
+    timeline = [{"id": id_, "at": "0s", "fault": "site.power-loss", "site": "pangyo", "heal_after": "20s"}]
+    spec = experiment({}, timeline=timeline)
+    result = judged(Run(faults=[FaultScript(id_)]), spec, stack.model_copy(update={"journeys": journeys}))
+    assert objective(result, f"fault.{id_}").verdict == "pass"
+    assert (result.verdict, result.reasons) == (
+        "inconclusive",
+        ["objectives: no service has an objective, so nothing was judged"],
+    )
+
+
 # --- the prober -------------------------------------------------------------------------------------------------
 
 
