@@ -38,6 +38,7 @@ from chaoslab.spec.model import Experiment, ExperimentObjectives
 from chaoslab.spec.objectives import mode_of
 from chaoslab.spec.stackfile.journey import Good, Journey
 from chaoslab.spec.stackfile.model import Mode, StackSpec
+from chaoslab.spec.step import StepBase
 from chaoslab.spec.timeline import schedule
 from chaoslab.spec.yaml.quantities import RECOVERED
 
@@ -330,12 +331,12 @@ class RunData:
         """The faults that were injected; in a planned change the steps of its timeline, which are what it tests."""
         if not self.experiment.is_planned_change:
             return self.record.injections
-        own = {step.id: step for step in self.experiment.steps}
+        own: dict[tuple[str, str], StepBase] = {(step.id, step.kind): step for step in self.experiment.steps}
         return [
             Injection(
                 id=taken.id,
                 name=taken.name,
-                target=own[taken.id].target,
+                target=own[taken.id, taken.name].target,
                 inject_ns=taken.begin_ns,
                 effective_ns=taken.end_ns,
                 heal_ns=None,
@@ -344,7 +345,7 @@ class RunData:
                 heal_verified=False,
             )
             for taken in self.record.steps
-            if taken.id in own
+            if (taken.id, taken.name) in own
         ]
 
     @property
