@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import requests
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
@@ -66,7 +68,7 @@ class Asking:
                     answer = self._requested(http, url)
                     if answer[0]:
                         break
-                except (OSError, HTTPException) as failed:
+                except (OSError, HTTPException, ValueError) as failed:  # the last: a request that cannot be written
                     failure = NoAnswer(f"{http.method} {url}: {reason_of(failed)}")
             if answer is None:
                 raise failure or NoAnswer("nothing was asked")
@@ -93,15 +95,11 @@ class Asking:
         if not (self._beside and parts.scheme == "http" and isinstance(self._stack, CanConnect)):
             answer = ask(http.method, url_on(self._stack, url), self._look_s, http.body, http.headers)
             return answer.ok, answer.content
-        replica, port = parts.hostname or "", parts.port or 80
-        site = self._stack.topology.replica(replica).site
-        with contextlib.closing(HTTPConnection(parts.netloc)) as client:
-            client.sock = self._stack.connect(replica, port, seen_from=site, timeout_s=self._look_s)
-            body = None if http.body is None else json.dumps(http.body)
-            headers = http.headers if body is None else {"Content-Type": "application/json", **http.headers}
-            client.request(http.method, f"{parts.path or '/'}{parts.query and '?'}{parts.query}", body, dict(headers))
-            response = client.getresponse()
-            return 200 <= response.status < 300, response.read()
+        host, port = parts.hostname or "", parts.port or 80
+        site = self._stack.topology.replica(host).site
+        connect = partial(self._stack.connect, host, port, seen_from=site, timeout_s=self._look_s)
+        # In a thread, as the timeout of a socket does not end an answer that comes byte by byte.
+        return in_thread(partial(_ask_over, connect, http, parts), f"{http.method} {url}").result(self._look_s + _LATE_S)
 
     def change(self, how: BringAbout, values: Values) -> Change:
         """Ask for a change, of one URL after the other until one agrees. `values`: of the placeholders.
@@ -164,6 +162,17 @@ class Asking:
             return asyncio.run(exchange())
         except ChaoslabError as missing:  # a driver that is not installed
             raise NoAnswer(str(missing)) from missing
+
+
+def _ask_over(connect: Callable[[], socket.socket], http: ReplicaRequest, parts: SplitResult) -> tuple[bool, bytes]:
+    """Whether the answer over a connection of its own is a 2xx, and its body."""
+    with contextlib.closing(HTTPConnection(parts.netloc)) as client:
+        client.sock = connect()
+        body = None if http.body is None else json.dumps(http.body)
+        headers = http.headers if body is None else {"Content-Type": "application/json", **http.headers}
+        client.request(http.method, f"{parts.path or '/'}{parts.query and '?'}{parts.query}", body, dict(headers))
+        response = client.getresponse()
+        return 200 <= response.status < 300, response.read()
 
 
 def url_on(stack: Stack, url: str) -> str:
