@@ -56,6 +56,7 @@ class Injection:
     healed_ns: int | None
     effect_seen: bool  # from outside, when it was looked at last
     heal_verified: bool  # from outside, when it was looked at last
+    unhealed_ns: int | None = None  # when the deadline of its heal had passed
     reconnected_ns: int | None = None  # when nothing of it was left: started, and its links open, whether or not it works yet
     detail: Mapping[str, Any] = field(default_factory=dict)
 
@@ -335,6 +336,7 @@ def _injections(rows: list[Fault]) -> list[Injection]:
                 healed_ns=at.get("healed"),
                 effect_seen=last.get("effect", False),
                 heal_verified=last.get("heal", False),
+                unhealed_ns=max((row.t_ns for row in of_one if row.event == "unhealed"), default=None),
                 reconnected_ns=at.get("reconnected"),
                 detail={key: value for row in of_one for key, value in row.detail.items()},
             )
