@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -112,7 +113,7 @@ def failed_for_good(
 
     The run asks it before it ends early, and the judge afterwards; `decided` is the row that the run writes, or would write.
     """
-    run = RunData(experiment, stack, record, objectives_for(experiment, stack))
+    run = RunData(experiment, stack, replace(record, decided=decided), objectives_for(experiment, stack))
     if max(run.skewed.values(), default=0.0) > SKEWED_SHARE_MAX:
         return {}
     run = RunData(experiment, stack, as_if_served(record, experiment, decided), run.objectives)

@@ -103,6 +103,16 @@ def test_nothing_has_failed_while_the_harness_stalls() -> None:
     assert failed_in(DARK.but(edit=late), 15.0) == set()
 
 
+def test_nothing_has_failed_while_the_harness_stalls_in_failback() -> None:
+    """Known bad: the run counted the slots of the faults alone, and ended; the judge, which counts them all, told nothing."""
+
+    def late(slot: Probe) -> Probe:
+        return replace(slot, sent_ns=slot.due_ns + 30_000_000) if slot.due_ns > ns(22.2) else slot
+
+    assert failed_in(DARK, 26.0) == {"talk.rto"}
+    assert failed_in(DARK.but(edit=late), 26.0) == set()
+
+
 def test_what_may_come_about_in_failback_has_not_failed() -> None:
     """A condition that does not hold yet."""
     run = Run(faults=[FaultScript(heal=5.0, healed=5.5)], holds={"failback": False}, faults_end_s=5.0)
