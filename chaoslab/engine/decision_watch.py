@@ -43,7 +43,7 @@ class Subject:
         found = jmespath.search(self.expression, answer)
         if self.about == "writes":
             return found is True
-        return found if found is None or isinstance(found, str) else json.dumps(found)[:SHOWN]
+        return found if found is None or isinstance(found, str) else json.dumps(found, default=str)[:SHOWN]
 
 
 def subjects(topology: Topology) -> list[tuple[Look, list[Subject]]]:

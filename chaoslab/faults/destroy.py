@@ -15,6 +15,7 @@ from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective, NotReady
 from chaoslab.faults.base import Proof
 from chaoslab.faults.proof import Before, alive_before, not_hidden, prove_back, prove_down
+from chaoslab.faults.service import ReplicaFault
 from chaoslab.faults.site import kill_behind_fence
 from chaoslab.faults.targets import UNUSABLE, check_site
 from chaoslab.spec.fault import FaultBase, Touched, pairs
@@ -59,7 +60,9 @@ class SiteDestroy(FaultBase):
                 check_site(site, topology, report, at=("sites", index))
 
     def conflicts_with(self, other: FaultBase) -> bool:
-        """With every fault that brings up something in one of these sites."""
+        """With every fault that brings up something in one of these sites, or of a service wherever it runs."""
+        if isinstance(other, ReplicaFault) and other.site is None:
+            return True
         sites = [*getattr(other, "sites", ()), getattr(other, "site", None)]
         return not set(self.sites).isdisjoint(sites)
 

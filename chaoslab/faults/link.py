@@ -16,6 +16,7 @@ from chaoslab.cleanup.journal import AnyStep
 from chaoslab.clock import NS_PER_S, SYSTEM, Clock, Deadline
 from chaoslab.errors import FaultNotEffective, NotReady
 from chaoslab.faults.base import OnCycle, Proof
+from chaoslab.faults.destroy import SiteDestroy
 from chaoslab.faults.proof import Endpoint, not_hidden, prove_return, prove_silence, reachable
 from chaoslab.faults.site import SiteIsolate, SitePowerLoss
 from chaoslab.faults.targets import UNKNOWN, UNUSABLE
@@ -123,9 +124,11 @@ class LinkFlap(LinkFault):
             report(("count",), message, "timeline.cycles-too-long")
 
     def conflicts_with(self, other: FaultBase) -> bool:
-        """It lets the link go again and again, whatever else holds it."""
+        """What is seen of each of its cycles proves nothing while an end of the link is not there, or the link is cut."""
         if isinstance(other, SiteIsolate | SitePowerLoss):
             return other.site in self.link
+        if isinstance(other, SiteDestroy):
+            return not self.link.isdisjoint(other.sites)
         return isinstance(other, LinkCut | LinkFlap) and other.link == self.link
 
     def touches(self, topology: Topology) -> Touched:

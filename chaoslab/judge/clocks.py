@@ -175,17 +175,23 @@ def _together(calls: Sequence[Call], kind: Literal["inject", "heal"], script: Sc
 # --- slots ------------------------------------------------------------------------------------------------------
 
 
+def in_flight(slots: Slots, timeline: EventTimeline) -> dict[int, int]:
+    """The slots that were in flight at an event, by their places, and the last such event: a bad one counts as due at it."""
+    found: dict[int, int] = {}
+    for event in timeline.events:
+        for number in slots.numbers(event.at_ns - slots.within_ns, event.at_ns):
+            if slots.end[number] > event.at_ns:
+                found[number] = event.at_ns
+    return found
+
+
 def counted_slots(slots: Slots, timeline: EventTimeline) -> Slots:
     """Slots as they count for clocks: those in flight at an event say nothing of the time before it.
 
     A bad one counts as due at the event, a good one not at all. What was in flight at the end of the observation is left out.
     """
     slots = slots.decided_in(0, timeline.end_ns)
-    moved: dict[int, int] = {}
-    for event in timeline.events:
-        for number in slots.numbers(event.at_ns - slots.within_ns, event.at_ns):
-            if slots.end[number] > event.at_ns:
-                moved[number] = event.at_ns
+    moved = in_flight(slots, timeline)
     if not moved:
         return slots
     found = Slots(period_ns=slots.period_ns, within_ns=slots.within_ns)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from chaoslab.judge.clocks import EventTimeline
+from chaoslab.judge.clocks import EventTimeline, in_flight
 from chaoslab.judge.slots import Slots
 from chaoslab.spec.stackfile.model import Mode
 
 
 def as_declared(slots: Slots, mode: Mode, later_ns: Iterable[int], timeline: EventTimeline) -> Slots:
-    """The slots as they are judged. `later_ns`: when the slots that a 202 answered in time were due.
+    """The slots of clocks as they are judged. `later_ns`: when the slots that a 202 answered in time were due.
 
     While a fault is active, `allowed` excuses every bad slot. While none is, a 202 of a `queued` journey is bad: the service
     has not come back to what it does otherwise.
@@ -26,6 +26,13 @@ def as_declared(slots: Slots, mode: Mode, later_ns: Iterable[int], timeline: Eve
         late = (due_ns for due_ns in later_ns if not timeline.active_at(due_ns))
         return _changed(slots, _numbers_of(slots, late), good=False)
     return slots
+
+
+def as_allowed(slots: Slots, timeline: EventTimeline) -> Slots:
+    """All slots of a journey that may fail: a bad one is good where it counts while a fault is active."""
+    since_ns = in_flight(slots, timeline)
+    excused = (number for number in slots.bad_numbers() if timeline.active_at(since_ns.get(number, slots.due[number])))
+    return _changed(slots, excused, good=True)
 
 
 def as_seen(slots: Slots, mode: Mode, later_ns: Iterable[int]) -> Slots:

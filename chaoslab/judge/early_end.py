@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chaoslab.clock import NS_PER_S
-from chaoslab.history.rows import Decided
+from chaoslab.history.rows import Answer, AnyRow, Decided, Fault, Step
 from chaoslab.judge.intervals import stable_slots
 from chaoslab.judge.run_record import Probed, Record
 from chaoslab.spec.model import Experiment
@@ -32,7 +32,7 @@ def can_be_decided(id_: str, experiment: Experiment) -> bool:
 
 def as_if_served(record: Record, experiment: Experiment, decided: Decided) -> Record:
     """What was known at an instant, continued with good slots to the latest end of the observation."""
-    known = Record.of(row for row in record.rows if row.t_ns <= decided.t_ns and not isinstance(row, Decided))
+    known = Record.of(row for row in record.rows if row.t_ns <= decided.t_ns and not _is_open(row, decided))
     period_ns = round(NS_PER_S / experiment.probe.slots_per_s)
     until_ns = max(decided.latest_ns, decided.t_ns + (stable_slots(period_ns) + 1) * period_ns)
     return replace(
@@ -45,6 +45,18 @@ def as_if_served(record: Record, experiment: Experiment, decided: Decided) -> Re
         first_ns=record.first_ns,
         last_ns=until_ns,
     )
+
+
+def _is_open(row: AnyRow, decided: Decided) -> bool:
+    """Whether this is not to be judged yet: it is not known so soon whether the machine was starved then."""
+    match row:
+        case Decided():
+            return True
+        case Answer() | Fault(event="unhealed") | Step(event="end"):
+            return row.t_ns > decided.settled_ns
+        case Step(event="failed"):
+            return row.t_ns > decided.settled_ns and bool(row.detail.get("late"))
+    return False
 
 
 def _served(probed: Probed, from_ns: int, until_ns: int, period_ns: int) -> Probed:

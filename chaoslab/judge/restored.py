@@ -105,7 +105,7 @@ def check_restore(
 
     All of these services are in one backup, so their writes are in one order.
     """
-    taken = next((step for step in record.steps if step.id == spec.id), None)
+    taken = next((step for step in record.steps if (step.id, step.name) == (spec.id, spec.kind)), None)
     if taken is None or taken.end_ns is None:
         return objective(f"restore.{spec.id}", inconclusive("the step was not finished"), "not restored", WANTED)
     held = held_until(taken.detail, record.anchor)

@@ -19,11 +19,12 @@ from chaoslab.judge.clocks import (
     base_id,
     counted_slots,
     impacts,
+    in_flight,
     restoration,
     run_clocks,
     single_flaps,
 )
-from chaoslab.judge.degraded import as_declared, as_seen
+from chaoslab.judge.degraded import as_allowed, as_declared, as_seen
 from chaoslab.judge.intervals import seconds, skewed
 from chaoslab.judge.ledger import Ledger, ledger_of, merged
 from chaoslab.judge.losses import Span
@@ -38,6 +39,7 @@ from chaoslab.spec.model import Experiment, ExperimentObjectives
 from chaoslab.spec.objectives import mode_of
 from chaoslab.spec.stackfile.journey import Good, Journey
 from chaoslab.spec.stackfile.model import Mode, StackSpec
+from chaoslab.spec.step import StepBase
 from chaoslab.spec.timeline import schedule
 from chaoslab.spec.yaml.quantities import RECOVERED
 
@@ -119,7 +121,7 @@ class JourneyData:
     @cached_property
     def availability_range(self) -> tuple[float, float]:
         """The share of good slots with those of starved seconds as bad, and as good. What is allowed to be bad is good."""
-        seen = as_declared(self.since_fault, "allowed", (), self.timeline) if self.mode == "allowed" else self.since_fault
+        seen = as_allowed(self.since_fault, self.timeline) if self.mode == "allowed" else self.since_fault
         doubtful = {number for span in self.timeline.starved for number in seen.numbers(span.begin_ns, span.end_ns)}
         bad = sum(not seen.good[number] for number in doubtful)
         total = len(seen) or 1
@@ -151,16 +153,16 @@ class JourneyData:
     @cached_property
     def outages(self) -> list[OutageResult]:
         """Those that reached into the time since the first fault. What was not seen to its end lasted to the end at most."""
-        return self._outages_in(self.slots)
+        return self._outages_in(self.slots, {})
 
     @property
     def outages_judged(self) -> list[OutageResult]:
-        """Those that are left where a degraded mode allows it to fail."""
-        return (
-            self._outages_in(as_declared(self.slots, "allowed", (), self.timeline)) if self.mode == "allowed" else self.outages
-        )
+        """Those that are left where a degraded mode allows it to fail. One that begins in flight at an event begins at it."""
+        since_ns = {self.slots.due[number]: at_ns for number, at_ns in in_flight(self.slots, self.timeline).items()}
+        return self._outages_in(as_allowed(self.slots, self.timeline) if self.mode == "allowed" else self.slots, since_ns)
 
-    def _outages_in(self, slots: Slots) -> list[OutageResult]:
+    def _outages_in(self, slots: Slots, since_ns: Mapping[int, int]) -> list[OutageResult]:
+        """`since_ns`: by the due time of a slot, when it counts, where that is later."""
         first_ns, origin_ns = _first_ns(self.changes), self.record.first_ns
         if first_ns is None:
             return []
@@ -170,9 +172,11 @@ class JourneyData:
             begin_ns = seen.due[0] if outage.good_before_ns is None else outage.good_before_ns
             end_ns = seen.end[-1] if outage.good_after_ns is None else outage.good_after_ns
             if outage.last_bad_ns >= first_ns:
-                at_s, high_s = seconds(outage.first_bad_ns - origin_ns), seconds(end_ns - begin_ns)
+                from_ns = since_ns.get(outage.first_bad_ns, outage.first_bad_ns)
+                low_s, high_s = seconds(max(0, outage.last_bad_ns - from_ns)), seconds(end_ns - begin_ns)
                 ended = outage.good_after_ns is not None
-                found.append(OutageResult(at_s, min(outage.low_s, high_s), high_s, outage.slots, ended=ended))
+                at_s = seconds(from_ns - origin_ns)
+                found.append(OutageResult(at_s, min(low_s, high_s), high_s, outage.slots, ended=ended))
         return found
 
     def ledger(self, clocks: Sequence[Span], applied_by_ns: int) -> Ledger | None:
@@ -330,12 +334,12 @@ class RunData:
         """The faults that were injected; in a planned change the steps of its timeline, which are what it tests."""
         if not self.experiment.is_planned_change:
             return self.record.injections
-        own = {step.id: step for step in self.experiment.steps}
+        own: dict[tuple[str, str], StepBase] = {(step.id, step.kind): step for step in self.experiment.steps}
         return [
             Injection(
                 id=taken.id,
                 name=taken.name,
-                target=own[taken.id].target,
+                target=own[taken.id, taken.name].target,
                 inject_ns=taken.begin_ns,
                 effective_ns=taken.end_ns,
                 heal_ns=None,
@@ -344,7 +348,7 @@ class RunData:
                 heal_verified=False,
             )
             for taken in self.record.steps
-            if taken.id in own
+            if (taken.id, taken.name) in own
         ]
 
     @property

@@ -56,6 +56,7 @@ class Injection:
     healed_ns: int | None
     effect_seen: bool  # from outside, when it was looked at last
     heal_verified: bool  # from outside, when it was looked at last
+    unhealed_ns: int | None = None  # when the deadline of its heal had passed
     reconnected_ns: int | None = None  # when nothing of it was left: started, and its links open, whether or not it works yet
     detail: Mapping[str, Any] = field(default_factory=dict)
 
@@ -238,7 +239,7 @@ class Sorter:
         for row in kinds[PhaseRow]:
             if row.event == "end" or (row.phase, row.event) not in phases:
                 phases[row.phase, row.event] = row.t_ns
-        begun = {row.id for row in kinds[Step] if row.event == "begin"}
+        begun = {(row.id, row.name) for row in kinds[Step] if row.event == "begin"}
         return Record(
             rows=others,
             anchor=next(iter(kinds[Anchor]), None),
@@ -250,7 +251,7 @@ class Sorter:
             starts=kinds[Start],
             asks=kinds[Ask],
             steps=_steps(kinds[Step]),
-            unbegun={row.id: row for row in kinds[Step] if row.id not in begun and row.event == "failed"},
+            unbegun={row.id: row for row in kinds[Step] if (row.id, row.name) not in begun and row.event == "failed"},
             conditions=kinds[Condition],
             answers=kinds[Answer],
             machine=kinds[Machine],
@@ -302,10 +303,10 @@ def _first(*instants: int | None) -> int:
 
 
 def _steps(rows: list[Step]) -> list[StepTaken]:
-    """Each begin with what follows it."""
+    """Each begin with what follows it. A step of the timeline may have the id of a condition that is brought about, too."""
     found = []
     for row in (row for row in rows if row.event == "begin"):
-        own = [other for other in rows if other.id == row.id and other.t_ns >= row.t_ns]
+        own = [other for other in rows if (other.id, other.name) == (row.id, row.name) and other.t_ns >= row.t_ns]
         end = next((other for other in own if other.event == "end"), None)
         failed_ns = next((other.t_ns for other in own if other.event == "failed"), None)
         detail = {key: value for other in own if other.event != "undone" for key, value in other.detail.items()}
@@ -335,6 +336,7 @@ def _injections(rows: list[Fault]) -> list[Injection]:
                 healed_ns=at.get("healed"),
                 effect_seen=last.get("effect", False),
                 heal_verified=last.get("heal", False),
+                unhealed_ns=max((row.t_ns for row in of_one if row.event == "unhealed"), default=None),
                 reconnected_ns=at.get("reconnected"),
                 detail={key: value for row in of_one for key, value in row.detail.items()},
             )

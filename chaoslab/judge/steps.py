@@ -18,7 +18,7 @@ SWITCHBACK = "switchback"  # the kind of the harness's own steps
 def check_step(spec: StepBase, record: Record, timeline: EventTimeline) -> ObjectiveResult:
     """Whether a step of the timeline did what it should, in time."""
     wanted = f"finished within {format_s(spec.limit_s)}" if spec.within is None else f"finished in {spec.within}"
-    taken = next((step for step in record.steps if step.id == spec.id), None)
+    taken = next((step for step in record.steps if (step.id, step.name) == (spec.id, spec.kind)), None)
     if taken is None:
         row = record.unbegun.get(spec.id)
         outcome = inconclusive("it did not begin") if row is None else _of_failure(row.detail)

@@ -94,7 +94,7 @@ def check_failback_condition(id_: str, record: Record, timeline: EventTimeline) 
 def check_return(fault: Injection, timeline: EventTimeline) -> ObjectiveResult:
     """Replicas that were started and unfenced, and were not healthy by the heal's deadline."""
     outcome = fail(f"started and reconnected, but not healthy by the deadline of the heal: {fault.detail.get('why', '')}")
-    outcome = _unless_starved(outcome, timeline, fault.heal_ns or 0, fault.healed_ns or timeline.end_ns)
+    outcome = _unless_starved(outcome, timeline, fault.heal_ns or 0, fault.unhealed_ns or timeline.end_ns)
     return objective(f"failback.{fault.id}", outcome, "not healthy", "all replicas are healthy again")
 
 

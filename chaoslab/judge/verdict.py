@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -59,7 +60,7 @@ from chaoslab.judge.validity import (
     check_steady_state,
     unless_stalled,
 )
-from chaoslab.judge.writers import check_one_writer, writer_results
+from chaoslab.judge.writers import check_one_writer, check_unseen_writers, writer_results
 from chaoslab.spec.model import Experiment
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.spec.stackfile.model import StackSpec
@@ -94,12 +95,12 @@ def judge_record(experiment: Experiment, stack: StackSpec, record: Record) -> Re
             continue
         # In a run that was cut, what is missing might have ended a pass, or have made up for a share that was missed.
         changeable = ("pass", "fail") if judged.id.endswith(".availability") else ("pass",)
-        if run.timeline.cut and judged.verdict in changeable and _is_of_service(judged):
+        if run.timeline.cut and judged.verdict in changeable and _is_of_service(judged, run):
             so_far = judged.why or "it held as far as the run went"
             why = inconclusive(f"{so_far}; the run ended early, after {seconds(run.watched_ns):.1f} s")
             judged = objective(judged.id, why, judged.measured, judged.objective)
         objectives.append(judged)
-    if not any(_is_of_service(judged) for judged in objectives):
+    if not any(_is_of_service(judged, run) for judged in objectives):
         why = inconclusive("no service has an objective, so nothing was judged")
         objectives.append(objective("objectives", why, "none", "at least one"))
     return _result(run, objectives)
@@ -112,7 +113,7 @@ def failed_for_good(
 
     The run asks it before it ends early, and the judge afterwards; `decided` is the row that the run writes, or would write.
     """
-    run = RunData(experiment, stack, record, objectives_for(experiment, stack))
+    run = RunData(experiment, stack, replace(record, decided=decided), objectives_for(experiment, stack))
     if max(run.skewed.values(), default=0.0) > SKEWED_SHARE_MAX:
         return {}
     run = RunData(experiment, stack, as_if_served(record, experiment, decided), run.objectives)
@@ -206,10 +207,12 @@ def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
     for id_ in dict.fromkeys(base_id(step.id) for step in record.steps if step.name == SWITCHBACK):
         within_s = run.experiment.failback.within
         yield f"{SWITCHBACK}.{id_}", partial(check_switchback, id_, record, run.timeline, within_s)
-    written = dict.fromkeys(row.service for row in record.answers if row.about == "writes")
-    nobody_looked = run.stack.writers and ("steady", "begin") in record.phases
-    for name in written or (["unknown"] if nobody_looked else []):
+    asked = {row.replica: row.service for row in record.answers if row.about == "writes"}
+    for name in dict.fromkeys(asked.values()):
         yield f"one-writer.{name}", partial(check_one_writer, name, record, run.timeline)
+    unseen = sorted(run.stack.writers.keys() - asked.keys())
+    if unseen and ("steady", "begin") in record.phases:
+        yield "one-writer.unknown", partial(check_unseen_writers, unseen)
     if record.starts:
         yield "start-order", partial(check_start_order, record)
     for injection in record.injections:
@@ -287,10 +290,11 @@ def _service_checks(run: RunData, service: ServiceData) -> Iterator[tuple[str, C
         yield f"{name}.ledger", ledger
 
 
-def _is_of_service(judged: ObjectiveResult) -> bool:
-    """Whether this is the objective of a service, rather than what a valid run needs."""
+def _is_of_service(judged: ObjectiveResult, run: RunData) -> bool:
+    """Whether this is the objective of a service, rather than what a valid run needs: a step, too, may be called `pause`."""
     promises = ("rto", "rpo", "failback", "restored", "availability", "pause", "failed", "ledger")
-    return judged.id.rpartition(".")[2] in promises
+    service, _, promise = judged.id.rpartition(".")
+    return promise in promises and service in run.services
 
 
 # --- the result -------------------------------------------------------------------------------------------------

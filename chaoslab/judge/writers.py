@@ -20,6 +20,7 @@ from chaoslab.judge.run_record import Record
 
 CONTINUOUS_S = 1.0  # two answers that are further apart say nothing of the time between them
 UNSEEN_S_MAX = 5.0  # how long nobody may have looked
+_WANTED = "never two at once"
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,18 @@ def check_one_writer(service: str, record: Record, timeline: EventTimeline) -> O
     elif not found:
         outcomes.append(inconclusive("no replica was ever seen to take writes"))
     order = [replica for replica, _ in groupby(one.replica for one in found)]
-    return objective(
-        f"one-writer.{service}", worst(outcomes or [PASS]), ", then ".join(order) or "none seen", "never two at once"
-    )
+    return objective(f"one-writer.{service}", worst(outcomes or [PASS]), ", then ".join(order) or "none seen", _WANTED)
+
+
+def check_unseen_writers(replicas: Sequence[str]) -> ObjectiveResult:
+    """Writers of the stack that nobody ever looked at; their service is not known, as no answer names it."""
+    why = inconclusive(f"nobody looked at who takes writes: {', '.join(replicas)}")
+    return objective("one-writer.unknown", why, "none seen", _WANTED)
 
 
 def _unseen(answers: Sequence[Answer], record: Record) -> str:
     """Where a replica was not looked at for too long, from the end of the steady state to that of the observation."""
     begin_ns, end_ns = record.steady_end_ns, record.observed_end_ns
-    if not answers:
-        return "nobody looked at who takes writes"
     for replica, own in groupby(_by_replica(answers), attrgetter("replica")):
         until_ns, longest_ns = begin_ns, 0
         for asked_ns, answered_ns in [*((one.asked_ns, one.t_ns) for one in own), (end_ns, end_ns)]:

@@ -75,6 +75,7 @@ class SharedStack:
         self._home = Path()
         self._until_undone = contextlib.ExitStack()
         self._proofs = 0
+        self._left: list[str] = []  # by earlier stacks, in words, and not returned yet
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +123,7 @@ class SharedStack:
 
                 return RunOutcome.of(folder, finalize_run(folder).publish(folder), received)
         except BaseException:  # an interrupt, too: the faults of a run that was left half-way are undone by the reaper
-            self.close()
+            self._left = self.close()
             raise
 
     def ready(self, loaded: Loaded) -> Readied:
@@ -139,18 +140,22 @@ class SharedStack:
             if why is not None:
                 raise NotReady(f"the stack of {loaded.experiment.name} is not in its steady state: {why}")
         except BaseException:
-            self.close()
+            self._left = self.close()
             raise
         return Readied(booted, (SYSTEM.now_ns() - began_ns) / NS_PER_S)
 
     def close(self) -> list[str]:
-        """Take the stack down, if one is up; what could not be ended or undone is returned in words."""
-        if self._made is None:
-            return []
-        made, self._made = self._made, None
-        left = made.session.down()
-        self._until_undone.close()
-        return list(dict.fromkeys([*left, *made.left]))
+        """Take the stack down, if one is up; what could not be ended or undone is returned in words, once.
+
+        With what earlier stacks left behind that were rebooted, or that an error ended.
+        """
+        left, self._left = self._left, []
+        if self._made is not None:
+            made, self._made = self._made, None
+            left += made.session.down()
+            self._until_undone.close()
+            left += made.left
+        return list(dict.fromkeys(left))
 
     def _prove(self, loaded: Loaded) -> tuple[bool, str | None]:
         """Whether it was booted, and why it is not steady."""
@@ -202,5 +207,6 @@ class SharedStack:
 
     def _abandon(self, why: str) -> None:
         self._say(f"the stack is rebooted: {why}")
-        for left in self.close():
+        self._left = self.close()
+        for left in self._left:
             self._say(f"left behind: {left}")

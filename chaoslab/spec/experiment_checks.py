@@ -205,7 +205,7 @@ def _check_expectation(experiment: Experiment, entries: Entries, topology: Topol
     planned = complete and experiment.is_planned_change
     promised = {f"{name}.{own}" for name, one in objectives.items() for own in promised_names(one, planned_change=planned)}
     others = {f"{'fault' if isinstance(entry, FaultBase) else 'step'}.{entry.id}" for _, entry in entries}
-    returns = [*(entry.id for _, entry in entries if isinstance(entry, FaultBase)), *experiment.steady_state.conditions]
+    returns = [*(entry.id for _, entry in entries if isinstance(entry, FaultBase)), *experiment.conditions_in_the_end]
     others |= {f"failback.{id_}" for id_ in returns}  # its replicas are healthy again, or it holds again
     others |= {f"restore.{step.id}" for step in experiment.steps if step.restores}
     known = promised | others | {STEADY_STATE, *(f"{name}.{LEDGER}" for name in objectives)}

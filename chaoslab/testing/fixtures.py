@@ -47,6 +47,7 @@ class ChaoslabStack:
         self._use_binds = use_binds
         self._shared: SharedStack | None = None
         self._shared_runtime = ""
+        self._left: list[str] = []  # by stacks on another runtime, in words
         self._steady: Loaded | None = None  # an experiment whose steady state was reached on this stack
         self._boots_s: list[float] = []
         self._proofs_s: list[float] = []
@@ -103,7 +104,9 @@ class ChaoslabStack:
 
     def close(self) -> None:
         """Take the stack down, if one is up. Raises NotProven when something was left behind."""
-        if self._shared is not None and (left := self._shared.close()):
+        left, self._left = self._left, []
+        left += self._shared.close() if self._shared is not None else []
+        if left:
             raise NotProven("\n".join(f"left behind: {thing}" for thing in left))
 
     def summary(self) -> str | None:
@@ -119,7 +122,7 @@ class ChaoslabStack:
         runtime, _ = runtimes.choose_runtime(self._runtime, loaded)
         if self._shared is None or runtime.name != self._shared_runtime:
             if self._shared is not None:
-                self._shared.close()
+                self._left += self._shared.close()
             self._shared, self._shared_runtime = SharedStack(Options(self._project, runtime.name), self._say), runtime.name
         return self._shared
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +18,7 @@ from fake_stack import FakeStack
 from stage import Stage
 
 from chaoslab.engine.asking import BESIDE, Asking, NoAnswer
-from chaoslab.engine.decision_watch import subjects
+from chaoslab.engine.decision_watch import Subject, subjects
 from chaoslab.history.rows import Answer
 from chaoslab.judge.verdict import judge
 from chaoslab.spec.stackfile.condition import Look
@@ -130,6 +133,12 @@ def test_a_watch_that_breaks_ends_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert (result.verdict, any("a bug" in reason for reason in result.reasons)) == ("error", True)
 
 
+def test_a_value_that_json_does_not_know_is_told_as_text() -> None:
+    """Such as the instant of a failover, as a driver of SQL returns it. Known bad: it ended the watch, unnoticed."""
+    since = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
+    assert Subject("decided", "[0]").value([{"since": since}]) == '{"since": "2026-11-22 02:00:00+00:00"}'
+
+
 # --- from beside the replica
 
 
@@ -186,3 +195,34 @@ def test_a_replica_that_does_not_answer_is_an_answer_in_words(tmp_path: Path, mo
         stack.server, stack.calls = deaf.getsockname(), []
         with pytest.raises(NoAnswer, match="GET http://app-west:8000/: no answer in time"):
             Asking(stack, look_s=0.05, sent_from=BESIDE).look(Look(get="http://app-west:8000/"))
+
+
+def test_an_answer_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then keeps a connection alive. Known bad: nobody looked at that replica any more."""
+    with socket.create_server(("127.0.0.1", 0)) as trickling:
+
+        def serve() -> None:
+            connection, _ = trickling.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(100):
+                    connection.sendall(b" ")
+                    time.sleep(0.03)
+
+        threading.Thread(target=serve, daemon=True).start()
+        stack = Connected(Stage(tmp_path, monkeypatch, FIRE).stack.topology)
+        stack.server, stack.calls = trickling.getsockname(), []
+        began_s = time.monotonic()
+        with pytest.raises(NoAnswer, match="no answer in time"):
+            Asking(stack, look_s=0.2, sent_from=BESIDE).look(Look(get="http://app-west:8000/"))
+        assert time.monotonic() - began_s < 2
+
+
+def test_a_request_that_cannot_be_written_is_an_answer_in_words(
+    server: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known bad: it ended the watch, unnoticed."""
+    stack = Connected(Stage(tmp_path, monkeypatch, FIRE).stack.topology)
+    stack.server, stack.calls = server, []
+    with pytest.raises(NoAnswer, match="UnicodeEncodeError"):
+        Asking(stack, sent_from=BESIDE).look(Look(get="http://app-west:8000/지도자"))

@@ -10,6 +10,8 @@ from chaoslab.clock import SYSTEM, Deadline, wait_until
 from chaoslab.errors import FaultNotEffective
 from chaoslab.faults import proof
 from chaoslab.faults.destroy import DestroyFault, SiteDestroy
+from chaoslab.faults.link import LinkFlap
+from chaoslab.faults.service import ServiceKill
 from chaoslab.faults.site import SitePowerLoss
 from chaoslab.spec.yaml.report import Report
 
@@ -112,3 +114,15 @@ def test_it_conflicts_with_what_brings_up_one_of_its_sites() -> None:
     assert destroy(BOTH).conflicts_with(power)
     assert not destroy(["east"]).conflicts_with(power)
     assert destroy(BOTH).conflicts_with(destroy(["west"]))
+    everywhere = ServiceKill(id="kill", fault="service.kill", service="store")
+    assert destroy(["east"]).conflicts_with(everywhere)
+    assert not destroy(["east"]).conflicts_with(everywhere.model_copy(update={"site": "west"}))
+
+
+def test_a_link_that_flaps_conflicts_with_the_loss_of_an_end_of_it() -> None:
+    """Nothing answers across it, so neither its cuts nor its returns would be seen."""
+    flap = LinkFlap.model_validate(
+        {"id": "flap", "fault": "link.flap", "from": "east", "to": "outside", "period": "2s", "count": 2}
+    )
+    assert flap.conflicts_with(destroy(["east"]))
+    assert not flap.conflicts_with(destroy(["west"]))

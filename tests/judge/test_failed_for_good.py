@@ -8,7 +8,7 @@ from judge_runs import FaultScript, Run, experiment, ns, outage, stack_spec, ver
 from msgspec.structs import replace
 from timelines import MS, ORIGIN, WHOLE_S, S, Scene, at, experiment_of, rows_of, scenes, stack_of
 
-from chaoslab.history.rows import AnyRow, Ask, Decided, Machine, Probe, Start
+from chaoslab.history.rows import Answer, AnyRow, Ask, Decided, Machine, Probe, Start, Step
 from chaoslab.judge.early_end import SETTLED_S, settled_ns
 from chaoslab.judge.run_record import Record
 from chaoslab.judge.verdict import failed_for_good, judge
@@ -74,8 +74,8 @@ SPEC = experiment({"rto": "< 4s", "failback": "< 3s"})
 DARK = Run(bad=outage(0.1, 27.0), faults=[FaultScript(heal=20.0, healed=20.5)])
 
 
-def failed_in(run: Run, now_s: float, spec: Experiment = SPEC) -> set[str]:
-    return failed_at(run.rows(), spec, stack_spec(), ns(now_s), ns(60.0))
+def failed_in(run: Run, now_s: float, spec: Experiment = SPEC, stack: StackSpec | None = None) -> set[str]:
+    return failed_at(run.rows(), spec, stack or stack_spec(), ns(now_s), ns(60.0))
 
 
 def test_an_rto_has_failed_once_its_slots_are_settled() -> None:
@@ -101,6 +101,16 @@ def test_nothing_has_failed_while_the_harness_stalls() -> None:
         return replace(slot, sent_ns=slot.due_ns + 30_000_000) if slot.seq is None or slot.seq % 20 else slot
 
     assert failed_in(DARK.but(edit=late), 15.0) == set()
+
+
+def test_nothing_has_failed_while_the_harness_stalls_in_failback() -> None:
+    """Known bad: the run counted the slots of the faults alone, and ended; the judge, which counts them all, told nothing."""
+
+    def late(slot: Probe) -> Probe:
+        return replace(slot, sent_ns=slot.due_ns + 30_000_000) if slot.due_ns > ns(22.2) else slot
+
+    assert failed_in(DARK, 26.0) == {"talk.rto"}
+    assert failed_in(DARK.but(edit=late), 26.0) == set()
 
 
 def test_what_may_come_about_in_failback_has_not_failed() -> None:
@@ -133,3 +143,62 @@ def test_a_circle_has_failed_once_a_later_heal_has_seen_it() -> None:
     run = Run(faults=faults, more=circle(5.0))
     assert "start-order" not in failed_in(run, 19.5)
     assert "start-order" in failed_in(run, 20.5)
+
+
+def seconds_of_the_machine(*starved: int) -> list[AnyRow]:
+    """A row for each second, which is written at its end. Other programs took the machine in these."""
+    return [
+        Machine(
+            t_ns=ns(at_s + 1), begin_ns=ns(at_s), starved=at_s in starved, why="late",
+            late=["read"] if at_s in starved else [], busy={"others": 2.0 if at_s in starved else 0.1},
+        )
+        for at_s in range(-4, 27)
+    ]  # fmt: skip
+
+
+def two_writers(from_s: float, to_s: float) -> list[AnyRow]:
+    """Two replicas that both take writes for a while; one of them before, the other one afterwards."""
+    spans = {"pg-pangyo": (-4.0, to_s), "pg-anyang": (from_s, 26.0)}
+    rows: list[AnyRow] = []
+    for replica, (begin_s, end_s) in spans.items():
+        for number in range(-20, 130):
+            asked_ns, answered_ns = ns(number / 5), ns(number / 5 + 0.01)
+            times = {"asked_ns": asked_ns, "answered_ns": answered_ns, "last_asked_ns": asked_ns, "t_ns": answered_ns}
+            value = begin_s <= number / 5 < end_s
+            rows.append(Answer(about="writes", replica=replica, service="pg", value=value, **times))
+    return rows
+
+
+def test_two_writers_have_failed_once_it_is_known_that_the_machine_was_not_starved() -> None:
+    """Known bad: with the first answers of both, before the row of that very second came, which excuses them."""
+    writers = {name: {"get": f"http://{name}:1/primary", "expect": "leads"} for name in ("pg-pangyo", "pg-anyang")}
+    stack = StackSpec.model_validate(stack_spec().model_dump(mode="json", by_alias=True) | {"writers": writers})
+    both = two_writers(5.1, 5.9)
+    starved = DARK.but(bad={}, more=[*seconds_of_the_machine(5), *both])
+    assert verdicts(judge(SPEC, stack, starved.rows()))["one-writer.pg"] == "inconclusive"
+    for tenths in range(50, 110):
+        assert failed_in(starved, tenths / 10, stack=stack) == set(), tenths
+    calm = DARK.but(bad={}, more=[*seconds_of_the_machine(), *both])
+    settled_s = 5.41 + SETTLED_S + WITHIN_S  # both have said so, and one of them was asked again
+    assert failed_in(calm, settled_s - 0.1, stack=stack) == set()
+    assert failed_in(calm, settled_s + 0.5, stack=stack) == {"one-writer.pg"}
+
+
+def test_a_step_that_was_late_has_failed_once_it_is_known_that_the_machine_was_not_starved() -> None:
+    """One that failed for another reason has failed at once."""
+    step = {"id": "mend", "after": "fire", "run": ["true"], "budget": "4s"}
+    fire = {"id": "fire", "at": "0s", "fault": "site.power-loss", "site": "pangyo", "heal_after": "20s"}
+    spec = experiment({"rto": "< 4s"}, timeline=[fire, step])
+
+    def run(starved: list[int], **detail: object) -> Run:
+        begun = Step(t_ns=ns(1.0), id="mend", name="run", event="begin")
+        failed = Step(t_ns=ns(5.2), id="mend", name="run", event="failed", detail={"why": "it failed", **detail})
+        return DARK.but(bad=outage(0.1, 2.0), more=[*seconds_of_the_machine(*starved), begun, failed])
+
+    late = {"late": True, "limit_s": 4.0}
+    excused = run([5], **late)
+    assert verdicts(judge(spec, stack_spec(), excused.rows()))["step.mend"] == "inconclusive"
+    for tenths in range(50, 110):
+        assert failed_in(excused, tenths / 10, spec) == set(), tenths
+    assert failed_in(run([], **late), 5.2 + SETTLED_S + WITHIN_S + 0.1, spec) == {"step.mend"}
+    assert failed_in(run([5]), 5.3, spec) == {"step.mend"}

@@ -13,7 +13,7 @@ from chaoslab.judge.clocks import EventTimeline
 from chaoslab.judge.run_record import Record
 from chaoslab.judge.starvation import Starved
 from chaoslab.judge.steps import SWITCHBACK, check_step, check_switchback, step_results
-from chaoslab.spec.step import RunStep
+from chaoslab.spec.step import BringAboutStep, RunStep
 
 EMPTY = EventTimeline((), {}, 60 * NS_PER_S)
 
@@ -63,6 +63,17 @@ def test_the_duration_is_an_interval(end_s: float, unseen_s: float | None, verdi
 def test_what_a_step_came_to(rows: list[Step], verdict: str, why: str) -> None:
     """A fail is the step's own doing; what was cut, skipped or idle shows nothing."""
     assert judged(*rows) == (verdict, why)
+
+
+def test_what_the_harness_brings_about_later_is_not_the_step_of_that_name() -> None:
+    """The step could not begin, and failback brought about the condition of the same name. Known bad: that was its pass."""
+    spec = BringAboutStep(id="led", bring_about="led")
+    failed = msgspec.structs.replace(row(2, "failed", "led", why="its precondition does not hold"), name="bring_about")
+    back = [msgspec.structs.replace(one, name=SWITCHBACK) for one in (row(20, "begin", "led"), row(21, "end", "led"))]
+    record = Record.of([failed, *back])
+    found = check_step(spec, record, EMPTY)
+    assert (found.verdict, found.why) == ("fail", "its precondition does not hold")
+    assert check_switchback("led", record, EMPTY, 30.0).verdict == "pass"
 
 
 @pytest.mark.parametrize(("until_s", "verdict"), [(4.0, "inconclusive"), (1.5, "fail")])

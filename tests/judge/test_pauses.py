@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -173,3 +173,48 @@ def test_a_step_has_objectives_of_its_own() -> None:
     late = judged_with(*taken, late=[(15.5, 17.5)])
     assert [objective(late, f"talk.{name}").verdict for name in ("failed", "pause", "failback")] == ["pass", "pass", "fail"]
     assert objective(judged_with(), "talk.failed").why == "no slot was seen after back"
+
+
+def hangs(from_s: float, to_s: float) -> Callable[[Probe], Probe]:
+    """Writes due in from..to get no answer for 2 s, by which time the prober gives up."""
+
+    def edit(slot: Probe) -> Probe:
+        due_s = slot.due_ns / NS_PER_S - F0_S
+        if slot.op == "read" or not from_s <= due_s < to_s:
+            return slot
+        end_ns = slot.due_ns + 2 * NS_PER_S
+        return msgspec.structs.replace(slot, good=False, outcome="indeterminate", end_ns=end_ns, t_ns=end_ns)
+
+    return edit
+
+
+def test_a_pause_that_begins_in_flight_at_a_step_is_that_steps() -> None:
+    """Known bad: the second step's pause counted against the first one's limit, as a request in flight was due before it."""
+    two = [{"id": "one", "run": ["x"]}, {"id": "two", "at": "10s", "run": ["x"]}]
+    limits = {"under": {"one": {"pause": "< 1s"}, "two": {"pause": "< 6s"}}}
+    taken = [*steps((0.0, 1.0), id_="one"), *steps((10.0, 11.0), id_="two")]
+
+    def paused(from_s: float) -> tuple[str, str]:
+        made = Run(faults=(), more=taken, edit=hangs(from_s, 14.99), faults_end_s=20.0)
+        found = objective(judged(made, experiment(limits, timeline=two)), "talk.pause")
+        return found.verdict, found.measured
+
+    assert paused(9.59) == ("pass", "4.98..5.42 s")
+    assert paused(9.39)[0] == "fail"  # the first of them were late before the second step began
+
+
+def test_what_may_fail_is_excused_from_the_requests_in_flight_on() -> None:
+    """At the second fault as at the first. Known bad: those in flight at the second one were a pause, and not available."""
+    fire = {"fault": "site.power-loss", "site": "pangyo", "heal_after": "5s"}
+    spec = experiment(
+        {"pause": "< 0.3s", "availability": ">= 99.9%", "failback": "< 4s", "degraded": {"talk.send": "allowed"}},
+        timeline=[{"id": "one", "at": "0s", **fire}, {"id": "two", "at": "15s", **fire}],
+    )
+    faults = [FaultScript("one", 0.0, 0.05, 5.0, 5.5), FaultScript("two", 15.0, 15.05, 20.0, 20.5)]
+
+    def found(from_s: float) -> list[str]:
+        result = judged(Run(faults=faults, edit=hangs(from_s, 18.99)), spec)
+        return [objective(result, f"talk.{name}").verdict for name in ("pause", "availability")]
+
+    assert found(14.59) == ["pass", "pass"]
+    assert found(13.99) == ["fail", "fail"]

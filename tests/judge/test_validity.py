@@ -80,6 +80,21 @@ def test_nothing_injected_is_inconclusive_with_the_reason():
     assert objective(result, "talk.rto").verdict == "inconclusive"
 
 
+@pytest.mark.parametrize("id_", ["fire", "pause", "ledger"])
+def test_a_run_without_an_objective_shows_nothing_whatever_its_faults_are_called(id_):
+    """Known bad: the fault `pause` passed for the objective of a service, and so did the run."""
+    stack = stack_spec()
+    journeys = {name: journey.model_copy(update={"ledger": None}) for name, journey in stack.journeys.items()}
+    timeline = [{"id": id_, "at": "0s", "fault": "site.power-loss", "site": "pangyo", "heal_after": "20s"}]
+    spec = experiment({}, timeline=timeline)
+    result = judged(Run(faults=[FaultScript(id_)]), spec, stack.model_copy(update={"journeys": journeys}))
+    assert objective(result, f"fault.{id_}").verdict == "pass"
+    assert (result.verdict, result.reasons) == (
+        "inconclusive",
+        ["objectives: no service has an objective, so nothing was judged"],
+    )
+
+
 # --- the prober -------------------------------------------------------------------------------------------------
 
 
@@ -278,9 +293,9 @@ def test_a_condition_that_a_starved_machine_kept_from_holding_is_inconclusive(st
     assert (row.verdict, "the machine was starved for" in row.why) == (verdict, verdict == "inconclusive")
 
 
-@pytest.mark.parametrize(("starved", "verdict"), [((21, 24), "inconclusive"), ((5, 8), "fail")])
+@pytest.mark.parametrize(("starved", "verdict"), [((21, 24), "inconclusive"), ((5, 8), "fail"), ((23, 25), "fail")])
 def test_a_replica_that_a_starved_machine_kept_from_getting_healthy_is_inconclusive(starved, verdict):
-    """Known bad: it booted on a machine that others had."""
+    """Known bad: it booted on a machine that others had. Before the heal, and after its deadline, that is no excuse."""
     script = FaultScript(healed=None, detail={"unhealthy": True, "why": "not healthy after 60.0 s: pg-pangyo"})
     row = objective(judged(Run(faults=[script], more=starved_seconds(*starved))), "failback.fire")
     assert row.verdict == verdict

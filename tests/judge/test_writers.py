@@ -96,7 +96,18 @@ def test_a_time_in_which_nobody_looked_shows_nothing() -> None:
     assert "was not looked at for " in found.why
     run = Run(bad=outage(0.1, 3.0))
     never = objective(judged(run, experiment({"rto": "< 10s"}), STACK), "one-writer.unknown")
-    assert (never.verdict, never.why) == ("inconclusive", "nobody looked at who takes writes")
+    assert (never.verdict, never.why) == ("inconclusive", "nobody looked at who takes writes: pg-anyang, pg-pangyo")
+
+
+def test_a_writer_that_nobody_ever_looked_at_shows_nothing() -> None:
+    """Known bad: a pass, as the other one was never seen to write beside it."""
+    rows = looks("pg-pangyo", [(-9.0, 99.0)], random.Random(1))  # noqa: S311 -- repeatable, not secret
+    run = Run(bad=outage(0.1, 3.0), more=rows)
+    found = judged(run, experiment({"rto": "< 10s"}), STACK)
+    unseen = objective(found, "one-writer.unknown")
+    assert (unseen.verdict, unseen.why) == ("inconclusive", "nobody looked at who takes writes: pg-anyang")
+    assert objective(found, "one-writer.pg").verdict == "pass"
+    assert found.verdict == "inconclusive"
 
 
 def test_a_stack_without_writers_is_not_judged_by_them() -> None:

@@ -69,6 +69,21 @@ def test_a_stack_is_booted_once_and_anew_when_it_is_not_clean(
     assert len(list((tmp_path / "runs" / "stacks").glob("20*/undo.jsonl"))) == 3
 
 
+def test_what_a_stack_leaves_behind_when_it_is_rebooted_is_told_in_the_end(
+    tmp_path: Path, toys: list[ToyStack], stack: tuple[SharedStack, list[str]]
+) -> None:
+    """Known bad: it was a line among others, and whoever closed the stack learnt that nothing was left."""
+    shared, told = stack
+    loaded = experiment(tmp_path / "one")
+    shared.ready(loaded)
+    down = toys[0].down
+    toys[0].down = lambda: [*down(), "a process of store"]  # type: ignore[method-assign]
+    toys[0].pause(["store"])
+    assert shared.ready(loaded).booted
+    assert "left behind: a process of store" in told
+    assert (shared.close(), shared.close()) == (["a process of store"], [])
+
+
 def test_another_stack_takes_the_place_of_the_first(
     tmp_path: Path, toys: list[ToyStack], stack: tuple[SharedStack, list[str]]
 ) -> None:

@@ -161,6 +161,19 @@ def test_steps_without_a_fault_are_a_planned_change(project: Path, tmp_path: Pat
     assert "rto" not in promised_names(objectives, planned_change=True)
 
 
+def test_what_must_hold_in_the_end_can_be_expected_not_to(project: Path) -> None:
+    """The conditions of failback, where it names some. Known bad: those of the steady state, which are not judged then."""
+
+    def write(**changes: Any) -> Path:
+        return write_experiment(project / "experiments", timeline=[FIRE], **changes)
+
+    expect = {"expect": {"verdict": "fail", "objectives": ["failback.east-serves"]}}
+    load_experiment(write(steady_state={"conditions": ["east-serves"]}, **expect))
+    load_experiment(write(steady_state={"conditions": []}, failback={"conditions": ["east-serves"]}, **expect))
+    with pytest.raises(SpecErrors, match=r"unknown objective 'failback\.east-serves'"):
+        load_experiment(write(steady_state={"conditions": ["east-serves"]}, failback={"conditions": []}, **expect))
+
+
 def test_a_restore_names_services_that_keep_a_ledger(project: Path) -> None:
     """Its objective can be expected to fail; known bads: a service without a ledger, and an expectation without a restore."""
     restore = {"id": "mend", "run": ["true"], "restores": ["app"]}
