@@ -90,13 +90,13 @@ def test_nobody_who_writes_shows_nothing() -> None:
 
 
 def test_a_time_in_which_nobody_looked_shows_nothing() -> None:
-    """Up to the end of the observation; and where nobody looked at all."""
+    """Up to the end of the observation; and where no replica was queried at all."""
     found = one_writer({"pg-pangyo": [(-9.0, 99.0)], "pg-anyang": []}, end=20.0)
     assert found.verdict == "inconclusive"
-    assert "was not looked at for " in found.why
+    assert "was not queried for " in found.why
     run = Run(bad=outage(0.1, 3.0))
     never = objective(judged(run, experiment({"rto": "< 10s"}), STACK), "one-writer.unknown")
-    assert (never.verdict, never.why) == ("inconclusive", "nobody looked at who takes writes")
+    assert (never.verdict, never.why) == ("inconclusive", "no replica was asked whether it takes writes")
 
 
 def test_a_stack_without_writers_is_not_judged_by_them() -> None:
