@@ -129,7 +129,7 @@ def _answers_of_user(project: Project, plan: Plan, answers: Answers, *, ask_site
 
 
 def _plan_in_words(plan: Plan) -> list[str]:
-    """What was guessed, and why."""
+    """The guesses and their reasons."""
     width = max(len(one.name) for one in plan.placed)
     lines = []
     for place in (*plan.sites, *sorted({one.site for one in plan.placed} - set(plan.sites))):
