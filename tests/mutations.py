@@ -140,7 +140,9 @@ def outcome(project: Path, mutation: Mutation) -> tuple[bool, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", default=[], metavar="LAYER", help="mutations of this layer; may be given several times")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="LAYER", help="mutations of this layer; may be given several times"
+    )
     parser.add_argument("--list", action="store_true", help="print them and run nothing")
     asked = parser.parse_args()
     chosen = [one for one in MUTATIONS if not asked.only or (one.layer or "base") in asked.only]
