@@ -118,7 +118,7 @@ def merge_command(folders: tuple[Path, ...], as_json: bool) -> int:
     "folders", metavar="DIR…", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
 def durations_command(folders: tuple[Path, ...]) -> None:
-    """Store how long the runs of game days took in a file beside their suite, experiments/gameday/SUITE.durations.json.
+    """Store how long the runs of game days took in a file next to their suite, experiments/gameday/SUITE.durations.json.
 
     DIR is the folder of a game day or of one of its shards, runs/gameday/SUITE/TIME; all must be of one suite. Commit the
     file: --shard uses it, so that every machine divides the runs in the same way.
