@@ -48,7 +48,7 @@ nightly: $(READY_DEV) ## the tests that take hours, one step after the other [ST
 nightly-tests: $(READY_DEV)
 	@$(PYTEST) -m nightly $(ARGS)
 
-mutations: $(READY_DEV) ## break the main function of each room: its tests must fail [ARGS="--only judge"]
+mutations: $(READY_DEV) ## break the main function of each layer: its tests must fail [ARGS="--only judge"]
 	@$(VENV)/bin/python tests/mutations.py $(ARGS)
 
 selftest: $(READY) ## run every known-bad stack: each must fail as stated [RUNTIME=…] [ARGS="--only NAME"]

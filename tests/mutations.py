@@ -1,8 +1,8 @@
-"""Break the main function of each room, one after the other, and see that the quick tests of that room notice.
+"""Break the main function of each layer, one after the other, and see that the quick tests of that layer notice.
 
     python tests/mutations.py [--only judge] [--list]
 
-In a copy of the project the body of the function is replaced by `return None`; then the room's tests run, those of them that
+In a copy of the project the body of the function is replaced by `return None`; then the layer's tests run, those of them that
 `make test` runs, up to the first failure. Exit status 1 when a mutation is not noticed, or when the tests fail without any.
 """
 
@@ -28,14 +28,14 @@ TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class Mutation:
-    """A function (or `Class.method`) in a room of chaoslab/, "" for the files on the ground; and the tests that must notice."""
+    """A function (or `Class.method`) in a layer of chaoslab/, "" for the files in the base; and the tests that must notice."""
 
-    room: str
+    layer: str
     function: str
     tests: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.room or 'ground'}: {self.function}"
+        return f"{self.layer or 'base'}: {self.function}"
 
 
 MUTATIONS = [
@@ -88,9 +88,9 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.Functi
 
 
 def found(root: Path, mutation: Mutation) -> tuple[Path, ast.FunctionDef]:
-    """Where the function is. Raises LookupError when it is not exactly once in its room."""
-    folder = root / "chaoslab" / mutation.room
-    files = sorted(folder.rglob("*.py") if mutation.room else folder.glob("*.py"))
+    """Where the function is. Raises LookupError when it is not exactly once in its layer."""
+    folder = root / "chaoslab" / mutation.layer
+    files = sorted(folder.rglob("*.py") if mutation.layer else folder.glob("*.py"))
     places = [
         (file, node) for file in files for name, node in functions(ast.parse(file.read_text())) if name == mutation.function
     ]
@@ -140,12 +140,14 @@ def outcome(project: Path, mutation: Mutation) -> tuple[bool, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", default=[], metavar="ROOM", help="mutations of this room; may be said again")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="LAYER", help="mutations of this layer; may be given several times"
+    )
     parser.add_argument("--list", action="store_true", help="print them and run nothing")
     asked = parser.parse_args()
-    chosen = [one for one in MUTATIONS if not asked.only or (one.room or "ground") in asked.only]
+    chosen = [one for one in MUTATIONS if not asked.only or (one.layer or "base") in asked.only]
     if asked.list or not chosen:
-        print("\n".join(map(str, chosen)) or "no such room")
+        print("\n".join(map(str, chosen)) or "no such layer")
         return 0 if chosen else 2
     with tempfile.TemporaryDirectory(prefix="chaoslab-mutations-") as folder:
         project = Path(folder)

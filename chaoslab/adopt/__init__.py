@@ -1,1 +1,1 @@
-"""A Compose project that knows nothing of chaoslab: read, guessed about with reasons, and given an overlay of its own."""
+"""Adopts a Compose project that does not use chaoslab: reads it, guesses with reasons, and writes an overlay."""

@@ -1,4 +1,4 @@
-"""Where users come in, and which requests they make there. Pure.
+"""Where users connect, and which requests they send there. Pure.
 
 Paths come from an OpenAPI document, from the routes of a proxy, and from health checks; `/` is the last resort.
 """
@@ -57,7 +57,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Served:
-    """What answered on a port of this machine, when asked: the OpenAPI document, and the status of paths."""
+    """What a port of this machine answered: the OpenAPI document, and the status of paths."""
 
     openapi: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
@@ -80,14 +80,14 @@ def entry_of(project: Project, wanted: str | None = None) -> Entry:
 
 
 def _is_proxy(service: Service, project: Project) -> bool:
-    """By its image, or by files that hand requests on to another service of the project."""
+    """Whether it is a proxy, by its image, or by files that forward requests to another service of the project."""
     server = server_of(service)
     others = {name: one.name for one in project.services.values() if one != service for name in names_of(one, project)}
     return bool(server and server.is_proxy) or any(_proxied(service, others))
 
 
 def _unusual(*ports: int | None) -> int:
-    """How far down the list of usual ports of web servers the first of these is."""
+    """The index of the first of these in the list of usual ports of web servers."""
     return min((_USUAL_PORTS.index(port) for port in ports if port in _USUAL_PORTS), default=len(_USUAL_PORTS))
 
 
@@ -110,7 +110,7 @@ def _rank(service: Service, project: Project) -> tuple[object, ...]:
 
 
 def routes_of(project: Project, groups: Sequence[Group], entry: Entry, served: Served) -> list[Route]:
-    """What users may ask of the entry: at most five, one at least."""
+    """Paths that users may request from the entry: at least one, at most five."""
     of = {
         name: group.name for group in groups for member in group.members for name in names_of(project.services[member], project)
     }
@@ -135,7 +135,7 @@ def routes_of(project: Project, groups: Sequence[Group], entry: Entry, served: S
     found = [*reversed(fine.values())] or [Route("/", behind[0].group, "the path that most servers answer")]
     if 200 <= served.statuses.get("/", 0) < 400:
         found = [replace(one, why=f"it answers at {served.where} now") if one.path == "/" else one for one in found]
-    else:  # where all paths lead to one service, the path of its health check is better than none
+    else:  # if all paths lead to one service, the path of its health check is better than none
         first = {group.name: project.services[group.members[0]] for group in groups}
         for number, route in enumerate(found):
             check = _HTTP_CHECK.search(first[route.group].check) if route.path == "/" else None
@@ -146,11 +146,11 @@ def routes_of(project: Project, groups: Sequence[Group], entry: Entry, served: S
 
 
 def _proxied(proxy: Service, of: Mapping[str, str]) -> Iterator[Route]:
-    """Of the files of nginx, Caddy, Apache and HAProxy, whichever they are."""
+    """Routes in files of nginx, Caddy, Apache or HAProxy."""
     for file, text in proxy.texts.items():
         plain = re.sub(r"(?m)#.*$", "", text) if file != "Dockerfile" else ""
         pools = {name: re.findall(r"server\s+([\w.-]+)", body) for name, body in _UPSTREAM.findall(plain)}
-        found = []  # path, host behind it, and what says so
+        found = []  # path, host behind it, and the source
         for path, body in _LOCATION.findall(plain):
             found += [(path, host, "a location") for name in _PASS.findall(body) for host in pools.get(name, [name])]
         for block, path, hosts in _CADDY.findall(plain):
@@ -162,7 +162,7 @@ def _proxied(proxy: Service, of: Mapping[str, str]) -> Iterator[Route]:
 
 
 def _labelled(project: Project, of: Mapping[str, str]) -> Iterator[Route]:
-    """Of Traefik's labels."""
+    """Routes in Traefik's labels."""
     for service in project.services.values():
         for key, rule in service.labels.items():
             if re.fullmatch(r"traefik\.http\.routers\..+\.rule", key):
@@ -171,7 +171,7 @@ def _labelled(project: Project, of: Mapping[str, str]) -> Iterator[Route]:
 
 
 def _behind(project: Project, groups: Sequence[Group], entry: Entry, of: Mapping[str, str]) -> str | None:
-    """The service behind a proxy whose files have no route: one that it names, or waits for where it has no files at all."""
+    """The service behind a proxy without routes: one that its files name or, without files, one that it waits for."""
     proxy = project.services[entry.service]
     named = [
         of[name]
@@ -186,7 +186,7 @@ def _behind(project: Project, groups: Sequence[Group], entry: Entry, of: Mapping
 
 
 def _documented(openapi: Mapping[str, Any]) -> Iterator[str]:
-    """Paths that can be asked with GET and nothing else."""
+    """Paths that a GET without parameters can request."""
     servers, paths = openapi.get("servers"), openapi.get("paths")
     first = servers[0].get("url", "") if isinstance(servers, list) and servers and isinstance(servers[0], dict) else ""
     base = str(openapi.get("basePath") or urlsplit(str(first)).path).rstrip("/")

@@ -1,4 +1,4 @@
-"""What is known of a user's Compose project, from either reader: its services in one form. Pure."""
+"""The facts about a user's Compose project, in one form for both readers. Pure."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Service:
 
     @property
     def likeness(self) -> tuple[str, str]:
-        """What replicas of one service have in common: the image, or what it is built from."""
+        """What replicas of one service share: the image, or what it is built from."""
         return (self.repository, "") if self.image else ("", self.build or self.name)
 
     def words(self) -> Iterator[tuple[str, str]]:
-        """Every text that may name others, with what it is."""
+        """Every text that may name other services, with its source."""
         for name, value in self.environment.items():
             yield f"{name} of {self.name}", value
         yield f"the command of {self.name}", self.command
@@ -88,9 +88,9 @@ class Project:
 def project_of(
     config: Mapping[str, Any], texts: Mapping[str, Mapping[str, str]], folder: str = "", whole: Iterable[str] = ()
 ) -> Project:
-    """A project from `docker compose config` or from merged files; what is odd is left out, for `check` to report.
+    """A project from `docker compose config` or from merged files; invalid parts are left out, since `check` reports them.
 
-    Paths below `folder` are shown from there.
+    Paths below `folder` are shown relative to it.
     """
     services = {
         str(name): service_of(str(name), entry, texts.get(str(name), {}), folder)
@@ -155,7 +155,7 @@ def service_of(name: str, entry: Mapping[str, Any], texts: Mapping[str, str], fo
 
 
 def plain(value: Any) -> str:
-    """Text with the defaults of its variables filled in; a variable without one is left as it is written."""
+    """Text with the defaults of its variables filled in; a variable without a default is left unchanged."""
     text = "" if value is None else str(value)
     if "$" not in text:
         return text
@@ -179,7 +179,7 @@ def items(value: Any) -> Sequence[Any]:
 
 
 def _ports(raw: Any) -> Iterator[tuple[int, int | None, str]]:
-    """Of `ports` or `expose`: the port inside, the one on the host, the protocol."""
+    """From `ports` or `expose`: the port inside, the port on the host, the protocol."""
     for entry in items(raw):
         if isinstance(entry, dict):
             inside, host, protocol = plain(entry.get("target")), plain(entry.get("published")), plain(entry.get("protocol"))

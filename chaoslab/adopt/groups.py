@@ -1,4 +1,4 @@
-"""Which services of a project are replicas of one. Pure.
+"""Which services of a project are replicas of one service. Pure.
 
 Replicas run the same image, and their names differ by a number or by a word such as `primary`; or they run the same image with
 the same command and settings, or name each other as members of a cluster do.
@@ -14,7 +14,7 @@ from itertools import takewhile
 from chaoslab.adopt.facts import Project, Service
 from chaoslab.adopt.servers import server_of
 
-# What tells replicas apart, the one that leads first.
+# Words that distinguish replicas, the leader first.
 _ROLES = (
     "primary",
     "master",
@@ -45,7 +45,7 @@ class Group:
 
 
 def groups_of(project: Project, places: Iterable[str] = ()) -> list[Group]:
-    """Every service, in groups, in the order of the file. `places`: names of sites, which tell replicas apart, too."""
+    """Every service, in groups, in the order of the file. `places`: names of sites, which also distinguish replicas."""
     marks = {*_ROLES, *_PLACES, *_ARBITERS, *places}
     by_name: dict[tuple[str, tuple[str, str]], list[Service]] = {}
     for service in project.services.values():
@@ -57,7 +57,7 @@ def groups_of(project: Project, places: Iterable[str] = ()) -> list[Group]:
             groups.append(members)
     grouped = {member.name for members in groups for member in members}
     own = re.compile("|".join(re.escape(name) for name in sorted(project.services, key=len, reverse=True)) or "$^")
-    rest: dict[object, list[Service]] = {}  # by what replicas without a common name have in common, but for the names in it
+    rest: dict[object, list[Service]] = {}  # by what replicas without a common name share, apart from the names in it
     for one in project.services.values():
         if one.name not in grouped:
             settings = tuple(sorted((key, own.sub("*", value)) for key, value in one.environment.items()))
@@ -65,7 +65,7 @@ def groups_of(project: Project, places: Iterable[str] = ()) -> list[Group]:
             setup = (one.likeness, own.sub("*", one.command), settings, mounts, one.check, tuple(one.texts.values()))
             rest.setdefault(setup, []).append(one)
     for members in rest.values():
-        first = members[0]  # two servers with an image in common, such as two databases, are none the more replicas for that
+        first = members[0]  # two servers with the same image, such as two databases, need not be replicas
         holds_data = server_of(first) is not None or not (first.build or first.environment or first.command)
         if len(members) > 1 and (not holds_data or _name_each_other(members)):
             groups.append(members)
@@ -77,13 +77,13 @@ def groups_of(project: Project, places: Iterable[str] = ()) -> list[Group]:
 
 
 def _stem(name: str, marks: Iterable[str]) -> str:
-    """The name without what tells replicas apart; the name itself where nothing would be left."""
+    """The name without what distinguishes replicas; the name itself if nothing would be left."""
     kept = [re.sub(r"\d+$", "", token) for token in _TOKENS.split(name.lower()) if token not in marks]
     return "-".join(token for token in kept if token) or name
 
 
 def _name_each_other(members: list[Service]) -> bool:
-    """Whether every member's settings name another one, as those of a cluster do."""
+    """Whether every member's settings name another member, as in a cluster."""
     return all(
         any(
             re.search(rf"(?<![\w.-]){re.escape(other.name)}(?![\w-])", text)
@@ -118,11 +118,11 @@ def _rank(name: str) -> tuple[object, ...]:
 
 
 def spread(group: Group, sites: tuple[str, ...], *, quorum: bool, witness: str) -> Mapping[str, str]:
-    """Where each member stands: sites in turn, and of an odd quorum in two sites the last one with the witness."""
+    """The place of each member: sites in turn, and the last of an odd quorum in two sites with the witness."""
     members = group.members
     apart = members[-1:] if quorum and len(sites) == 2 and len(members) % 2 and len(members) >= 3 else ()
     placed = {name: sites[number % len(sites)] for number, name in enumerate(members) if name not in apart}
-    for name in members:  # a name that has the site's name in it says where it stands
+    for name in members:  # a name that contains a site's name is in that site
         said = [site for site in sites if site in _TOKENS.split(name.lower())]
         if len(said) == 1 and name not in apart:
             placed[name] = said[0]

@@ -82,7 +82,7 @@ def plan_of(project: Project, answers: Answers, served: Served | None = None) ->
 
 
 def _is_called(group: Group, project: Project) -> bool:
-    """Whether a service that is no replica of it waits for it, or has a name of it in its settings."""
+    """Whether a service that is not its replica waits for it, or names it in its settings."""
     names = {name for member in group.members for name in names_of(project.services[member], project)}
     mention = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
     others = [one for one in project.services.values() if one.name not in group.members]
@@ -90,7 +90,7 @@ def _is_called(group: Group, project: Project) -> bool:
 
 
 def jobs_of(project: Project) -> set[str]:
-    """Services that end by design: others wait for their end, or their name says so."""
+    """Services that end by design: others wait for their end, or their name shows it."""
     awaited = {name for one in project.services.values() for name, until in one.needs.items() if until == _DONE}
     named = {
         one.name
@@ -101,7 +101,7 @@ def jobs_of(project: Project) -> set[str]:
 
 
 def _sites_of(project: Project, groups: Sequence[Group], entry: Entry, sites: tuple[str, ...]) -> dict[str, tuple[str, str]]:
-    """By service of the file: its place, and why it stands there."""
+    """By service of the file: its place, and the reason."""
     found: dict[str, tuple[str, str]] = {}
     jobs = jobs_of(project)
     for group in groups:
@@ -116,7 +116,7 @@ def _sites_of(project: Project, groups: Sequence[Group], entry: Entry, sites: tu
                 others = ", ".join(other for other in group.members if other != name)
                 last = "; an odd quorum needs a witness" if site == WITNESS else ""
                 found[name] = (site, f"a replica of {group.name}, as {others}: {group.why}{last}")
-    if len(project.services) > 1:  # what is measured is measured through it, so it cannot burn
+    if len(project.services) > 1:  # everything is measured through it, so it cannot be lost
         found[entry.service] = (OUTSIDE, f"the entry for users: {entry.why}")
     for name, service in project.services.items():
         kind, _, owner = service.network_mode.partition(":")
@@ -136,10 +136,10 @@ def _sites_of(project: Project, groups: Sequence[Group], entry: Entry, sites: tu
 
 
 def apart(project: Project, entry: Entry, sites: Sequence[str]) -> tuple[Project, dict[str, Part]]:
-    """Containers of one service stand in one site, so those of a service that has several become a service for each site.
+    """All containers of one service are in one site, so a service with several becomes one service for each site.
 
-    Returns the project with these, and the parts of what was taken apart, by service. Left as they are: jobs, what keeps data
-    or shares a network, what has replicas of other names, and what another file has a say about, too. Of the entry one remains.
+    Returns the new project, and the parts of the services that were split. Not split are jobs, services that keep data, share a
+    network or have replicas with other names, and services that several files describe. One container of the entry remains.
     """
     services, parts = dict(project.services), dict[str, Part]()
     alone = {group.name for group in groups_of(project, sites) if len(group.members) == 1}
@@ -172,7 +172,7 @@ def _placed(
 ) -> Iterator[Placed]:
     of = {member: group.name for group in groups for member in group.members}
     unawaited = {name for name in jobs_of(project) if all(name not in one.needs for one in project.services.values())}
-    waiting = {entry.service}  # for the entry, by way of others or not: it cannot wait for these
+    waiting = {entry.service}  # wait for the entry, directly or not: it cannot wait for these
     while more := {one.name for one in project.services.values() if not waiting.isdisjoint(one.needs)} - waiting:
         waiting |= more
     for name, service in project.services.items():

@@ -1,4 +1,4 @@
-"""What a plan cannot know, and what does not work as it is: one sentence each, and the line to write. Pure."""
+"""What a plan cannot know, and what does not work without changes: one sentence each, and the line to write. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SOCKET = "docker.sock"
 def notes_on(
     project: Project, groups: Sequence[Group], entry: Entry, site: Mapping[str, str], measured: Collection[str]
 ) -> Iterator[Note]:
-    """Of the entry, of known servers, and of each service.
+    """Notes on the entry, on known servers, and on each service.
 
-    `site`: where each service of the file stands; `measured`: the services, of groups, that journeys ask.
+    `site`: the place of each service of the file; `measured`: the services (groups) that journeys measure.
     """
     if not entry.speaks_http:
         server = server_of(project.services[entry.service])
@@ -65,7 +65,7 @@ def notes_on(
 
 
 def _ways_around(service: Service, project: Project, site: Mapping[str, str]) -> Iterator[Note]:
-    """What no link carries, and what no fault of a link cuts."""
+    """Connections that no link carries, or that no fault of a link cuts."""
     name = service.name
     if service.containers > 1:
         yield Note(
@@ -102,7 +102,7 @@ def _ways_around(service: Service, project: Project, site: Mapping[str, str]) ->
 
 
 def _shared(mount: Mount, service: Service, project: Project, site: Mapping[str, str]) -> Iterator[Note]:
-    """Files that services in two sites have in common, and those of the user that a run would copy."""
+    """Files that services in two sites share, and the user's files that a run would copy."""
     if mount.read_only or not mount.source or mount.source.endswith(SOCKET):
         return
     sharing = [

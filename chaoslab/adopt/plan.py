@@ -1,4 +1,4 @@
-"""What `init` writes: where each replica stands, the entry, the journeys, and what cannot be known. Pure data."""
+"""What `init` writes: the place of each replica, the entry, the journeys, and what cannot be known. Pure data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chaoslab.adopt.entry import Entry
 
 
 class Note(NamedTuple):
-    """What cannot be known, or does not work as it is. `line`: what to write, and where."""
+    """What cannot be known, or does not work without changes. `line`: what to write, and where."""
 
     about: str
     text: str
@@ -21,9 +21,8 @@ class Note(NamedTuple):
 class Placed:
     """A replica and what the overlay adds to it.
 
-    `expose`: ports with reasons. `data`: by the path of a mount, the volume that stands in for the user's own data.
-    `extends`: the service that it has all else from, where the user's file does not have it. `containers`: how many of them are
-    here; None where the user's file says so.
+    `expose`: ports with reasons. `data`: by the path of a mount, the volume that replaces the user's own data. `extends`: for a
+    new service, the one that it extends. `containers`: how many of them are here; None if the user's file says so.
     """
 
     name: str
@@ -54,7 +53,7 @@ class Journey:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is written, and why. `empty`: sites that were asked for, and that nothing stands in."""
+    """Everything that is written, and why. `empty`: requested sites without a replica."""
 
     sites: tuple[str, ...]
     empty: tuple[str, ...]
@@ -64,7 +63,7 @@ class Plan:
     rto_s: int
     burns: str  # the site of the first fire; a single service is restarted instead
     burnt: tuple[str, ...]  # services that are measured and have a replica in that site
-    alone: tuple[str, ...]  # services that stand alone in the site that burns
+    alone: tuple[str, ...]  # services that are only in the site that burns
     own_volumes: tuple[str, ...]  # external volumes that a rehearsal replaces by empty ones
     notes: tuple[Note, ...]
 

@@ -1,6 +1,6 @@
-"""The TCP ports that services listen on, each with where it is said. Pure.
+"""The TCP ports that services listen on, each with its source. Pure.
 
-What is missing here is carried between sites only if the image declares it: a connection to any other port hangs.
+Another port works between sites only if the image declares it; connections to undeclared ports hang.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _EXPOSE = re.compile(r"(?im)^\s*EXPOSE\s+(.+)$")
 
 
 def names_of(service: Service, project: Project) -> tuple[str, ...]:
-    """Every name by which others may call a service."""
+    """Every name by which other services may call a service."""
     linked = [alias for one in project.services.values() for alias in one.links.get(service.name, ())]
     return tuple(dict.fromkeys([service.name, *service.aliases, *linked]))
 

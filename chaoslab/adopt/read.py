@@ -1,4 +1,4 @@
-"""Reads a user's Compose project: by `docker compose config` where Compose is there, by our own reader elsewhere."""
+"""Reads a user's Compose project: with `docker compose config` if Compose is installed, else with our own reader."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ANSWER_MAX = 2 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Found:
-    """A project, who read it, in words, and the services that start only because their profile is set here."""
+    """A project, what read it, in words, and the services that start only because their profile is set here."""
 
     project: Project
     read_by: str
@@ -88,7 +88,7 @@ def read_project(files: Sequence[Path]) -> Found:
 
 
 def _texts_of(entry: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
-    """The files that say how a service is set up: its Dockerfile, mounted files, configs, and what is built into it."""
+    """The files that configure a service: its Dockerfile, mounted files, configs, and files that are built into it."""
     service: Service = service_of("", entry, {})
     build = entry.get("build")
     sources = [folder / mount.source for mount in service.mounts if mount.is_path]
@@ -116,7 +116,7 @@ def _texts_of(entry: Mapping[str, Any], config: Mapping[str, Any], folder: Path)
 
 
 def _settings_in(source: Path) -> Iterator[Path]:
-    """The file itself; of a folder, files that look like settings, three levels deep."""
+    """The file itself; for a folder, files that look like settings, up to three levels deep."""
     if not source.is_dir():
         yield source
         return

@@ -1,7 +1,7 @@
-"""Servers that are known by their image: their ports, their data, and what each needs to live in two sites behind names. Pure.
+"""Servers that are known by their image: their ports, their data, and what each needs to run in two sites. Pure.
 
-Between sites a connection is made by a name and carried as TCP. So a server that tells others where it is has to tell its
-service's name, and one that needs UDP or tells addresses by IP cannot cross.
+Between sites a connection is made by a name and carried as TCP. So a server that announces its address has to announce its
+service's name; one that needs UDP, or announces IP addresses, cannot cross sites.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from chaoslab.adopt.facts import Service
 
 @dataclass(frozen=True)
 class Server:
-    """`setting`: the one that replicas in different sites need, with {name} for the service's; `is_set` finds it, as a
-    regular expression over command, environment and files. `cannot`: why its replicas cannot be in different sites.
-    `quorum`: a majority of its members must live. `http`: its ports speak HTTP. `is_proxy`: it hands requests on.
+    """`setting`: the one that replicas in different sites need, with {name} for the service's; `is_set` finds it, as a regular
+    expression over command, environment and files. `cannot`: why its replicas cannot be in different sites. `quorum`: a
+    majority of its members must be running. `http`: its ports speak HTTP. `is_proxy`: it forwards requests.
     """
 
     title: str
@@ -37,11 +37,11 @@ class Server:
             return None
         setting = self.setting.format(name=service.name)
         options = re.fullmatch(r"command: (?:[\w-]+ )?(--.*)", setting)
-        # a command that is written is replaced as a whole
+        # a `command` in an overlay replaces the entire command
         return f"at the end of its command: {options[1]}" if options and service.command else setting
 
 
-# The first whose `images` is the last part of the image's path, or all of it, counts. An exporter is not its server.
+# The first whose `images` has the last part of the image's path, or all of it, counts. An exporter is not its server.
 SERVERS = (
     Server(
         "Patroni",
@@ -230,7 +230,7 @@ SERVERS = (
 
 
 def only_copies(service: Service) -> bool:
-    """Whether it is told to be a replica of another Redis or Valkey: it takes no writes until it is promoted."""
+    """Whether it is configured as a replica of another Redis or Valkey, which takes no writes until it is promoted."""
     return re.search(r"(replicaof|slaveof)\W+\w|REPLICATION_MODE=(slave|replica)", _settings_of(service), re.I) is not None
 
 

@@ -1,4 +1,4 @@
-"""A plan as files: an overlay, an experiment, a locustfile. They are new, or nothing is written."""
+"""Writes a plan as files: an overlay, an experiment, a locustfile. If one exists, nothing is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OVERLAY, EXPERIMENT = Path("chaoslab.yaml"), Path("experiments/first-fire.yaml")
 LOCUSTFILE, IGNORE = Path("experiments/load/first_fire.py"), Path("runs/.gitignore")
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*")
 _LINE_MAX = 160
-_HOLD_S = 15  # longer than the ten seconds for which many proxies leave a replica out before they try it again
+_HOLD_S = 15  # longer than the ten seconds for which many proxies leave a replica out before they retry it
 
 
 def files_of(
@@ -49,7 +49,7 @@ def files_of(
         "enabled": enabled,
         "has_locust": has_locust,
         "is_single": len(plan.placed) == 1,
-        "fire_s": plan.rto_s + 2 * _HOLD_S,  # a proxy that loses a request at each try is watched for a while
+        "fire_s": plan.rto_s + 2 * _HOLD_S,  # a proxy that loses a request at each retry is observed for longer
         "hold_s": _HOLD_S,
     }
     texts = {path: made.get_template(f"{name}.j2").render(values) for path, name in _TEMPLATES.items()}
@@ -60,7 +60,7 @@ _TEMPLATES = {OVERLAY: "overlay.yaml", EXPERIMENT: "first-fire.yaml", LOCUSTFILE
 
 
 def write_new(folder: Path, files: Mapping[Path, str]) -> None:
-    """Write all of them. Raises SpecError when one is there already, before anything is written."""
+    """Write all of them. Raises SpecError if one exists, before anything is written."""
     taken = [str(path) for path in files if path != IGNORE and os.path.lexists(folder / path)]
     if taken:
         message = f"{', '.join(taken)}: already there, and `init` never changes a file"
@@ -75,7 +75,7 @@ def write_new(folder: Path, files: Mapping[Path, str]) -> None:
             with target.open("x", encoding="utf-8") as file:
                 made.append(target)
                 file.write(text)
-    except OSError as broken:  # also a file where a folder should be, and what someone else wrote just now
+    except OSError as broken:  # also a file where a folder should be, and a file that was created just now
         for target in made:
             target.unlink(missing_ok=True)
         raise EnvironmentFault(
@@ -84,7 +84,7 @@ def write_new(folder: Path, files: Mapping[Path, str]) -> None:
 
 
 def _word(text: object) -> str:
-    """A YAML scalar that reads back as this text, plain where that is safe."""
+    """A YAML scalar that reads back as this text, unquoted if that is safe."""
     value = str(text)
     safe = _PLAIN.fullmatch(value) and isinstance(read_plain(value), str) and surprise(value) is None
     return value if safe else _quoted(value)

@@ -23,7 +23,7 @@ _COLORS: dict[Level, str] = {"error": "red", "warning": "yellow", "note": "cyan"
 
 @dataclass
 class _Found:
-    """What was found. Each list is in the order of what was checked; a problem that several files share is there once."""
+    """What was found. Each list is in the order of the checks; a problem that several files share is listed once."""
 
     fine: list[str] = field(default_factory=list)
     stacks: list[str] = field(default_factory=list)
@@ -109,7 +109,7 @@ def _check_named(name: str, project: Path, here: Path, found: _Found) -> None:
     try:
         kind = kind_of(read(file, "compose").data)
     except SpecErrors:
-        kind = "experiment"  # which reports what cannot be read
+        kind = "experiment"  # which reports files that cannot be read
     if kind == "suite":
         _check_suite(file, project, found)
     elif kind in ("compose-file", "overlay") and (stacks := _stacks_with(file, project)):
@@ -164,7 +164,7 @@ def _check_suite(file: Path, project: Path, found: _Found) -> None:
 
 
 def _stack_named_in(experiment: Path) -> tuple[Path, ...]:
-    """The files that an experiment names as its stack, links followed; empty where that cannot be read."""
+    """The files that an experiment names as its stack, links followed; empty if they cannot be read."""
     from chaoslab.spec.yaml.problems import SpecErrors
     from chaoslab.spec.yaml.source import read
 
@@ -178,10 +178,10 @@ def _stack_named_in(experiment: Path) -> tuple[Path, ...]:
 
 
 def _stacks_with(file: Path, project: Path) -> list[tuple[Path, ...]]:
-    """The stacks to check for a Compose file or an overlay; empty where it is a Compose file without sites, and part of none.
+    """The stacks to check for a Compose file or an overlay; empty for a Compose file without sites that is part of no stack.
 
-    A file that is complete is checked alone; others in every stack of the project's experiments that they are part of, or else
-    with the chaoslab.yaml or the Compose file beside them.
+    A complete file is checked alone; another one in every stack of the project's experiments that uses it, or else with the
+    chaoslab.yaml or the Compose file in its folder.
     """
     from chaoslab.spec.project import OVERLAY, experiment_files, own_stack
     from chaoslab.spec.yaml.source import EXTENSION, read

@@ -30,9 +30,9 @@ def confirm_command(run: str | None, step: str | None, failed: str | None) -> in
     chaoslab confirm idc-fire approve         the step `approve` is done; the run goes on at once
     chaoslab confirm idc-fire approve --failed "the bridge is blocked"
 
-    Only a run that was started on a terminal, or with --attended, waits: until the step's budget is over, or, if its delay is
-    longer than its budget, until both together are. Ctrl-C and `chaoslab stop --all` end the run; closing its terminal does
-    not. The time that the person takes counts in the RTO.
+    Only a run that was started on a terminal, or with --attended, waits: for the step's budget or, if its delay is longer than
+    its budget, for the sum of both. Ctrl-C and `chaoslab stop --all` end the run; closing its terminal does not. The time that
+    the person takes counts in the RTO.
     """
     from chaoslab.history.confirmations import Answer, Confirmations
     from chaoslab.history.folder import ROOT, RunFolder
@@ -55,7 +55,7 @@ def confirm_command(run: str | None, step: str | None, failed: str | None) -> in
 
 
 def _waiting(folder: RunFolder) -> list[Ask]:
-    """The steps that a live run waits for; a run that was killed leaves its questions behind."""
+    """The steps that wait in running runs; a run that was killed leaves its questions behind."""
     from chaoslab.cleanup import active_runs
     from chaoslab.history.confirmations import Confirmations
 
@@ -69,7 +69,7 @@ def _list(folders: list[RunFolder]) -> int:
         click.echo(f"{ask.step}, since {ask.since}, until {ask.until}: {whose}{ask.what}")
         click.echo(f"  when it is done: chaoslab confirm {os.path.relpath(folder.path)} {ask.step}")
     if not found:
-        click.echo("nothing waits for a person")
+        click.echo("no step waits for a person")
     return ExitCode.PASS
 
 

@@ -41,14 +41,14 @@ _MEMORY_GB = 1.5
 _DISK_GB = 2.0
 _NEXT_LINE = f"\n{'':27}"
 _FILES = 4096
-_PORTS = 64  # a two-site stack with its relays takes about that many
+_PORTS = 64  # a two-site stack with its relays needs about this many
 
 
 def examine(subjects: Sequence[Subject] = ()) -> list[Finding]:
     """Examine the machine, what each runtime needs, and what these stacks need on it.
 
-    A check that breaks is itself a finding, and stops no other check. Raises EnvironmentFault when two packages offer a runtime
-    by the same name.
+    A check that breaks is itself a finding, and does not stop the others. Raises EnvironmentFault if two packages offer a
+    runtime by the same name.
     """
     everywhere = tuple(runtimes.names())
     needs_load = not subjects or any(subject.load for subject in subjects)
@@ -66,7 +66,7 @@ def examine(subjects: Sequence[Subject] = ()) -> list[Finding]:
 
 
 def available(findings: Sequence[Finding]) -> dict[str, list[str]]:
-    """For each runtime, what it lacks; an empty list means that it is ready."""
+    """For each runtime, what is missing; an empty list means that it is ready."""
     return {
         runtime: [finding.name for finding in findings if not finding.ok and runtime in finding.needed_by]
         for runtime in runtimes.names()
@@ -188,7 +188,7 @@ def doctor_command(names: tuple[str, ...], as_json: bool) -> int:
 
 
 def _subjects(names: Sequence[str]) -> tuple[list[Subject], list[Finding]]:
-    """What is asked about, and a finding for each experiment or stack that cannot be read."""
+    """What to examine, and a finding for each experiment or stack that cannot be read."""
     from chaoslab.spec.load import find_experiment, load_experiment
     from chaoslab.spec.project import experiment_files, name_of, own_stack
     from chaoslab.spec.stackfile.compose import load_stack

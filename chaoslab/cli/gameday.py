@@ -32,7 +32,7 @@ class _SuiteFirst(click.Group):
 
 @click.group("gameday", cls=_SuiteFirst)
 def gameday_command() -> None:
-    """Run a suite of experiments and write one page about what was rehearsed, what held, and what was not proven.
+    """Run a suite of experiments and write one page: what was rehearsed, what held, and what was not proven.
 
     \b
     chaoslab gameday nightly              runs experiments/gameday/nightly.yaml
@@ -81,7 +81,7 @@ def run_command(suite: str, shard_text: str | None, use_binds: bool, new: bool, 
     if dry_run:
         return ExitCode.PASS
     on_progress = partial(click.echo, err=as_json)
-    with alone(lambda: on_progress("another game day or test session is under way on this machine; waiting for its end")):
+    with alone(lambda: on_progress("another game day or test session is active on this machine; waiting for its end")):
         folder, resumed = open_night(opened, project / ROOT, new=new)
         on_progress(f"{'resuming in' if resumed else 'writing to'} {os.path.relpath(folder.path)}")
         player = Player(folder, loaded, project, on_progress)
@@ -89,7 +89,7 @@ def run_command(suite: str, shard_text: str | None, use_binds: bool, new: bool, 
         with _signals_to(player.stop), contextlib.chdir(project):
             try:
                 player.play()
-            except (ChaoslabError, OSError) as broken:  # above all a full disk; a game day ends in a page all the same
+            except (ChaoslabError, OSError) as broken:  # mostly a full disk; the pages of the game day are written all the same
                 problems.append(str(broken))
         night = finish(folder, problems, interrupted=player.stopped)
     _print_end(night, folder.path, as_json=as_json)
@@ -118,7 +118,7 @@ def merge_command(folders: tuple[Path, ...], as_json: bool) -> int:
     "folders", metavar="DIR…", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
 def durations_command(folders: tuple[Path, ...]) -> None:
-    """Store how long the runs of game days took in a file beside their suite, experiments/gameday/SUITE.durations.json.
+    """Store how long the runs of game days took in a file next to their suite, experiments/gameday/SUITE.durations.json.
 
     DIR is the folder of a game day or of one of its shards, runs/gameday/SUITE/TIME; all must be of one suite. Commit the
     file: --shard uses it, so that every machine divides the runs in the same way.
@@ -166,7 +166,7 @@ def _print_end(night: Night, folder: Path, *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _signals_to(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run that is under way in good order, and then the game day."""
+    """Ctrl-C and SIGTERM let the current run heal and end, and then end the game day."""
     before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -68,8 +68,8 @@ def _heal(journal: Path, run_id: str, alive: bool) -> tuple[bool, bool]:
 
 
 def _is_ours(journal: Path, known: Container[Path], project: Path) -> bool:
-    """Undoing removes folders and runs commands, so the journal has to be this user's own, links followed, of a run that was
-    here or lies in the project, and not in a bundle.
+    """Whether the journal may be executed. Undoing removes folders and runs commands, so the journal must belong to this user,
+    links followed, and to a run that was made here or lies in the project, and not to a bundle.
     """
     place = journal.resolve()
     if not place.exists():

@@ -28,7 +28,7 @@ _RESERVED = ("outside", "witness", "wan")
 @click.option("--dry-run", is_flag=True, help="Print what would be written; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the guesses as JSON; ask nothing.")
 def init_command(compose: tuple[Path, ...], sites: str | None, yes: bool, dry_run: bool, as_json: bool) -> int:
-    """Write what chaoslab needs beside your Compose file: sites, entry, journeys, and a first experiment.
+    """Write what chaoslab needs next to your Compose file: sites, entry, journeys, and a first experiment.
 
     \b
     chaoslab init                       asks at most five questions
@@ -129,7 +129,7 @@ def _answers_of_user(project: Project, plan: Plan, answers: Answers, *, ask_site
 
 
 def _plan_in_words(plan: Plan) -> list[str]:
-    """What was guessed, and why."""
+    """The guesses and their reasons."""
     width = max(len(one.name) for one in plan.placed)
     lines = []
     for place in (*plan.sites, *sorted({one.site for one in plan.placed} - set(plan.sites))):

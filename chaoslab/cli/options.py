@@ -21,14 +21,14 @@ def project_here() -> Path:
 
 
 def stored_run(name_or_path: str) -> RunFolder:
-    """A run of this project, or any by its path. Raises SpecError."""
+    """A run of this project, or any run by its path. Raises SpecError."""
     from chaoslab.history.folder import ROOT, load_run
 
     return load_run(Path(name_or_path), project_here() / ROOT)
 
 
 class RuntimeName(click.ParamType[str]):
-    """A runtime's name, or auto. Other packages' runtimes are looked for only when a name is none of our own."""
+    """A runtime's name, or auto. Other packages' runtimes are looked up only if the name is not one of our own."""
 
     name = "runtime"
 

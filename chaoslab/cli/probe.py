@@ -81,7 +81,7 @@ def probe_command(
 
 
 class _Anchor:
-    """Turns monotonic instants into the wall's."""
+    """Converts monotonic instants to wall-clock time."""
 
     def __init__(self, wall: datetime, at_ns: int) -> None:
         self._wall, self._at_ns = wall, at_ns
@@ -91,9 +91,9 @@ class _Anchor:
 
 
 def as_object(found: Findings, anchor: _Anchor) -> dict[str, Any]:
-    """Sums over all URLs; with several, also what each came to. `at` is seconds since the first slot was due.
+    """Sums over all URLs; with several, also the figures of each. `at` is seconds since the first slot was due.
 
-    `reliable` is False when more than 1 % of the slots went out late (`skewed`).
+    `reliable` is False if more than 1 % of the slots were sent late (`skewed`).
     """
     whole = {"slots": found.slots, "good": found.good, "skewed": found.skewed, "reliable": found.trustworthy}
     several = len(found.urls) > 1

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("chaoslab.cli.resume:resume_command", "Allow new runs again after a stop."),
 }
 
-_GC_THRESHOLD = 10_000  # a run makes rows by the ten thousand, and none is garbage
+_GC_THRESHOLD = 10_000  # a run creates tens of thousands of rows, and none is garbage
 
 _EPILOG = """Exit codes: 0 pass, 1 fail, 2 wrong command line or spec, 3 inconclusive, 4 aborted, 5 error,
 6 clean-up incomplete, 130 interrupted."""
@@ -72,14 +72,14 @@ class _Lazy(click.Group):
 def cli() -> None:
     """Rehearse the loss of a data centre on one laptop, and prove what recovered.
 
-    Beside a Compose file of your own, start with `chaoslab init`; in this project with `chaoslab list`.
+    In the folder of your own Compose file, start with `chaoslab init`; in this project, with `chaoslab list`.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the `chaoslab` program. Every error that we know of ends as one plain message and its exit code."""
+    """Entry point of the `chaoslab` program. Every known error ends with one message and its exit code."""
     gc.set_threshold(_GC_THRESHOLD)
-    atexit.register(gc.freeze)  # a last look for garbage, at the exit, would take longer than all the rest of it
+    atexit.register(gc.freeze)  # a garbage collection at exit would take longer than the rest
     try:
         status = cli.main(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except click.exceptions.Abort:
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ChaoslabError as failed:
         click.echo(f"chaoslab: {mask_shapes(str(failed))}", err=True)
         sys.exit(failed.exit_code)
-    except Exception as unforeseen:  # never 1: that says that an objective was missed
+    except Exception as unforeseen:  # never 1: that means that an objective was missed
         click.echo(mask_shapes(traceback.format_exc()), err=True, nl=False)
         broke = mask_shapes(repr(unforeseen))
         click.echo(f"chaoslab: the harness broke: {broke}; please report it with the lines above", err=True)

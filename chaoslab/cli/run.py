@@ -102,13 +102,13 @@ def run_command(
         return _describe(loaded, *runtimes.runtime_to_plan(runtime, loaded), project, as_json=as_json)
     from chaoslab.run.host import run_facts
 
-    gathering = ThreadPoolExecutor(1).submit(run_facts, project)  # asks half a dozen programs, while we import the rest
+    gathering = ThreadPoolExecutor(1).submit(run_facts, project)  # starts programs, which run during the imports
     from chaoslab.history.folder import ROOT
     from chaoslab.run.session import Options
     from chaoslab.spec.step import ManualStep
 
     chosen, why = runtimes.choose_runtime(runtime, loaded)
-    # The command is for the project's folder: what was typed may be a path from the working folder.
+    # The command is for the project's folder; the name may be a path from the working folder.
     named = os.path.relpath(loaded.file, project) if is_path(experiment) and loaded.file.is_relative_to(project) else experiment
     installed = Path(sys.executable).with_name("chaoslab")
     is_on_path = shutil.which("chaoslab") or not installed.exists()
@@ -117,7 +117,7 @@ def run_command(
     again += [flag for flag, given in (("--keep", keep), ("--allow-exec", allow_exec)) if given]
     again += [flag for flag, given in (("--use-binds", use_binds), ("--end-early", end_early)) if given]
     again += [] if attended is None else ["--attended" if attended else "--unattended"]
-    if attended is None:  # whether people who can be asked are there, and there is something to ask
+    if attended is None:  # whether people are there to answer, and there are manual steps
         asks = any(isinstance(step, ManualStep) for step in loaded.experiment.steps)
         attended = asks and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     options = Options(

@@ -62,7 +62,7 @@ def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_ex
 
     project = project_here()
     chosen: list[Loaded] = []
-    wrong: dict[Problem, None] = {}  # in files that cannot be checked further
+    wrong: dict[Problem, None] = {}  # problems in files that cannot be checked further
     for file in _experiments(names, project):
         try:
             experiment = (loaded := load_experiment(file)).experiment
@@ -113,7 +113,7 @@ def _experiments(names: tuple[str, ...], project: Path) -> list[Path]:
 
 
 def _runbook(name: str, project: Path, here: Path) -> Path | None:
-    """The runbook that is named, by its path or by its name; None if the name is not a runbook's."""
+    """The runbook with this path or name; None if there is none."""
     from chaoslab.spec.kind import kind_of
     from chaoslab.spec.load import find_file, is_path
     from chaoslab.spec.project import RUNBOOKS, SUFFIXES, experiment_files
@@ -133,6 +133,6 @@ def _print_problem(place: Place, message: str) -> None:
 
 
 def _row(place: Place, rule: str, message: str, step: str | None = None, experiment: str | None = None) -> dict[str, Any]:
-    """Of a problem in a file, neither step nor experiment are known."""
+    """The row of a problem in a file, whose step and experiment are not known."""
     where = {"file": place.file, "line": place.line, "column": place.column}
     return {"experiment": experiment, "step": step, **where, "rule": rule, "message": mask_shapes(message)}

@@ -25,6 +25,6 @@ def schema_command(stack: bool, runbook: bool) -> int:
     from chaoslab.spec.schema import json_schema, runbook_schema, stack_schema
 
     if stack and runbook:
-        raise click.UsageError("--stack and --runbook are two schemas; ask for one at a time")
+        raise click.UsageError("--stack and --runbook print different schemas; use one at a time")
     click.echo(json.dumps(stack_schema() if stack else runbook_schema() if runbook else json_schema(), indent=2))
     return ExitCode.PASS

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this experiment; may be given several times.")
 @runtime_option
 @use_binds_option
-@click.option("--whole", is_flag=True, help="Run each to its scripted end, also once it has failed as expected.")
+@click.option("--whole", is_flag=True, help="Run each to its scripted end, even after it has failed as expected.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but one object for each experiment, for machines.")
 def selftest_command(only: tuple[str, ...], runtime: str, use_binds: bool, whole: bool, as_json: bool) -> int:
     """Check that known-bad experiments fail as expected, and that an outage of known length is measured correctly.
@@ -75,7 +75,7 @@ def selftest_command(only: tuple[str, ...], runtime: str, use_binds: bool, whole
 
 
 def _chosen(only: tuple[str, ...], project: Path, *, use_binds: bool) -> list[Loaded]:
-    """What to run. Raises SpecError before anything is started when a name is not an experiment of the selftest."""
+    """What to run. Raises SpecError, before anything starts, for a name that is not an experiment of the selftest."""
     from chaoslab.run.selftest import in_selftest
     from chaoslab.spec.load import find_experiment, list_experiments, load_experiment
 

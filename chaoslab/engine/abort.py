@@ -13,7 +13,7 @@ from chaoslab.units import Threshold
 
 @dataclass(frozen=True)
 class AbortReason:
-    """The condition that fired, and what was seen."""
+    """The condition that fired, and the observed value."""
 
     condition: str
     observed: str

@@ -30,7 +30,7 @@ FaultEvent = Literal["inject", "effective", "ineffective", "heal", "reconnected"
 
 @dataclass
 class Work:
-    """An injection or a heal that was launched. `stage`: what it does now, and `deadline` until when that may take."""
+    """An injection or a heal that was launched. `stage`: what it does now; `deadline`: by when that must end."""
 
     what: str
     deadline: Deadline
@@ -42,18 +42,18 @@ class Work:
 
     @property
     def under_way(self) -> bool:
-        """Not over, and not given up either."""
+        """Neither ended nor given up."""
         return not self.future.done() and not self.deadline.passed
 
     def check(self) -> None:
-        """Raises what it raised; NotReady when it has not ended in time."""
+        """Raises its error; NotReady if it has not ended in time."""
         if self.future.done():
             self.future.result()
         elif self.deadline.passed:
             raise NotReady(f"waited {self.deadline.timeout_s:.0f} s for {self.what} to end; last seen: {self.stage}")
 
     def wait_for(self, other: Work, around: Surroundings) -> None:
-        """Until another work is over, or the trial. Raises what that raised, and NotReady when it has not ended in time."""
+        """Wait until other work or the trial has ended. Raises the error of that work; NotReady if it has not ended in time."""
         while not other.future.done() and not around.closed:
             other.check()
             self.enter(f"waiting for {other.what}, which changes the same parts", CALL_TIMEOUT_S)
@@ -66,7 +66,7 @@ class Work:
 class Surroundings:
     """What all faults of one trial share. `write` takes rows from any thread. `closed`: no injection may be called any more.
 
-    `lock`: whether a fault may be called and that it is, is one decision.
+    `lock`: held while a fault is checked and called, so that none is called after the end.
     """
 
     stack: Stack
@@ -74,9 +74,7 @@ class Surroundings:
     write: Callable[[Row], None]
     clock: Clock
     closed: bool = False
-    lock: threading.Lock = field(
-        default_factory=threading.Lock
-    )  # whether a fault may be called and that it is, is one decision
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def heal_timeout_s(self) -> float:
@@ -84,7 +82,7 @@ class Surroundings:
         return self.stack.topology.spec.heal
 
     def note(self, level: Literal["info", "warning"], text: str) -> None:
-        """A full disk does not prevent a heal: the error is raised by the next row of another kind."""
+        """Write a note. A full disk does not prevent a heal: the next row of another kind raises the error."""
         with contextlib.suppress(EnvironmentFault):
             self.write(Note(t_ns=self.clock.now_ns(), level=level, text=text))
 
@@ -93,12 +91,11 @@ class Surroundings:
 class ActiveFault:
     """A fault of the timeline and how far it got.
 
-    `limits`: how long its calls may take at most.
-    `inject_ns`: when its injection was called, None until then. `effective_ns`: since when its effect is verified.
-    `recovered_ns`: when the services were seen back, for one that is healed then.
-    `waited`: that injection had to wait for another fault. `settled`: that
-    call is over; `complete`: and did all it should. `overtaken`: it was healed before that call had returned. `ended`:
-    nothing is left to heal. `whole`: and that was verified.
+    `limits`: how long its calls may take at most. `inject_ns`: when its injection was called, None until then. `effective_ns`:
+    since when its effect is verified. `recovered_ns`: when the services were back, for a fault that is healed at recovery.
+    `waited`: the injection had to wait for another fault. `settled`: its call is over; `complete`: and it did everything.
+    `overtaken`: the fault was healed before the call had returned. `ended`: nothing is left to heal; `whole`: and that was
+    verified.
     """
 
     spec: FaultBase
@@ -129,13 +126,13 @@ class ActiveFault:
 
     @property
     def works(self) -> list[Work]:
-        """What was launched of it."""
+        """Its injection and heal, as far as they were launched."""
         return [work for work in (self.injection, self.healing) if work is not None]
 
     # --- injecting --------------------------------------------------------------------------------------------
 
     def launch_injection(self, others: Sequence[ActiveFault]) -> None:
-        """Inject it in a separate thread, after running work of other faults that change the same parts."""
+        """Inject it in a separate thread, after the running work of other faults that change the same parts."""
         before = [
             work for other in others for work in other.works if not work.future.done() and other.touches.meets(self.touches)
         ]
@@ -144,7 +141,7 @@ class ActiveFault:
         work.future = in_thread(partial(self.inject, work, before), work.what)
 
     def inject(self, work: Work, before: Sequence[Work]) -> None:
-        """Call it once the works `before` are over, and prove its effect. Raises what they, the call or the proof raise."""
+        """Call it once the work `before` is over, and prove its effect. Raises the errors of all three."""
         around, since_ns, waited_s = self.around, self.around.clock.now_ns(), 0.0
         try:
             for other in before:
@@ -153,7 +150,7 @@ class ActiveFault:
             detail = self._call(work, {"waited_s": waited_s} if before else {})
         finally:
             self.settled = True
-            if self.overtaken:  # the injection had the last word
+            if self.overtaken:  # the injection changed the stack last
                 while self.healing is not None and self.healing.under_way:
                     around.clock.sleep(POLL_S)
                 work.enter("healing again", around.heal_timeout_s)
@@ -169,7 +166,7 @@ class ActiveFault:
             self._verify(work, detail)
 
     def _call(self, work: Work, detail: dict[str, Any]) -> dict[str, Any]:
-        """Do it, unless the trial has ended. The undo is on the disk first."""
+        """Call it, unless the trial has ended. Its undo steps are stored before."""
         around = self.around
         work.enter("writing the undo journal", CALL_TIMEOUT_S)
         steps = [around.journal.plan(step) for step in self.fault.undo_steps()]
@@ -193,7 +190,7 @@ class ActiveFault:
         return detail
 
     def _verify(self, work: Work, detail: dict[str, Any]) -> None:
-        """Write whether its effect is seen; for a fault that has ended with its call, also whether everything works again."""
+        """Verify its effect, and write the result; for a fault that ends with its call, also whether everything works again."""
         around, over_ns = self.around, self.around.clock.now_ns()
         work.enter("verifying", self.limits.inject_s)
         try:
@@ -212,7 +209,7 @@ class ActiveFault:
     # --- healing ----------------------------------------------------------------------------------------------
 
     def heal(self, work: Work, first: Sequence[Work]) -> None:
-        """Heal it once the injection is over; the heals `first` get a moment before. Raises what the heal raises."""
+        """Heal it once the injection is over, and shortly after the heals `first`. Raises the error of the heal."""
         around = self.around
         lifts = Deadline.after(_LIFTS_FIRST_S, around.clock)
         while any(not other.future.done() for other in first) and not lifts.passed:
@@ -225,15 +222,15 @@ class ActiveFault:
         self._try_heal(Deadline.after(timeout_s, around.clock))
 
     def _settle(self, work: Work) -> bool:
-        """Wait for an injection under way and its verification; else they would continue after the heal. False when it hangs.
+        """Wait for a running injection and its verification, which must not continue after the heal. False if it hangs.
 
-        Once the trial has ended, it gets only a short time, and then the commands that it runs are ended.
+        Once the trial has ended, it waits only for a short time, and then ends the commands of the injection.
         """
         injection, patience, clock = self.injection, None, self.around.clock
         if injection is None:
             return True
         while not injection.future.done() and not (patience or injection.deadline).passed:
-            work.enter(f"waiting for the injection to end, which is at: {injection.stage}", CALL_TIMEOUT_S)
+            work.enter(f"waiting for the injection to end; it is at: {injection.stage}", CALL_TIMEOUT_S)
             if self.around.closed and patience is None:
                 patience = Deadline.after(HASTY_HEAL_TIMEOUT_S, clock)
             clock.sleep(POLL_S)
@@ -248,14 +245,14 @@ class ActiveFault:
         return self.settled
 
     def _try_heal(self, deadline: Deadline) -> None:
-        """One attempt; taking the stack down, or the reaper, does what is left."""
+        """One attempt; the removal of the stack, or the reaper, does what is left."""
         detail: dict[str, Any] = {}
         try:
             if self.around.stack.links.epoch() != self.epoch:
-                detail = {"restarted": True}  # a part of the links ended or restarted since the injection
+                detail = {"restarted": True}  # a relay ended or restarted since the injection
         except LinkError:
             detail = {"restarted": True}
-        if not isinstance(self.fault, ActsInCycles):  # those report the heal of the cycle that they end, if any
+        if not isinstance(self.fault, ActsInCycles):  # faults with cycles report the heal of the cycle that they end, if any
             self._try_to_write("heal", detail)
         try:
             healed = detail | self.fault.heal(deadline)
@@ -267,7 +264,7 @@ class ActiveFault:
         self._prove_heal(healed, deadline)
 
     def _is_stacks_failure(self, failed: ChaoslabError, detail: dict[str, Any], *, silent: bool = False) -> bool:
-        """Write that it is not healed; with all its time, that replicas are not healthy is the stack's failure, not ours."""
+        """Write that it is not healed. After the full time, unhealthy replicas are the stack's failure, not the harness's."""
         unhealthy = (silent or isinstance(failed, NotHealthy)) and not self.around.closed
         self._try_to_write("unhealed", detail | {"why": str(failed)} | ({"unhealthy": True} if unhealthy else {}))
         return unhealthy
@@ -276,7 +273,7 @@ class ActiveFault:
         try:
             proof = self.fault.verify_heal(deadline)
         except ChaoslabError as failed:
-            # What was started and cut off no more, and does not answer, is the stack's failure and not the harness's.
+            # Replicas that were started and reconnected, but do not answer, are the stack's failure, not the harness's.
             silent = isinstance(failed, NotReady) and isinstance(self.fault, Reconnects)
             if self._is_stacks_failure(failed, detail, silent=silent):
                 return
@@ -285,24 +282,24 @@ class ActiveFault:
             self.ended = True
         self._try_to_write("healed", detail | proof.detail, at_ns=proof.since_ns)
         self.whole = self.complete
-        if self.complete:  # else something of it may still be at work: the reaper ends that and heals once more
+        if self.complete:  # else a part of it may still run: the reaper ends that and heals once more
             for number in self.undo_steps:
                 self.around.journal.done(number)
 
     # --- rows -------------------------------------------------------------------------------------------------
 
     def _write_cycle(self, cycle: int, event: FaultEvent) -> None:
-        """A row of one cycle, which says so: the heal of a cycle is not that of the fault."""
+        """A row of one cycle, marked as such: the heal of a cycle is not the heal of the fault."""
         read_back = {"evidence": "read back from the links"} if event in ("effective", "healed") else {}
         self._try_to_write(event, {"cycle": cycle, **read_back}, cycle=cycle)
 
     def write(self, event: FaultEvent, detail: dict[str, Any], *, at_ns: int | None = None, cycle: int = 1) -> None:
-        """A row of this fault, as of now or `at_ns`. Raises EnvironmentFault. Each later cycle has its own id: `flap#2`."""
+        """Write a row, as of now or `at_ns`. Each later cycle has its own id: `flap#2`. Raises EnvironmentFault."""
         spec, t_ns = self.spec, self.around.clock.now_ns() if at_ns is None else at_ns
         id_ = spec.id if cycle == 1 else f"{spec.id}#{cycle}"
         self.around.write(FaultRow(t_ns=t_ns, id=id_, name=spec.fault, target=spec.target, event=event, detail=detail))
 
     def _try_to_write(self, event: FaultEvent, detail: dict[str, Any], *, at_ns: int | None = None, cycle: int = 1) -> None:
-        """As `write`, but a full disk does not prevent a heal: the error is raised by the next row of another kind."""
+        """As `write`, but a full disk does not prevent a heal: the next row of another kind raises the error."""
         with contextlib.suppress(EnvironmentFault):
             self.write(event, detail, at_ns=at_ns, cycle=cycle)

@@ -1,4 +1,4 @@
-"""Asks the stack itself, once: by HTTP, by a command in a replica, by Redis or by SQL. Decides nothing."""
+"""Queries the stack once: by HTTP, by a command in a replica, by Redis or by SQL. Decides nothing."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from chaoslab.stack.protocol import CanConnect, CanExecute, Ended, Stack
 
 LOOK_S, CHANGE_S = 2.0, 6.0
 BESIDE = "beside"  # the place of the replica that is asked
-_LATE_S = 0.5  # so that a connection that was never made is told from an answer that did not come
+_LATE_S = 0.5  # to distinguish a failed connection from a missing answer
 SHOWN = 400  # characters of an answer that a row keeps
 _FIELD = re.compile(r"\{([A-Za-z_]+)\}")
 Values = Mapping[str, Any]
 
 
 class NoAnswer(Exception):
-    """In words: what was asked, and why there is no answer."""
+    """What was asked, and why there is no answer, in words."""
 
 
 class NotSent(NoAnswer):
@@ -64,14 +64,14 @@ class HttpAnswer:
 
 @dataclass(frozen=True)
 class Change:
-    """What was answered, in words. `refused`: nothing was changed."""
+    """The answer to a request for a change, in words. `refused`: nothing was changed."""
 
     observed: str
     refused: bool
 
 
 class Asking:
-    """Questions to one stack. `sent_from`: the place from which requests are sent, which a fault may have cut off.
+    """Queries to one stack. `sent_from`: the place from which requests are sent, which a fault may have cut off.
 
     The runtime sends them from there where it can; else, and for all that is no plain HTTP, they are sent from outside.
     """
@@ -82,7 +82,7 @@ class Asking:
         self._sent_from = sent_from
 
     def look(self, how: Look) -> Any:
-        """What the answer holds. Raises NoAnswer, also when a command ends with a status other than 0.
+        """The content of the answer. Raises NoAnswer, also if a command ends with a status other than 0.
 
         Of several URLs, the JSON of the first that answers 2xx counts, or else of the last that answered.
         """
@@ -144,9 +144,9 @@ class Asking:
             raise NoAnswer(f"{asked}: {reason_of(failed)}") from failed
 
     def change(self, how: BringAbout, values: Values) -> Change:
-        """Ask for a change, of one URL after the other until one agrees. `values`: of the placeholders.
+        """Request a change, from one URL after the other until one accepts. `values`: of the placeholders.
 
-        Never raises for what the stack does.
+        Never raises because of the stack.
         """
         if (http := how.http) is not None:
             answers, refused = [], True
@@ -159,7 +159,7 @@ class Asking:
                     refused = refused and isinstance(failed, NotSent)
                     continue
                 answers.append(f"{http.method} {url}: {answer.status} {answer.text[:SHOWN]}")
-                refused = refused and 400 <= answer.status < 500  # above that it is not known what was begun
+                refused = refused and 400 <= answer.status < 500  # with any other status it is not known what was begun
                 if answer.ok:
                     break
             return Change("; ".join(answers), refused)
@@ -169,7 +169,7 @@ class Asking:
                 ended = self._execute(how.in_ or "", words, CHANGE_S)
             except NoAnswer as failed:
                 return Change(str(failed), refused=False)
-            # A command that failed may have done half of its work.
+            # A command that failed may have done part of its work.
             return Change(f"{_in_words(how, words)}: {_exit_in_words(ended)}", refused=False)
         exchange = self.exchange(how, values, CHANGE_S)
         text = exchange.error or json.dumps(exchange.value, default=str)[:SHOWN]
@@ -233,9 +233,9 @@ def reason_of(failed: Exception) -> str:
 def ask(
     verb: str, url: str, timeout_s: float, body: object = None, headers: Mapping[str, str] | None = None
 ) -> requests.Response:
-    """Ask the stack itself: not through a proxy of the environment, and with no password of a .netrc.
+    """Send a request to the stack, ignoring the proxies of the environment and the passwords of .netrc.
 
-    `timeout_s` is for the whole answer: one that never ends, such as a stream of events, is given up. Raises
+    `timeout_s` is for the whole answer: an endless one, such as a stream of events, is given up. Raises
     requests.RequestException.
     """
 
@@ -265,7 +265,7 @@ def _exit_in_words(ended: Ended) -> str:
 
 
 def _filled(template: Any, values: Values) -> Any:
-    """The template with {name} replaced in every text; a text that is a {name} and nothing else becomes the value itself."""
+    """The template with {name} replaced in every text; a text that is only {name} becomes the value itself."""
     if isinstance(template, dict):
         return {key: _filled(part, values) for key, part in template.items()}
     if isinstance(template, list):

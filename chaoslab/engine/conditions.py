@@ -1,4 +1,4 @@
-"""Conditions of the stack: whether each holds, and how it is brought about. Only asks; decides nothing."""
+"""Conditions of the stack: whether each holds, and how it is brought about. Decides nothing."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from chaoslab.spec.stackfile.condition import ConditionSpec
 from chaoslab.spec.stackfile.model import OUTSIDE
 from chaoslab.stack.protocol import Stack
 
-Role = Literal["steady", "fault", "failback"]  # why a condition is looked at
+Role = Literal["steady", "fault", "failback"]  # why a condition is checked
 
-_REFUSED_AGAIN_S = 1.0  # from a call that was refused to the next; it changed nothing, and often it was only a little too early
-_AT_WORK_S = 10.0  # how long one that was not refused may take to show: a second call would be a second disturbance
+_REFUSED_AGAIN_S = 1.0  # from a refused call to the next; it changed nothing, and often was only slightly early
+_AT_WORK_S = 10.0  # how long an accepted call may take to show an effect: a second call would be a second disturbance
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A call that is to bring a condition about. `refused`: it changed nothing."""
+    """A call to bring a condition about. `refused`: it changed nothing."""
 
     row: Condition
     called_ns: int
@@ -32,7 +32,7 @@ class Attempt:
 
 
 class Conditions:
-    """The conditions that a run cares about, looked at from outside. Those who bring them about ask from `sent_from`."""
+    """The conditions that a run needs, observed from outside. Requests that bring one about are sent from `sent_from`."""
 
     def __init__(self, stack: Stack, ids: Sequence[str], clock: Clock = SYSTEM, *, sent_from: str = OUTSIDE) -> None:
         self._asking = Asking(stack)
@@ -43,14 +43,14 @@ class Conditions:
         self.last_look: dict[str, Condition] = {}  # by id
 
     def look(self, role: Role) -> list[Condition]:
-        """One row for each condition, as things stand now."""
+        """One row for each condition, as of now."""
         for id_, spec in self._specs.items():
             holds, observed = self.observe(spec)
             self.last_look[id_] = Condition(t_ns=self._clock.now_ns(), id=id_, holds=holds, observed=observed, role=role)
         return list(self.last_look.values())
 
     def observe(self, spec: ConditionSpec) -> tuple[bool, str]:
-        """Whether a condition holds now, and what was seen."""
+        """Whether a condition holds now, and what was observed."""
         try:
             answer = self._asking.look(spec)
             wanted = spec.expect or "it ends with status 0"
@@ -61,13 +61,13 @@ class Conditions:
             return False, str(failed)
 
     def can_be_brought_about(self, id_: str) -> bool:
-        """Whether its spec says how."""
+        """Whether its spec defines how."""
         return self._specs[id_].bring_about is not None
 
     def bring_about(self, id_: str) -> Attempt | None:
-        """Ask the stack to make a condition true, which may take a while to become so.
+        """Ask the stack to make a condition true; the effect may take a while.
 
-        None when its spec gives no way, or while an earlier call may still be at work.
+        None if its spec does not define how, or while an earlier call may still take effect.
         """
         how, rest = self._specs[id_].bring_about, self._rests.get(id_)
         if how is None or (rest is not None and not rest.passed):
@@ -82,7 +82,7 @@ class Conditions:
                     raise NoAnswer(f"{asked}the answer has nothing at {value.pick}")
             change = self._changing.change(how, values)
         except (NoAnswer, jmespath.exceptions.JMESPathError) as failed:
-            change = Change(f"bring_about: {failed}", refused=True)  # a value could not be had: nothing was asked for
+            change = Change(f"bring_about: {failed}", refused=True)  # a value could not be read: nothing was requested
         row = Condition(t_ns=self._clock.now_ns(), id=id_, holds=False, observed=change.observed, role="bring-about")
         self._rests[id_] = Deadline.after(_REFUSED_AGAIN_S if change.refused else _AT_WORK_S, self._clock)
         return Attempt(row, called_ns, change.refused)

@@ -1,4 +1,4 @@
-"""When a trial that is expected to fail may end: what it names has failed for good, as `judge/early_end` defines."""
+"""When a trial that is expected to fail may end: its named objectives have failed for good, as `judge/early_end` defines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOK_EVERY_NS = NS_PER_S
 
 
 class EarlyEnd:
-    """Keeps the rows of the trial, and asks the judge's function of them once a second, from the first fault on.
+    """Keeps the rows of the trial, and evaluates them with the judge's function once a second, from the first fault on.
 
     `lasts_s`: how long the observation takes at most, from the begin of the faults.
     """
@@ -37,7 +37,7 @@ class EarlyEnd:
             self._latest_ns = row.t_ns + self._lasts_ns
 
     def decided(self, now_ns: int) -> Decided | None:
-        """The row to write when all that the experiment names has failed for good; else, or where it names nothing, None."""
+        """The row to write once all named objectives have failed for good; None before that, or if none is named."""
         if not self._named or self._latest_ns is None or now_ns < self._looked_ns + _LOOK_EVERY_NS:
             return None
         self._looked_ns = now_ns

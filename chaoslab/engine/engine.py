@@ -21,5 +21,5 @@ class Engine:
         self._session.stop(reason)
 
     def events(self) -> Iterator[Event]:
-        """Do the run. The last event, whatever happens, is a `Finished`."""
+        """Carry out the run. The last event, whatever happens, is `Finished`."""
         yield from self._trial.events()

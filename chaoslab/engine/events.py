@@ -31,4 +31,4 @@ class Finished:
 
 
 Event = AnyRow | Progress | Tick | Finished
-Events = Generator[Event, None, T]  # work that yields events while it goes on, and returns a T
+Events = Generator[Event, None, T]  # work that yields events while it runs, and returns a T

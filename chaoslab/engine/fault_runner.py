@@ -1,7 +1,7 @@
 """The faults of one trial: each injected, verified and healed on time, in its own threads.
 
 The owner of the trial calls `launch_due` repeatedly, `check` for errors, and finally `close`: after that no injection begins,
-and every one that was begun is healed once. Nothing here blocks on a thread that may hang.
+and every fault that was injected is healed once. Nothing here blocks on a thread that may hang.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _POLL_NS = round(POLL_S * NS_PER_S)
 class FaultRunner:
     """Runs the faults of one timeline on a stack. `write` takes the rows, from several threads.
 
-    `recovery`: what tells when the services are back, for faults that are healed then.
+    `recovery`: when the services are back, for faults that are healed at recovery.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class FaultRunner:
         self._faults: list[ActiveFault] = []
         self._began_ns = 0
 
-    # --- what the owner of the trial asks ---------------------------------------------------------------------
+    # --- for the owner of the trial ---------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Record what works before. Raises FaultNotEffective, after a row, if an effect could never be seen."""
+        """Record what works before the faults. Raises FaultNotEffective, after a row, if an effect could not be seen."""
         topology = self._stack.topology
         for spec in self._timeline:
             fault = fault_for(spec, self._stack, self._clock)
@@ -75,7 +75,7 @@ class FaultRunner:
 
     @property
     def preparing_takes_s(self) -> float:
-        """How long that may take at most."""
+        """How long `prepare` may take at most."""
         return CALL_TIMEOUT_S + sum(spec.call_limits(self._stack.topology).prepare_s for spec in self._timeline)
 
     @property
@@ -96,7 +96,7 @@ class FaultRunner:
         self._began_ns = self._clock.now_ns()
 
     def launch_due(self) -> int | None:
-        """Launch what is due, and return when to ask again; None when only the last heals are left, which are then due."""
+        """Launch what is due, and return when to call again; None when only the last heals are left, which are then due."""
         now_ns = self._clock.now_ns()
         end_ns = max((self._heal_due_ns(active, or_scripted=True) for active in self._faults), default=now_ns)
         dues_ns = {
@@ -107,7 +107,7 @@ class FaultRunner:
         waiting = [active for active in self._faults if active.injection is None]
         due = [active for active in self._faults if dues_ns.get(active.spec.id, _NEVER_NS) <= now_ns]
         self._heal([active for active in due if dues_ns[active.spec.id] < end_ns])  # the last heals begin with failback
-        # Those that change the same one after another: toxics before the fence in front of them.
+        # Heals of the same parts, one after another: toxics before the fence in front of them.
         for active in sorted(waiting, key=lambda fault: (self._due_ns(fault), bool(fault.touches.fences))):
             if self._due_ns(active) <= now_ns:
                 active.launch_injection(self._faults)
@@ -126,13 +126,13 @@ class FaultRunner:
         return any(work.under_way for active in self._faults for work in active.works)
 
     def check(self) -> None:
-        """Raises what went wrong with an injection or a heal; NotReady, with what was awaited, when one hangs."""
+        """Raises the error of an injection or a heal; NotReady, with what was awaited, if one hangs."""
         for active in self._faults:
             for work in active.works:
                 work.check()
 
     def close(self) -> list[str]:
-        """From now on no injection is called. Heals, in haste, what is not being healed yet; returns what that is, in words."""
+        """Allow no more injections, and heal quickly what is not being healed yet; returns what that is, in words."""
         with self._around.lock:
             self._around.closed = True
         left = [active for active in self._faults if active.inject_ns is not None and not active.ended]
@@ -148,10 +148,10 @@ class FaultRunner:
         return any(active.healing is not None and active.healing.under_way for active in self._faults)
 
     def conclude(self) -> None:
-        """Once no heal is under way: raises what went wrong with one. Of a heal or an injection that hangs there are rows."""
+        """Once no heal is running: raises the error of one. Writes rows about heals and injections that hang."""
         for active in self._faults:
             if active.inject_ns is not None and not active.settled:
-                text = f"the injection of {active} has not ended; what it may still change is undone at the very end"
+                text = f"the injection of {active} has not ended; what it may still change is undone at the end of the run"
                 self._around.note("warning", text)
             if active.healing is not None and not active.healing.future.done():
                 active.write("unhealed", {"why": f"the heal has not ended; last seen: {active.healing.stage}"})
@@ -165,10 +165,10 @@ class FaultRunner:
         return self._began_ns + round(active.spec.at * NS_PER_S)
 
     def _heal_due_ns(self, active: ActiveFault, *, or_scripted: bool = False) -> int:
-        """When a fault is to be healed, counted from the injection that was made; far away where that is not known yet.
+        """When a fault is to be healed, counted from its injection; far in the future if that is not known yet.
 
-        Those that are scripted for the same two instants are healed together: after the last of them that did not have to wait.
-        Those that are healed at recovery are to be healed once that was seen.
+        Faults that are scheduled for the same two instants are healed together, counted from the last of them that did not have
+        to wait. Those with `heal_after: recovered` are healed once recovery was seen.
         """
         times = (active.spec.at, active.spec.heal_after)
         together = [active]
@@ -184,7 +184,7 @@ class FaultRunner:
         return max(known_ns) + lasts_ns if len(known_ns) == len(made_ns) else _NEVER_NS
 
     def _recovered_ns(self, together: Sequence[ActiveFault]) -> int:
-        """When the services were back from all of these faults, which are healed then; far away until it is so."""
+        """When the services were back from all of these faults; far in the future until then."""
         now_ns = self._clock.now_ns()
         for active in together:
             if active.recovered_ns is None and active.inject_ns is not None and active.effective_ns is not None:
@@ -200,10 +200,10 @@ class FaultRunner:
     # --- threads ----------------------------------------------------------------------------------------------
 
     def _heal(self, due: Sequence[ActiveFault]) -> None:
-        """Launch these, together. They wait for no other fault, whose injection may hang or may need this very heal.
+        """Launch these together. They wait for no other fault, whose injection may hang or may need this heal.
 
-        Only toxics wait, for a moment, for those that lift a fence from the same link: a proxy behind one may not answer. Not
-        for the return of a whole site, which lasts as long as its boot.
+        Only toxics wait briefly for heals that remove a fence from the same link, because a proxy behind a fence may not
+        answer. They do not wait for the return of a whole site, which lasts as long as its boot.
         """
         works = [(active, Work(f"the heal of {active}", Deadline.after(CALL_TIMEOUT_S, self._clock))) for active in due]
         for active, work in works:

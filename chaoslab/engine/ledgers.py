@@ -1,4 +1,4 @@
-"""The final reads of a trial: every site's ledgers, each at the first replica of the service that listens on the port."""
+"""The final reads of a trial: every site's ledgers, each from the first replica of the service that listens on the port."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaoslab.stack.protocol import Stack
 
 
 def read_ledgers(stack: Stack, probed: Sequence[str] | None, writer: str, deadline: Deadline) -> list[LedgerRead]:
-    """The ledgers of these journeys (None: of all), as far as they hold writes of `writer`, the prefix of the prober's plan.
+    """The ledgers of these journeys (None: all), limited to writes of `writer`, the prefix of the prober's plan.
 
     Blocks. A read that failed is a row with `ok` False.
     """

@@ -19,14 +19,14 @@ NoteLevel = Literal["info", "warning", "error", "interrupted", "blind"]
 
 
 class EndsEarly(Exception):
-    """The trial need not go on; the reason is in its history."""
+    """The trial need not continue; the reason is in its history."""
 
 
 class Recorder:
     """Writes one trial's rows, and follows its history, in which other processes write too. Any thread may write and note.
 
-    `ending`: from now on a row that cannot be written raises nothing, since the rest still has to be undone.
-    `broken`: the harness, or the links that it acts through, failed. `unrecorded`: why rows are missing, in words.
+    `ending`: from now on a row that cannot be written raises no error, because faults still have to be undone. `broken`: the
+    harness, or the links that it acts through, failed. `unrecorded`: why rows are missing, in words.
     """
 
     def __init__(self, folder: RunFolder, secrets: Secrets, clock: Clock) -> None:
@@ -41,7 +41,7 @@ class Recorder:
         self._tail = HistoryTail(folder.history)
 
     def write(self, row: Row) -> None:
-        """Append a row. After one that could not be written there are no more: what is on the disk is all true, up to a point.
+        """Append a row. After one that could not be written no more follow, so the stored rows are complete up to a point.
 
         Raises EnvironmentFault, unless the trial is ending.
         """
@@ -55,15 +55,15 @@ class Recorder:
                 raise
 
     def note(self, level: NoteLevel, text: str) -> None:
-        """Append a note. Raises nothing: a history that cannot be written is reported at the end."""
+        """Append a note. Never raises: a history that cannot be written is reported at the end."""
         with contextlib.suppress(EnvironmentFault):
             self.write(Note(t_ns=self._clock.now_ns(), level=level, text=text))
 
     @contextlib.contextmanager
     def phase(self, phase: Phase, planned_s: float | None = None, *, at_most: bool = False) -> Iterator[None]:
-        """A phase, with rows for its begin and its end. `at_most`: it may be over earlier than `planned_s`.
+        """A phase, with rows for its begin and its end. `at_most`: it may end before `planned_s`.
 
-        What ends it early is explained before its end.
+        The reason for an early end is written before its end.
         """
         detail = {} if planned_s is None else {"planned_s": planned_s} | ({"at_most": True} if at_most else {})
         self.write(PhaseRow(t_ns=self._clock.now_ns(), phase=phase, event="begin", detail=detail))
@@ -76,7 +76,7 @@ class Recorder:
             self.write(PhaseRow(t_ns=self._clock.now_ns(), phase=phase, event="end"))
 
     def explain(self, ended: Exception) -> None:
-        """Append one note on what ended the trial early. What fails after that is noted as a warning: it is not the cause."""
+        """Append one note on what ended the trial early. Later failures are noted as warnings: they are not the cause."""
         if ended is self._explained or isinstance(ended, EndsEarly):
             return
         self._explained = ended
@@ -96,7 +96,7 @@ class Recorder:
         return self._tail.poll()
 
     def close(self) -> None:
-        """Force the history to the disk and close it. Raises nothing."""
+        """Sync the history to the disk and close it. Never raises."""
         with contextlib.suppress(ChaoslabError):
             self._history.close()
         self._tail.close()

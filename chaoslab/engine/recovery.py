@@ -13,7 +13,7 @@ from chaoslab.spec.stackfile.model import Mode, StackSpec
 
 
 class Recovery:
-    """Keeps the slots of the services that are probed, and asks the judge's function of them."""
+    """Keeps the slots of the services that are probed, and evaluates them with the judge's function."""
 
     def __init__(self, experiment: Experiment, stack: StackSpec) -> None:
         self._hold_s = experiment.steady_state.hold
@@ -29,14 +29,14 @@ class Recovery:
             self._modes[name] = mode_of(name, self._objectives[journey.service])
 
     def add(self, row: Probe) -> None:
-        """Take a slot, in any order, of those since the faults began."""
+        """Take a slot since the faults began, in any order."""
         if (slots := self._services.get(row.service, {}).get(row.journey)) is not None:
             slots.add(row.due_ns, row.sent_ns, row.end_ns, row.good)
             if row.status == QUEUED and self._modes[row.journey] == "queued":
                 self._queued_ns[row.service] = max(row.end_ns, self._queued_ns.get(row.service, 0))
 
     def why_not_yet(self, fault: UnhealedFault, now_ns: int) -> str | None:
-        """Why a fault is not to be healed yet, in words; None once every service with an RTO under it is back, or missed it."""
+        """Why a fault must not be healed yet, in words; None once every service with an RTO under it is back or missed it."""
         for service, journeys in self._services.items():
             for slots in journeys.values():
                 slots.sort()

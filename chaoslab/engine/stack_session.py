@@ -1,4 +1,4 @@
-"""A stack that is booted once, for one trial or for several, one after the other."""
+"""A stack that is booted once, for one trial or several, one after the other."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from chaoslab.clock import SYSTEM, Clock, Deadline
 from chaoslab.errors import Interrupted, NotHealthy, StackError
 from chaoslab.stack.protocol import CanBeWatched, CanPrepare, Control, OnProgress, Stack, State
 
-PREPARE_TIMEOUT_S = 1800.0  # for building and pulling images, which is no part of the boot
+PREPARE_TIMEOUT_S = 1800.0  # for building and pulling images, which is not part of the boot
 CONTROL_TIMEOUT_S = 10.0
-HEALTHY_TIMEOUT_S = 20.0  # of replicas that run and were healthy before
+HEALTHY_TIMEOUT_S = 20.0  # for replicas that run and were healthy before
 
 
 class StackSession:
-    """One stack from its boot to its end, for one trial at a time. The first boots it; each later one finds it clean.
+    """One stack from its boot to its end, for one trial at a time. The first trial boots it; each later one needs it clean.
 
     Its methods block, and are called from threads; `stop` may also be called from a signal handler, at any time.
     `keep`: the stack is never taken down. `stop_reason`: why the session was asked to end, None until then.
@@ -37,7 +37,7 @@ class StackSession:
         self._unhealed: list[str] = []
 
     def stop(self, reason: str) -> None:
-        """Ask the trial that is under way to heal and end, and no other to begin."""
+        """Ask the running trial to heal and end, and allow no other to begin."""
         self.stop_reason = self.stop_reason or reason
 
     def begin_trial(self) -> int:
@@ -46,7 +46,7 @@ class StackSession:
         return self.trials
 
     def prepare(self, on_progress: OnProgress) -> None:
-        """Before the first trial: have what the boot needs, which does not count in its deadline. Raises EnvironmentFault."""
+        """Before the first trial: get what the boot needs, which does not count in its deadline. Raises EnvironmentFault."""
         if self._state == "new" and self.stop_reason is None and isinstance(self.stack, CanPrepare):
             self.stack.prepare(Deadline.after(PREPARE_TIMEOUT_S, self.clock), on_progress)
 
@@ -61,7 +61,7 @@ class StackSession:
             self._state = "booting"
             self._own_steps = frozenset(number for number, _ in open_steps(self.journal.path))
             self.stack.up(Deadline.after(self.stack.topology.spec.boot, self.clock), on_progress)
-            if self._state == "booting":  # else it was given up meanwhile
+            if self._state == "booting":  # else it was stopped meanwhile
                 self._state = "up"
                 self._ended_jobs = frozenset(name for name, state in self.stack.states().items() if state == "dead")
         elif (why := self.why_unusable()) is not None:
@@ -76,7 +76,7 @@ class StackSession:
         return self._control
 
     def end_trial(self, unhealed: Sequence[str]) -> None:
-        """A trial is over. `unhealed`: what it changed and was not seen to be undone, each as a sentence."""
+        """A trial is over. `unhealed`: a sentence for each change that was not seen to be undone."""
         self._unhealed += unhealed
 
     def why_unusable(self) -> str | None:
@@ -89,20 +89,20 @@ class StackSession:
             return f"the session was asked to stop: {self.stop_reason}"
         try:
             return "; ".join(self.why_not_clean()) or None
-        except Exception as failed:  # whatever it is: a stack that cannot be asked is not proven clean
+        except Exception as failed:  # any error: a stack that cannot be queried is not known to be clean
             return f"its state is not known: {failed}"
 
     def why_not_clean(self) -> list[str]:
-        """What is not as it was booted, in words; nothing where all faults were seen healed and all replicas are healthy.
+        """What differs from the booted stack, in words; empty if all faults were seen healed and all replicas are healthy.
 
-        Raises what the stack raises when it cannot be asked.
+        Raises the stack's error if it cannot be queried.
         """
         found = [*self._unhealed, *filter(None, [self.stack.trouble()])]
         found += [f"{name} is {state}" for name, state in self._live_states().items() if state != "running"]
         found += self.stack.links.disturbances()
         left = [number for number, _ in open_steps(self.journal.path) if number not in self._own_steps]
         found += [f"{len(left)} undo steps are open in {self.journal.path}"] if left else []
-        if not found:  # of replicas that all run, a start only waits until they are healthy
+        if not found:  # all replicas run, so a start only waits until they are healthy
             try:
                 self.stack.start(list(self._live_states()), Deadline.after(HEALTHY_TIMEOUT_S, self.clock))
             except NotHealthy as sick:
@@ -110,16 +110,17 @@ class StackSession:
         return found
 
     def _live_states(self) -> dict[str, State]:
-        """The states of all but the jobs, which had ended when the stack was up."""
+        """The states of all replicas except jobs, which had ended when the stack was up."""
         return {name: state for name, state in self.stack.states().items() if name not in self._ended_jobs}
 
     @property
     def is_down(self) -> bool:
-        """Whether it was taken down, or that was tried."""
+        """Whether `down` took it down, or tried to."""
         return self._state == "down"
 
     def down(self, why: str = "") -> list[str]:
-        """Take the stack down, once; a second call does nothing, nor does any with `keep`. `why`: in words, where it is early.
+        """Take the stack down once; a second call does nothing, nor does any call with `keep`. `why`: the reason, if it is
+        early.
 
         Returns what could not be ended, in words.
         """

@@ -16,7 +16,7 @@ from chaoslab.units import format_s
 
 
 class SteadyWindow:
-    """Keeps the rows of the last `hold` seconds, and asks the judge's function of them."""
+    """Keeps the rows of the last `hold` seconds, and evaluates them with the judge's function."""
 
     def __init__(self, spec: SteadyState, probe: ProbeSpec, journeys: Mapping[str, Journey]) -> None:
         """`journeys`: all of the stack's."""
@@ -37,7 +37,7 @@ class SteadyWindow:
             self._seen[row.journey].append(row)
 
     def why_not_steady(self, now_ns: int) -> str | None:
-        """Why the last `hold` seconds before `now_ns` are no steady state; None when they are."""
+        """Why the last `hold` seconds before `now_ns` were not a steady state; None if they were."""
         before_ns = now_ns - round(self._spec.hold * NS_PER_S)
         for rows in self._seen.values():
             while rows and rows[0].due_ns < before_ns:
@@ -56,7 +56,7 @@ class SteadyWindow:
         return "; ".join(why_not_steady(journeys, conditions, self._machine, self._spec, now_ns)) or None
 
     def never_good(self) -> str:
-        """What users get instead, of each journey that had no good answer in this time, and where that is corrected."""
+        """For each journey without a good answer in this time: what users get instead, and where to correct it."""
         found = []
         for name, rows in self._seen.items():
             if rows and not any(row.good for row in rows):
@@ -69,13 +69,13 @@ class SteadyWindow:
 
 
 class Served:
-    """For how long users have been served. Feed it the slots of all journeys, and what disturbs them.
+    """For how long users have been served. Takes the slots of all journeys, and the events that disturb them.
 
-    `enough_s`: how long they must have been, at least, before a step may disturb them, or the run may end.
+    `enough_s`: how long they must have been served before a step may disturb them, or the run may end.
     """
 
     def __init__(self, probe: ProbeSpec, journeys: Mapping[str, Journey], queued: Collection[str] = ()) -> None:
-        """`journeys`: all of the stack's; `queued`: those of which a 202 says that they are not served in full."""
+        """`journeys`: all of the stack's; `queued`: those for which a 202 means degraded service."""
         self._queued = queued
         stable_s = stable_slots(round(NS_PER_S / probe.slots_per_s)) / probe.slots_per_s
         timeouts_s = [probe.timeout or journey.timeout for journey in journeys.values()]
@@ -95,5 +95,5 @@ class Served:
         return now_ns - self._last_bad_ns > self.enough_s * NS_PER_S
 
     def undisturbed_s(self, now_ns: int) -> float:
-        """Seconds since the last bad slot, and since anything happened to a fault or a step."""
+        """Seconds since the last bad slot, and since the last event of a fault or a step."""
         return (now_ns - max(self._last_bad_ns, self._last_event_ns)) / NS_PER_S

@@ -1,4 +1,4 @@
-"""Proof that a stack is in its steady state outside of a trial: the definition of a run's steady state, without the load."""
+"""Checks outside a trial that a stack is in its steady state, by the definition of a run, but without load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOK_EVERY_S = 0.1
 
 
 def why_not_steady(stack: Stack, loaded: Loaded, writer: str, clock: Clock) -> str | None:
-    """Probe the journeys until the last `hold` seconds were steady, or `within` is over; why they were not, or None.
+    """Probe the journeys until the last `hold` seconds were steady, or `within` is over. Returns why they were not, or None.
 
     Conditions that do not hold are brought about. Blocks; needs a thread without a running event loop. `writer`: the prefix of
     the names of its writes, which no trial uses.

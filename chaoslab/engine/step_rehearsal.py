@@ -1,6 +1,6 @@
-"""Looks at the steps of an experiment on a stack that is up, with the sites cut off that are lost when each begins.
+"""Checks the steps of an experiment on a running stack, with those sites cut off that are lost when each step begins.
 
-No step is carried out: its addresses are called, its conditions are asked, its `check` is done, its statement is prepared.
+No step is carried out: its addresses are called, its conditions evaluated, its `check` run, its statement prepared.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from chaoslab.spec.step import HttpCheck, HttpStep, RunStep, SqlCall, SqlStep, S
 from chaoslab.spec.step_rot import Lost, Rot, looks_of, lost_at, replicas_of
 from chaoslab.stack.protocol import CanExecute, Stack
 
-REACT_S = 20.0  # after a cut, at least: health checks have to notice it; and as long as a service may take to recover
+REACT_S = 20.0  # minimum time after a cut, in which health checks notice it; a service may need longer to recover
 _ANSWER_S, _QUIET_S, _AGAIN_S = 2.0, 0.3, 0.5
-_PREPARED = ("select", "insert", "update", "delete", "merge", "with", "values", "table")  # what PostgreSQL prepares
-_REFUSED = (401, 403, 405, 501)  # statuses that no condition is about: a credential or a method that does not work
+_PREPARED = ("select", "insert", "update", "delete", "merge", "with", "values", "table")  # what PostgreSQL can prepare
+_REFUSED = (401, 403, 405, 501)  # statuses that show a credential or a method that does not work, whatever the condition
 _NO_PROGRAM = (126, 127)  # exit statuses
-_LINES = 3  # of an output that a finding quotes
+_LINES = 3  # lines of an output that a finding quotes
 _HOLDER = "runbook check"  # of the fence
 
 Look_ = Callable[[], str | None]  # why it would not work, in words; None when it would
 
 
 class StepRehearsal:
-    """The steps of one experiment on one stack. `marks`: in the environment of its checks, by which their end is found."""
+    """The steps of one experiment on one stack. `marks`: variables in the environment of its checks, to find leftovers."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class StepRehearsal:
         self._asking = Asking(stack)
 
     def rot(self, skip: frozenset[str] = frozenset()) -> list[Rot]:
-        """What would not work, in the order of the steps. Blocks; leaves the stack as it was.
+        """What would not work, in the order of the steps. Blocks; leaves the stack unchanged.
 
         `skip`: ids of steps that are known not to work.
         """
         steps = [step for step in self._steps if step.id not in skip]
         asked = {(*endpoint, step.from_) for step in steps if step.from_ != OUTSIDE for endpoint in self._endpoints(step)}
-        # What answers nobody from a place from which only requests can be sent, though it works: it speaks no HTTP.
-        deaf = frozenset(
+        # Addresses that work but do not answer from their place, because only HTTP requests can be sent from there.
+        not_http = frozenset(
             (replica, port, place)
             for replica, port, place in asked
             if not self._stack.reaches(replica, port, seen_from=place, timeout_s=_ANSWER_S)
@@ -78,7 +78,7 @@ class StepRehearsal:
             with self._cut_off(sites):
                 deadline = Deadline.after(self._react_s if sites else _ANSWER_S, self._clock)
                 for step in own:
-                    for rule, look in self._looks(step, deaf, self._lost[step.id]):
+                    for rule, look in self._looks(step, not_http, self._lost[step.id]):
                         if (why := self._insist(look, deadline)) is not None:
                             found.append(Rot(step.id, rule, why))
         order = [step.id for step in self._steps]
@@ -96,22 +96,22 @@ class StepRehearsal:
                 self._stack.links.lift(flows, _HOLDER)
 
     def _insist(self, look: Look_, deadline: Deadline) -> str | None:
-        """Why it does not work, once there was time for the stack to react."""
+        """Why it does not work, after the stack had time to react."""
         while True:
             try:
                 why = look()
-            except ChaoslabError as failed:  # the runtime knows of no such port
+            except ChaoslabError as failed:  # the runtime knows no such port
                 why = str(failed)
             if why is None or deadline.passed:
                 return why
             self._clock.sleep(min(_AGAIN_S, deadline.left_s))
 
-    # --- what is looked at --------------------------------------------------------------------------------------
+    # --- the checks --------------------------------------------------------------------------------------
 
-    def _looks(self, step: StepBase, deaf: frozenset[tuple[str, int, str]], lost: Lost) -> Iterator[tuple[str, Look_]]:
-        """Rules, and what finds the rot. What asks only what is lost now may be back before the step is over."""
+    def _looks(self, step: StepBase, not_http: frozenset[tuple[str, int, str]], lost: Lost) -> Iterator[tuple[str, Look_]]:
+        """Rules with their checks. A condition about lost replicas only is left out: it may hold before the step is over."""
         for replica, port in self._endpoints(step):
-            if (replica, port, step.from_) not in deaf:
+            if (replica, port, step.from_) not in not_http:
                 yield "step.unreachable", partial(self._unreachable, replica, port, step.from_)
         for what, how in looks_of(step, self._stack.topology):
             if lost.replicas.issuperset(replicas_of(how)):
@@ -128,7 +128,7 @@ class StepRehearsal:
             yield "step.sql-refused", partial(self._statement_fails, step.sql)
 
     def _endpoints(self, step: StepBase) -> list[tuple[str, int]]:
-        """Each of which has to answer."""
+        """The addresses that have to answer."""
         found = [(name, int(port)) for name, _, port in (address.partition(":") for address in step.needs.addresses)]
         if isinstance(step, HttpStep):
             for url in [call.url for call in (step.http, step.check) if call is not None and call.url is not None]:
@@ -151,7 +151,7 @@ class StepRehearsal:
         return f"{what}: {'; '.join(why for why in whys if why)}" if whys and all(whys) else None
 
     def _silent(self, what: str, how: Look) -> str | None:
-        """Whether it is answered, and not refused; it need not hold now."""
+        """Why a condition gets no useful answer; it need not hold now."""
         try:
             if how.http is not None:
                 return self._refused(what, how.http)
@@ -166,7 +166,7 @@ class StepRehearsal:
         return None
 
     def _refused(self, what: str, how: ReplicaRequest) -> str | None:
-        """Why none of its URLs gives an answer of use. Another status than those may be what the condition is about."""
+        """Why none of its URLs gives a useful answer. Other statuses may be what the condition is about."""
         whys = []
         for url in how.url:
             try:

@@ -1,7 +1,7 @@
 """Steps: changes to a stack other than faults that may affect users, such as switching a leader back.
 
-A kind of step is a class that implements `Step`; this module is independent of the kinds. Each step that was begun has a window
-in the history: a row when it begins, and one when its effect was seen (`end`) or it is known that it will not be (`failed`).
+A kind of step is a class that implements `Step`; this module is independent of the kinds. Each step that began has a window in
+the history: a row when it begins, and one when its effect was seen (`end`) or is known never to come (`failed`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from chaoslab.errors import ChaoslabError
 from chaoslab.history.rows import AnyRow, Fault, Note, Row
 from chaoslab.history.rows import Step as StepRow
 
-VERB_TIMEOUT_S = 60.0  # for each verb of a step
+VERB_TIMEOUT_S = 60.0  # for each method of a step
 _LOOK_EVERY_S = 0.2
 _POLL_NS = NS_PER_S // 50
 
 
 class StepFailed(Exception):
-    """A step did not do what it should, which is a finding about the stack or the step and ends nothing but the step.
+    """A step did not do what it should: a finding about the stack or the step, which ends only the step.
 
     `detail`: for its row.
     """
@@ -38,7 +38,7 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Begun:
-    """A step that was called at `at_ns`. `rows`: what else the history should hold. `refused`: it changed nothing."""
+    """A step that was called at `at_ns`. `rows`: further rows for the history. `refused`: it changed nothing."""
 
     at_ns: int
     detail: dict[str, Any] = field(default_factory=dict)
@@ -48,45 +48,45 @@ class Begun:
 
 @dataclass(frozen=True)
 class Seen:
-    """The effect of a step was seen at `at_ns`, and not yet at `unseen_ns`; None where `at_ns` is exact."""
+    """The effect of a step was seen at `at_ns`, and not yet at `unseen_ns`, which is None if `at_ns` is exact."""
 
     at_ns: int
     unseen_ns: int | None = None
 
 
 class Step(Protocol):
-    """One step on one stack. Each verb may block, for a minute at most, but `undo`, which may take its `undo_timeout_s`."""
+    """One step on one stack. Each method may block for a minute at most; `undo` for its `undo_timeout_s`."""
 
     undo_timeout_s: float
 
     @property
     def id(self) -> str:
-        """What it is called in rows and reports."""
+        """Its id in rows and reports."""
 
     @property
     def name(self) -> str:
         """Its kind."""
 
     def begin(self) -> Begun | None:
-        """Do it, or begin to. None where nothing was asked of the stack.
+        """Do it, or begin to. None if nothing was requested of the stack.
 
-        Raises StepFailed when it may not begin, ChaoslabError when the harness cannot do it.
+        Raises StepFailed if it may not begin, ChaoslabError if the harness cannot do it.
         """
 
     def verify(self) -> Seen | None:
-        """When its effect was seen from outside; None while it is not. Raises StepFailed when it never will be."""
+        """When its effect was seen from outside; None until then. Raises StepFailed if it will never be seen."""
 
     def awaited(self) -> str:
-        """What was not seen yet when it was looked at last, in words."""
+        """What was still missing at the last check, in words."""
 
     def end(self) -> None:
-        """End what is under way of it: once, after its effect was seen, when it failed, or when the trial ends.
+        """End what still runs of it; called once, when its effect was seen, it failed, or the trial ends.
 
         Raises ChaoslabError.
         """
 
     def undo(self) -> None:
-        """Put back what must not outlast the trial: once, at its end. Raises ChaoslabError."""
+        """Undo what must not outlast the trial; called once, at its end. Raises ChaoslabError."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class PlannedStep:
 
 @dataclass(eq=False)
 class Window:
-    """A step from its begin to its end. `row_id`: the id of its rows, None until it is known that it was not refused.
+    """A step from its begin to its end. `row_id`: the id of its rows, None until it was accepted.
 
     `begun_ns`: when it was called.
     """
@@ -125,7 +125,7 @@ class Window:
 
 
 class StepRunner:
-    """The steps of one trial: those of its timeline at their instants, in threads of their own, and any others when asked.
+    """The steps of one trial: those of its timeline at their instants, in threads of their own, and others on request.
 
     `write` takes the rows, from several threads. `unended`: a sentence for each step whose end or undo failed.
     """
@@ -136,11 +136,11 @@ class StepRunner:
         self._clock = clock
         self._start_ns = 0
         self._closed = False
-        self._lock = threading.Lock()  # whether a step may begin and that it does, is one decision
+        self._lock = threading.Lock()  # held while a step is checked and begun
         self._numbers: Counter[str] = Counter()
         self._open: list[Window] = []
         self._begun: list[Step] = []  # to be undone
-        self._happened_ns: dict[tuple[str, str], int] = {}  # by the key and the name that a step may come after
+        self._happened_ns: dict[tuple[str, str], int] = {}  # by what a step may come after: key and name
         self._works: list[Future[None]] = []
         self.unended: list[str] = []
 
@@ -149,11 +149,11 @@ class StepRunner:
         self._start_ns = self._clock.now_ns()
 
     def see(self, row: AnyRow) -> None:
-        """Take in what happened, for the steps that come after it."""
+        """Take a row, for the steps that come after it."""
         match row:
             case Fault(event="effective"):
                 self._happened_ns.setdefault(("after", row.id), row.t_ns)
-            case Fault(event="healed") if "cycle" not in row.detail:  # its last row is of the fault as a whole
+            case Fault(event="healed") if "cycle" not in row.detail:  # its last row is about the whole fault
                 self._happened_ns.setdefault(("after_heal", row.id), row.t_ns)
             case StepRow(event="end"):
                 self._happened_ns.setdefault(("after", row.id), row.t_ns)
@@ -165,13 +165,13 @@ class StepRunner:
                 self._skip("after", row.id, "which failed")
 
     def _skip(self, key: str, id_: str, why: str) -> None:
-        """What comes after something that will not happen does not begin."""
+        """Skip the steps that come after something that will not happen."""
         for planned in [planned for planned in self._planned if getattr(planned, key) == id_]:
             self._planned.remove(planned)
             self._fail(planned.step, planned.id, StepFailed(f"it did not begin: it comes after {id_}, {why}", skipped=True))
 
     def launch_due(self) -> int | None:
-        """Launch what is due. Returns when to ask again (monotonic nanoseconds); None once all are over."""
+        """Launch what is due. Returns when to call again (monotonic nanoseconds); None once all are over."""
         now_ns = self._clock.now_ns()
         dues_ns: dict[str, int | None] = {}  # None while it is not known
         for planned in self._planned:
@@ -190,13 +190,13 @@ class StepRunner:
         return min(later_ns, default=None)
 
     def check(self) -> None:
-        """Raises what a step of the timeline raised, unless it is that it failed: of that there is a row."""
+        """Raises the error of a step of the timeline, except StepFailed, which has a row."""
         for work in self._works:
             if work.done():
                 work.result()
 
     def carry_out(self, planned: PlannedStep) -> None:
-        """Begin a step, and wait until its effect is seen. Blocks. Raises as `begin` does; a step that failed has its row."""
+        """Begin a step, and wait until its effect is seen. Blocks. Raises as `begin` does; a failed step has a row."""
         try:
             window = self.begin(planned.step)
         except StepFailed as failed:
@@ -214,7 +214,7 @@ class StepRunner:
                     raise StepFailed(why, late=True, limit_s=planned.budget)
                 self._clock.sleep(_LOOK_EVERY_S)
         except StepFailed as failed:
-            if not self._closed:  # else it was cut: what is ended has failed for no other reason
+            if not self._closed:  # else it was cut, and failed only for that reason
                 self._fail(planned.step, window.row_id or planned.id, failed)
                 self._end(window)
 
@@ -222,9 +222,9 @@ class StepRunner:
         self._write(StepRow(t_ns=self._clock.now_ns(), id=row_id, name=step.name, event="failed", detail=failed.detail))
 
     def begin(self, step: Step) -> Window | None:
-        """Begin a step, and write its rows. Blocks. None where it was refused, or the trial is over.
+        """Begin a step, and write its rows. Blocks. None if it was refused, or the trial is over.
 
-        Raises StepFailed when it may not begin, ChaoslabError when it cannot be done; then it is ended with all others.
+        Raises StepFailed if it may not begin, ChaoslabError if it cannot be done; then it is ended with all others.
         """
         window = Window(step)
         with self._lock:
@@ -249,7 +249,7 @@ class StepRunner:
         return window
 
     def verify(self, window: Window) -> bool:
-        """Whether its effect is seen now; if so, the step is over: its row is written, and it is ended. Blocks."""
+        """Whether its effect is seen now; if so, its row is written, and the step is ended. Blocks."""
         seen = window.step.verify()
         if seen is None:
             return False
@@ -260,7 +260,7 @@ class StepRunner:
         return True
 
     def close(self) -> bool:
-        """From now on no step begins. Returns whether any is left to end or to undo."""
+        """Allow no more steps to begin. Returns whether any is left to end or to undo."""
         with self._lock:
             self._closed = True
             return bool(self._open or self._begun)
@@ -275,7 +275,7 @@ class StepRunner:
         return VERB_TIMEOUT_S + sum(step.undo_timeout_s for step in self._begun)
 
     def end_all(self) -> None:
-        """End what was begun and is not over, then undo all, the latest first. Blocks; one that fails keeps no other."""
+        """End the steps that are not over, then undo all, the latest first. Blocks; a failure does not stop the others."""
         for window in [*self._open]:
             self._end(window)
         while self._begun:
@@ -288,7 +288,7 @@ class StepRunner:
             self._guarded(window.step.end, f"the step {window.step.name} {window.step.id} could not be ended")
 
     def _forget(self, window: Window) -> bool:
-        """Nothing of it is left to end. False where that was known already."""
+        """Note that nothing of it is left to end. False if that was known already."""
         with self._lock:
             known = window in self._open
             if known:
@@ -296,7 +296,7 @@ class StepRunner:
             return known
 
     def _guarded(self, verb: Callable[[], None], what: str) -> None:
-        """A failure leaves the stack as no other trial may find it."""
+        """Note a failure, after which no other trial may use the stack."""
         try:
             verb()
         except ChaoslabError as failed:

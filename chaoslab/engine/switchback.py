@@ -14,7 +14,7 @@ EstablishedFor = Literal["steady", "failback"]
 
 
 class Switchback:
-    """The step that brings one condition about. Its effect is seen once a later look finds that the condition holds."""
+    """The step that brings one condition about. Its effect is seen once a later check finds that the condition holds."""
 
     name = "switchback"
     undo_timeout_s = 0.0
@@ -40,32 +40,32 @@ class Switchback:
         return seen.observed if seen is not None else ""
 
     def end(self) -> None:
-        """Nothing is under way."""
+        """Nothing to end."""
 
     def undo(self) -> None:
-        """Nothing to put back: the condition is meant to last."""
+        """Nothing to undo: the condition is meant to last."""
 
 
 class Establishing:
     """The conditions of one trial, by what they are established for.
 
-    Before the fault they are brought about as they come; in failback that is a step.
+    Before the fault they are brought about without a step; in failback each is a step.
     """
 
     def __init__(self, conditions: Mapping[EstablishedFor, Conditions], steps: StepRunner, rows: Recorder) -> None:
         self._conditions = conditions
         self._steps = steps
         self._rows = rows
-        self._open: list[Window] = []  # switch backs whose effect was not seen yet
+        self._open: list[Window] = []  # switchbacks whose effect was not seen yet
 
     def look(self, role: EstablishedFor) -> list[Condition]:
-        """One row for each condition, as things stand now, not written yet. Blocks."""
+        """One row for each condition, as of now, not written yet. Blocks."""
         rows = self._conditions[role].look(role)
         self._open = [window for window in self._open if not self._steps.verify(window)]
         return rows
 
     def bring_about(self, condition: str, role: EstablishedFor) -> None:
-        """Ask the stack to make it true, unless an earlier call may still be at work. Blocks."""
+        """Ask the stack to make it true, unless an earlier call may still take effect. Blocks."""
         if role == "failback":
             window = self._steps.begin(Switchback(self._conditions[role], condition))
             self._open += [] if window is None else [window]

@@ -1,6 +1,6 @@
-"""The steps that an experiment writes into its timeline.
+"""The steps of an experiment's timeline.
 
-A command, a request, a statement of SQL, a condition to bring about, a person's work.
+A command, an HTTP request, a SQL statement, a condition to bring about, or a manual step.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ S = TypeVar("S", bound=StepBase)
 class Surroundings:
     """What all steps of one trial share. `write` takes rows from any thread; outputs of commands go to `logs`.
 
-    `people`: where people confirm their steps, in a run of this `run_id`; None where nobody attends the run.
+    `people`: where people confirm their steps, in a run of this `run_id`; None in an unattended run.
     """
 
     stack: Stack
@@ -76,7 +76,7 @@ class Surroundings:
 
 
 def planned_step(spec: StepBase, around: Surroundings) -> PlannedStep:
-    """A step as the runner of the trial takes it. Raises TypeError for a kind that is not known here."""
+    """A step for the runner of the trial. Raises TypeError for an unknown kind."""
     step = next(step for kind, step in _STEPS.items() if isinstance(spec, kind))
     limit_s = spec.at_most_s if around.people is None else spec.limit_s
     return PlannedStep(step(spec, around), spec.at, limit_s, spec.after, spec.after_heal)
@@ -85,7 +85,7 @@ def planned_step(spec: StepBase, around: Surroundings) -> PlannedStep:
 class TimelineStep(Generic[S]):
     """One step of a timeline: its precondition, its call in a thread of its own, and what verifies it.
 
-    The undo is on the disk before the call, as is the end of what its command starts.
+    Its undo, and how to end what its command starts, are stored before the call.
     """
 
     def __init__(self, spec: S, around: Surroundings) -> None:
@@ -94,7 +94,7 @@ class TimelineStep(Generic[S]):
         self.id, self.name = spec.id, spec.kind
         self.undo_timeout_s = spec.budget if spec.undo is not None else 0.0
         self.token = token_hex(8)
-        self.over = threading.Event()  # it is not to go on: its effect was seen, it failed, or the trial ends
+        self.over = threading.Event()  # set when its effect was seen, it failed, or the trial ends
         self._conditions = Conditions(around.stack, [], around.clock)
         self._called: Future[int] = Future()
         self._facts: list[Fact] = [*([spec.bring_about] if isinstance(spec, BringAboutStep) else []), *spec.verify]
@@ -106,12 +106,12 @@ class TimelineStep(Generic[S]):
         self.child: subprocess.Popen[bytes] | None = None  # of its command
         self._planned: list[int] = []  # numbers of undo steps
 
-    # --- what the runner asks ---------------------------------------------------------------------------------
+    # --- for the runner ---------------------------------------------------------------------------------
 
     def begin(self) -> Begun | None:
         place = self.spec.from_
         if place != OUTSIDE and {Flow(place, OUTSIDE), Flow(OUTSIDE, place)} & self.around.stack.links.fenced():
-            raise StepFailed(f"it did not begin: it is done from {place}, which is cut off")
+            raise StepFailed(f"it did not begin: it would run from {place}, which is cut off")
         missing = self._missing(self.spec.precondition)
         if missing is not None:
             raise StepFailed(f"it did not begin: its precondition does not hold: {missing}")
@@ -154,7 +154,7 @@ class TimelineStep(Generic[S]):
         if self._undo is not None:
             try:
                 left = perform(self._undo)
-            except EnvironmentFault as failed:  # it could not be started, or did not end
+            except EnvironmentFault as failed:  # it could not start, or did not end
                 left = [str(failed)]
             self.around.write(self._row("undone", {"why": left[0]} if left else {}))
             if left:
@@ -182,18 +182,18 @@ class TimelineStep(Generic[S]):
     under_way = "it has not ended"  # in words, until its call is over
 
     def call(self) -> Detail:
-        """What its kind does. Raises StepFailed."""
+        """Do what its kind does. Raises StepFailed."""
         raise NotImplementedError
 
     def filled(self, tree: Any) -> Any:
-        """With the values of environment variables. Raises StepFailed for one that is not set."""
+        """The text with the values of environment variables. Raises StepFailed for one that is not set."""
         try:
             return fill_variables(tree, os.environ)
         except KeyError as missing:
             raise StepFailed(f"the environment variable {missing.args[0]} is not set") from missing
 
     def _carry_out(self) -> int:
-        """Call it; returns when that was over. Raises StepFailed."""
+        """Call it; returns when the call was over. Raises StepFailed."""
         detail = self.call()
         over_ns = self.around.clock.now_ns()
         if not self.over.is_set():
@@ -205,7 +205,7 @@ class TimelineStep(Generic[S]):
         return StepRow(t_ns=t_ns, id=self.id, name=self.name, event=event, detail=dict(detail))
 
     def _missing(self, facts: list[Fact]) -> str | None:
-        """The first of these conditions that does not hold now, and what was seen; None when all do."""
+        """The first of these conditions that does not hold now, and what was observed; None if all hold."""
         known = self.around.stack.topology.spec.conditions
         for fact in facts:
             name, spec = ("", fact.spec) if isinstance(fact, InlineCondition) else (f"{fact}: ", known[fact])
@@ -220,7 +220,7 @@ class TimelineStep(Generic[S]):
 
 class Run(TimelineStep[RunStep]):
     def call(self) -> Detail:
-        """Its output goes to a log of its own, and the end of it into the rows."""
+        """Run it; its output goes to a log of its own, and the end of the output into the rows."""
         command, log = self.spec.run, self.around.logs / f"step-{self.id}.log"
         name, port = self.around.stack.topology.entry
         env = {**os.environ, MARK: self.token, "CHAOSLAB_ENTRY": f"http://{self.around.stack.address(name, port)}"}
@@ -282,7 +282,7 @@ class Sql(TimelineStep[SqlStep]):
 
 class BringAbout(TimelineStep[BringAboutStep]):
     def call(self) -> Detail:
-        """Ask until a replica accepts: one that refuses is asked again, as in failback."""
+        """Ask until a replica accepts; after a refusal, ask again, as in failback."""
         condition = self.spec.bring_about
         conditions = Conditions(self.around.stack, [condition], self.around.clock, sent_from=self.spec.from_)
         if conditions.observe(self.around.stack.topology.spec.conditions[condition])[0]:
@@ -298,10 +298,10 @@ class BringAbout(TimelineStep[BringAboutStep]):
 
 
 class Manual(TimelineStep[ManualStep]):
-    under_way = "nobody has confirmed it"
+    under_way = "it has not been confirmed"
 
     def call(self) -> Detail:
-        """Wait until a person confirms it; without anybody, for as long as they would take, up to the budget."""
+        """Wait until a person confirms it; in an unattended run, for its delay, up to the budget."""
         people, spec = self.around.people, self.spec
         if people is None:
             self.wait(spec.waits_s)

@@ -1,8 +1,8 @@
 """One trial: one experiment's timeline on a stack, with a folder, load, prober and history of its own.
 
-boot → steady → faults → failback → drain → verify → down. Events are written to the history first and read back from
-there, like the rows of the prober, so a listener sees the rows that the judge will see. However a trial ends early, by a
-signal, an abort condition or a failure, it heals, drains and leaves the stack in the same way.
+boot → steady → faults → failback → drain → verify → down. Rows are written to the history first and read back from there, like
+those of the prober, so a listener sees the rows that the judge will see. A trial that a signal, an abort condition or a failure
+ends early heals, drains and leaves the stack in the same way.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ from chaoslab.spec.timeline import end_of
 from chaoslab.stack.protocol import CanRestart
 
 VERIFY_TIMEOUT_S = 30.0
-_MARGIN_S = 30.0  # beyond the deadline of something that bounds itself: then it hangs
+_MARGIN_S = 30.0  # beyond the deadline of something with its own time limit: then it hangs
 _LISTEN_TIMEOUT_S = 10.0
 _LOOK_TIMEOUT_S = 60.0
-_END_TIMEOUT_S = 120.0  # of the prober, of Locust
+_END_TIMEOUT_S = 120.0  # for the end of the prober and of Locust
 _DOWN_TIMEOUT_S = 180.0
 _LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What one trial does. `mark` is in the environment of what it starts beside the stack; `facts` are in its anchor.
+    """What one trial does. `mark` is in the environment of its own processes; `facts` are in its anchor.
 
-    `steps`: what the harness does besides the timeline of the experiment. `last`: the stack is taken down at the end; without
-    it, the stack is left to the next trial, unless none may run on it. `attended`: people confirm their steps. `ends_early`: it
-    ends once what the experiment expects to fail has failed for good.
+    `steps`: what the harness does besides the timeline of the experiment. `last`: the stack is taken down at the end; otherwise
+    it is left to the next trial, unless none may run on it. `attended`: people confirm their steps. `ends_early`: it ends once
+    the objectives that are expected to fail have failed for good.
     """
 
     loaded: Loaded
@@ -82,7 +82,7 @@ class TrialPlan:
 
 
 class Trial:
-    """Carries out one plan, once, on the stack of a session."""
+    """Carries out one plan once, on the stack of a session."""
 
     def __init__(self, session: StackSession, plan: TrialPlan) -> None:
         experiment, spec = plan.loaded.experiment, plan.loaded.compose.spec
@@ -126,7 +126,7 @@ class Trial:
         self._watch = MachineWatch(plan.folder.logs, plan.mark)
 
     def events(self) -> Iterator[Event]:
-        """Do it. The last event, whatever happens, is a `Finished`."""
+        """Carry it out. The last event, whatever happens, is `Finished`."""
         number = self._session.begin_trial()
         self._writer = f"probe-{self._plan.seed:x}" if number == 1 else f"probe-{self._plan.seed:x}-{number}"
         self._rows.write(self._plan.anchor(self._clock.now_ns()))
@@ -141,11 +141,11 @@ class Trial:
         with self._guarded():
             yield from self._heal_rest()
         with self._guarded(), self._rows.phase("drain"):
-            self._load.begin_end()  # it may take its time while the ledger, which is the prober's, is read
+            self._load.begin_end()  # Locust may end while the prober reads the ledgers
             yield from self._wait.for_work(self._prober.stop, "the prober to end", _END_TIMEOUT_S)
-        # Not after a person asked to stop, nor when the harness broke or nothing was done to the stack.
+        # Not after a person asked to stop, nor if the harness broke or nothing was done to the stack.
         anything_done = self._faults.any_injected or self._steps.any_begun
-        # And not for what is decided without them.
+        # Nor if everything is decided without them.
         if not self._rows.broken and self._session.stop_reason is None and anything_done and not self._is_decided:
             with self._guarded(), self._rows.phase("verify"):
                 deadline = Deadline.after(VERIFY_TIMEOUT_S, self._clock)
@@ -164,7 +164,7 @@ class Trial:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """What fails in here is noted, and what follows, above all healing, still happens."""
+        """Note failures in the block, and continue: what follows, above all healing, must still happen."""
         try:
             yield
         except Exception as ended:
@@ -173,7 +173,7 @@ class Trial:
     # --- the phases -------------------------------------------------------------------------------------------
 
     def _boot(self) -> Events[None]:
-        """The stack and what observes it. On a stack that an earlier trial booted, a check that it is clean."""
+        """Start the stack and its observers. If an earlier trial booted the stack, verify that it is clean."""
         with self._rows.phase("boot"):
             self._prober.start()
             run_id = str(self._plan.facts.get("run_id", ""))
@@ -186,7 +186,7 @@ class Trial:
             yield from self._establish(self._experiment.steady_state.within, "steady")
 
     def _watch_control(self) -> None:
-        """Without a control nothing shows whether an outage was made by the machine, so its absence is noted."""
+        """Start the control. Without it nothing shows whether the machine caused an outage, so its absence is noted."""
         try:
             control = self._session.control()
         except ChaoslabError as failed:
@@ -206,7 +206,7 @@ class Trial:
                 process = LoadProcess(load, base_url, self._plan.folder.logs, seed=seed, env=mark, entry_port=port)
                 self._load.start(load, process)
             probe = plan_for(self._spec, self._experiment, self._stack.address, self._plan.folder.history, self._writer)
-            # Not in this thread: a prober that lives and does not read would hold up the run with a long plan.
+            # Not in this thread: a prober that runs but does not read its plan would block the run.
             yield from self._wait.for_work(partial(self._prober.begin, probe), "the prober to take its plan", _LISTEN_TIMEOUT_S)
             deadline = Deadline.after(steady.within, self._clock)
             yield from self._wait.until(self._clock.now_ns() + round(min(steady.hold, steady.within) * NS_PER_S))
@@ -220,10 +220,10 @@ class Trial:
                 raise EndsEarly from blind
             yield from self._wait.for_work(self._starts.prepare, "the ports of what the faults end", _LOOK_TIMEOUT_S)
             yield from self._look_at_conditions()
-            yield from self._wait_until_steady(deadline)  # still, or once more: as things are right before the fault
+            yield from self._wait_until_steady(deadline)  # check again, as things are right before the fault
 
     def _wait_until_steady(self, deadline: Deadline) -> Events[None]:
-        """Raises EndsEarly, after a note, when there is no steady state by then."""
+        """Raises EndsEarly, after a note, if there is no steady state in time."""
         look = Deadline.after(_LOOK_EVERY_S, self._clock)
         while True:
             trouble = self._steady.why_not_steady(self._clock.now_ns()) or self._load.idle()
@@ -247,7 +247,7 @@ class Trial:
         yield from self._new_rows()
 
     def _run_timeline(self) -> Events[None]:
-        """Until the last heals are due, and every step is over."""
+        """Run until the last heals are due and every step is over."""
         self._steady_is_over = True
         end_s = end_of(self._experiment.faults, self._objectives, self._planned_steps)
         at_most = any(fault.heals_at_recovery for fault in self._experiment.faults)
@@ -272,8 +272,8 @@ class Trial:
                 yield from self._wait.tick()
             self._check_actions()
             yield from self._establish(failback.within, "failback")
-            # Until users have been served for `hold` since anything last happened, which may have been a while ago. What the
-            # conditions themselves do to users is observed, too. Users who are not served are watched for `hold`.
+            # Until users have been served for `hold` since the last event, which may have been a while ago. How the conditions
+            # themselves affect users is observed, too. Users who are not served are observed for `hold`.
             begin_ns = self._clock.now_ns()
             end_ns = begin_ns + round(failback.hold * NS_PER_S)
             least_ns = begin_ns + round(min(failback.hold, self._served.enough_s) * NS_PER_S)
@@ -283,7 +283,7 @@ class Trial:
                 yield from self._wait.until(min(end_ns, now_ns + round(TICK_S * NS_PER_S)))
 
     def _heal_rest(self) -> Events[None]:
-        """Heal what a trial that ended early left injected, all in parallel: a heal that hangs delays no other."""
+        """Heal what a trial that ended early left injected, all in parallel, so that a hanging heal delays no other."""
         for fault in self._faults.close():
             yield Progress(f"healing {fault}")
         while self._faults.healing:
@@ -296,10 +296,10 @@ class Trial:
         except ChaoslabError as late:
             if not self._is_decided:
                 raise
-            self._rows.note("warning", f"the run had ended, and its heal was not waited for any longer: {late}")
+            self._rows.note("warning", f"the run had ended, so the wait for its heal was cut: {late}")
 
     def _leave_stack(self) -> Events[None]:
-        """Take it down, or leave it to the next trial where one may run on it."""
+        """Take the stack down, or leave it to the next trial if one may run on it."""
         session = self._session
         session.end_trial(self._faults.unhealed + self._steps.unended)
         self._rows.write(PhaseRow(t_ns=self._clock.now_ns(), phase="down", event="begin"))
@@ -321,9 +321,10 @@ class Trial:
     # --- conditions -------------------------------------------------------------------------------------------
 
     def _establish(self, within_s: float, role: EstablishedFor) -> Events[None]:
-        """Wait until all conditions hold, bringing about what can be. Raises EndsEarly, after their rows, if they do not.
+        """Wait until all conditions hold, bringing them about where possible. Raises EndsEarly, after their rows, if they do
+        not.
 
-        Before the fault only those are waited for that can be brought about, which disturbs users and so comes before the load.
+        Before the fault, wait only for those that can be brought about; that disturbs users, so it comes before the load.
         """
         deadline = Deadline.after(within_s, self._clock)
         while True:
@@ -331,7 +332,7 @@ class Trial:
                 partial(self._establishing.look, role), "the answers to conditions", _LOOK_TIMEOUT_S
             )
             missing = [row.id for row in rows if not row.holds]
-            if role == "steady":  # the others come about by themselves while the steady state is waited for
+            if role == "steady":  # the others become true while the run waits for its steady state
                 missing = [id_ for id_ in missing if self._conditions.can_be_brought_about(id_)]
             if not missing or deadline.passed:
                 for row in rows:
@@ -346,12 +347,13 @@ class Trial:
                     yield from self._wait.for_work(partial(self._establishing.bring_about, id_, role), what, _LOOK_TIMEOUT_S)
             yield from self._wait.until(self._clock.now_ns() + round(_LOOK_EVERY_S * NS_PER_S))
 
-    # --- as time goes on --------------------------------------------------------------------------------------
+    # --- on each tick --------------------------------------------------------------------------------------
 
     def _after_tick(self) -> Events[None]:
         """Raises what ends the trial early.
 
-        A signal, a failed action, broken links, the end of prober or load, an abort, or that what it had to show is decided.
+        A signal, a failed action, broken links, the end of prober or load, an abort condition, or objectives that failed for
+        good.
         """
         yield from self._new_rows()
         yield Tick()

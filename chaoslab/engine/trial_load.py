@@ -16,7 +16,7 @@ END_TIMEOUT_S = 120.0
 
 
 class TrialLoad:
-    """At most one Locust. Without one, nothing here does anything."""
+    """At most one Locust. Without one, all methods do nothing."""
 
     def __init__(self, rows: Recorder) -> None:
         self._rows = rows
@@ -33,7 +33,7 @@ class TrialLoad:
             self._rows.note("info", f"the entry is published at {published}, for Locust workers on other machines")
 
     def see(self, row: Fault) -> None:
-        """A fault began or ended: there may be another number of users while it is active."""
+        """Take a row: the number of users may change when a fault begins or ends."""
         if self._process is None or self._spec is None or row.id not in self._spec.under or self._last_rows is not None:
             return
         if row.event == "inject":
@@ -55,11 +55,11 @@ class TrialLoad:
             self._rows.note(level, text)
 
     def idle(self) -> str | None:
-        """Why there is no load yet, in words; the judge asks for a request, too."""
+        """Why there is no load yet, in words; the judge needs a request, too."""
         return "Locust has sent nothing yet" if self._process is not None and not self._has_sent else None
 
     def poll(self) -> str | None:
-        """Why Locust does not run any more, in words; None while it does."""
+        """Why Locust has ended, in words; None while it runs."""
         return self._process.poll() if self._process is not None else None
 
     def begin_end(self) -> None:
@@ -68,7 +68,7 @@ class TrialLoad:
             self._last_rows = in_thread(self._process.stop, "Locust to end")
 
     def end(self, wait: Waiting) -> Events[None]:
-        """Wait until it has, and write its last seconds. Raises NotReady when it does not."""
+        """Wait until Locust has ended, and write its last seconds. Raises NotReady if it does not end."""
         if self._last_rows is not None:
             for row in (yield from wait.for_future(self._last_rows, "Locust to end", END_TIMEOUT_S)):
                 self._rows.write(row)

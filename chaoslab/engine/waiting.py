@@ -1,4 +1,4 @@
-"""How a trial waits: in ticks, reading new rows meanwhile, and always with a deadline."""
+"""How a trial waits: in ticks, in which it reads new rows, and always with a deadline."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from chaoslab.engine.events import Events, Progress, T
 from chaoslab.errors import NotReady
 
 TICK_S = 0.1
-SHORT_TICK_S = 0.02  # while something is under way that the trial waits for
+SHORT_TICK_S = 0.02  # while the trial waits for other work
 
 
 class Waiting:
-    """Waits as a generator of events. `on_tick` is gone through after each tick; what it raises ends the wait."""
+    """Waits as a generator of events. `on_tick` runs after each tick; an error in it ends the wait."""
 
     def __init__(self, clock: Clock, on_tick: Callable[[], Events[None]]) -> None:
         self._clock = clock
@@ -37,11 +37,11 @@ class Waiting:
                 yield Progress(self._last_message)
 
     def for_work(self, work: Callable[[], T], what: str, timeout_s: float) -> Events[T]:
-        """Do something in a separate thread and return its result. Raises what it raises; NotReady after `timeout_s`."""
+        """Do something in a separate thread and return its result. Raises its error; NotReady after `timeout_s`."""
         return (yield from self.for_future(in_thread(work, what), what, timeout_s))
 
     def for_future(self, future: Future[T], what: str, timeout_s: float) -> Events[T]:
-        """As `for_work`, for something that was begun before."""
+        """As `for_work`, for work that was started before."""
         deadline = Deadline.after(timeout_s, self._clock)
         while not future.done():
             if deadline.passed:
@@ -50,11 +50,11 @@ class Waiting:
         return future.result()
 
     def until(self, at_ns: int) -> Events[None]:
-        """Until that instant (monotonic)."""
+        """Wait until that instant (monotonic)."""
         while (left_s := (at_ns - self._clock.now_ns()) / NS_PER_S) > 0:
             yield from self.tick(min(TICK_S, left_s))
 
     def tick(self, seconds: float = TICK_S) -> Events[None]:
-        """Let that much time pass."""
+        """Wait for that much time."""
         self._clock.sleep(seconds)
         yield from self._on_tick()

@@ -14,10 +14,10 @@ HELD_MAX_S = 20.0
 
 @contextlib.contextmanager
 def held_back(stack: Stack, replicas: Sequence[str], deadline: Deadline) -> Iterator[dict[str, Any]]:
-    """What starts of these in the block has a small share of the processors until the block ends, however it ends.
+    """Replicas of these that start in the block get a small share of the processors until the block ends, however it ends.
 
-    On a busy machine such a boot might never end: after HELD_MAX_S, or half of what is left until the deadline, it gets all
-    that it wants. The dictionary has in the end what was used, for the fault's row.
+    On a busy machine such a boot might never end, so the limit is removed after HELD_MAX_S, or half of the time until the
+    deadline. At the end, the dictionary says how the share was limited, for the fault's row.
     """
     detail: dict[str, Any] = {}
     if not isinstance(stack, CanHoldBack):

@@ -21,16 +21,16 @@ from chaoslab.spec.stackfile.topology import Topology
 from chaoslab.spec.yaml.quantities import Seconds
 from chaoslab.stack.protocol import Stack
 
-MARK = "CHAOSLAB_EXEC"  # in the environment of each command: one that is cut short must not go on behind the last heal
+MARK = "CHAOSLAB_EXEC"  # in the environment of each command: one that is cut short must not continue after the last heal
 
 
-CUT_SHORT_S = 3.0  # what ending a command that takes too long may take
+CUT_SHORT_S = 3.0  # to end a command that takes too long
 
 
 class Exec(FaultBase):
     """A command of the user's own, with its undo and its check. Each is an argument list; no shell.
 
-    The undo has to work from any state: also when `inject` ended half way or was never run, and when it ran before.
+    The undo has to work from any state: after part of `inject`, without `inject`, and after an earlier undo.
     """
 
     fault: Literal["exec"]
@@ -49,7 +49,7 @@ class Exec(FaultBase):
         return {"inject": self.inject, "heal": self.heal, "verify": self.verify}
 
     def conflicts_with(self, other: FaultBase) -> bool:
-        return False  # what a command touches is not known
+        return False  # what a command changes is not known
 
     def call_limits(self, topology: Topology) -> CallLimits:
         command_s = self.timeout + CUT_SHORT_S
@@ -57,7 +57,7 @@ class Exec(FaultBase):
 
 
 class ExecFault:
-    """Exit status 0 of `verify` means that the fault is in effect; before `inject` and after `heal` it must be another."""
+    """Exit status 0 of `verify` means that the fault is in effect; before `inject` and after `heal` it must differ from 0."""
 
     def __init__(self, spec: Exec, stack: Stack, clock: Clock = SYSTEM) -> None:
         self._spec = spec
@@ -73,7 +73,7 @@ class ExecFault:
             )
 
     def undo_steps(self) -> list[AnyStep]:
-        """Undone backwards: what the commands started ends first, then their heal has the last word."""
+        """Undone in reverse order: what the commands started is ended first, then their heal runs."""
         return [RunCommand(list(self._spec.heal), str(self._folder), self._spec.timeout), EndProcesses(MARK, self._token)]
 
     def inject(self) -> dict[str, Any]:

@@ -26,11 +26,12 @@ Places = Annotated[list[str], Short(lambda raw: [raw], str), Field(min_length=1)
 
 
 class DependencyDown(FaultBase):
-    """A service is unreachable for its callers, and runs. `refuse`: calls are refused; `silent`: taken and never answered.
+    """A service is unreachable for its callers, and runs. `refuse`: calls are refused; `silent`: calls are accepted and never
+    answered.
 
-    Callers are all that reach it through an address of the stack: other services and the users, and its own replicas in
-    other places. `callers: elsewhere` leaves alone those that stand in the same place as the replica they call; `from` leaves
-    alone all but those in the places that it names, such as the place of a third party.
+    Callers are all that reach it through an address of the stack: users, other services, and its own replicas in other places.
+    `callers: elsewhere` does not block callers in the same place as the replica that they call; `from` blocks only callers in
+    the places that it names, such as that of a third party.
     """
 
     fault: Literal["dependency.down"]
@@ -40,7 +41,7 @@ class DependencyDown(FaultBase):
     callers: Literal["all", "elsewhere"] = "all"
     places: Annotated[
         Places | None,
-        Field(alias="from", description="Only callers in these places are blocked; without it, those in all places."),
+        Field(alias="from", description="Only callers in these places are blocked; by default, callers in all places."),
     ] = None
     target_fields: ClassVar[tuple[str, ...]] = ("service", "places")
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -60,14 +61,14 @@ class DependencyDown(FaultBase):
             check_service(self.service, topology, report, has_site=False)
 
     def ways(self, topology: Topology) -> frozenset[Flow]:
-        """The ways on which it blocks callers: from their place to that of a replica."""
+        """The blocked directions: from the place of callers to that of a replica."""
         sites = {replica.site for replica in topology.of_service(self.service)}
         callers = topology.places if self.places is None else self.places
         ways = frozenset(Flow(place, site) for site in sites for place in callers)
         return ways if self.callers == "all" else frozenset(way for way in ways if way.source != way.to)
 
     def conflicts_with(self, other: FaultBase) -> bool:
-        """The heal of one unblocks the service for all."""
+        """The heal of one unblocks the service for all callers."""
         return isinstance(other, DependencyDown) and other.service == self.service
 
     def touches(self, topology: Topology) -> Touched:
@@ -88,11 +89,11 @@ class DependencyDown(FaultBase):
 
 
 class BlockingStack(Stack, CanBlock, Protocol):
-    """A stack that can block the ways to single replicas."""
+    """A stack that can block access to single replicas."""
 
 
 class DependencyFault:
-    """Every way that leads callers to the service is blocked; proven from each place that has such callers."""
+    """All access of the callers to the service is blocked; verified from each place that has such callers."""
 
     def __init__(self, spec: DependencyDown, stack: BlockingStack, clock: Clock = SYSTEM) -> None:
         self._spec = spec
@@ -105,9 +106,9 @@ class DependencyFault:
         self._spared: tuple[Endpoint, ...] = ()
 
     def prepare(self) -> None:
-        """Looks from each place with callers, to be blocked or not: all elsewhere; in the same place, other services.
+        """Ask from each place that has callers, blocked or not: all callers elsewhere; in the same place, other services.
 
-        Raises FaultNotEffective where a caller that is to be blocked is not answered even now, or where there is none.
+        Raises FaultNotEffective if a caller that is to be blocked gets no answer even now, or if there is none.
         """
         topology, service = self._stack.topology, self._spec.service
         beside = {replica.site for replica in topology.replicas if replica.service != service}
@@ -119,7 +120,7 @@ class DependencyFault:
                     seen[Flow(place, replica.site) in self._blocked].extend(endpoints)
         self._endpoints, self._spared = tuple(seen[True]), tuple(seen[False])
         if not self._endpoints:
-            raise FaultNotEffective(f"nobody could call {self._spec.target}, so its absence could not be verified")
+            raise FaultNotEffective(f"no caller reaches {self._spec.target}, so blocking it could not be verified")
 
     def undo_steps(self) -> list[AnyStep]:
         return []
@@ -132,15 +133,15 @@ class DependencyFault:
         return {"mode": self._spec.mode, "callers": self._spec.callers, **told}
 
     def verify(self) -> Proof:
-        """No caller is answered, the service is running, and all others are answered; else this would be another fault."""
+        """No blocked caller gets an answer, the service is running, and all other callers get answers."""
         silence, states = prove_silence(self._stack, self._endpoints, self._clock), self._stack.states()
         dead = [f"{name} is {states[name]}" for name in self._names if states[name] != "running"]
         if dead:
-            raise FaultNotEffective(f"also silent for other callers: {', '.join(dead)}")
+            raise FaultNotEffective(f"other callers got no answer either: {', '.join(dead)}")
         try:
             prove_return(self._stack, self._spared, Deadline.after(proof.EFFECT_TIMEOUT_S, self._clock))
         except NotReady as silent:
-            raise FaultNotEffective(f"also silent for other callers: {silent}") from silent
+            raise FaultNotEffective(f"other callers got no answer either: {silent}") from silent
         return silence
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:

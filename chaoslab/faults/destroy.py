@@ -29,18 +29,18 @@ _POLL_S = 0.05
 
 
 class SiteDestroy(FaultBase):
-    """Silent fence, then everything in these sites dies at once, and every disk in them is lost.
+    """Cuts the sites off silently, kills everything in them at once, and destroys every disk in them.
 
-    `replaced_after` its effect, new machines are there: the same replicas, with empty disks, behind no fence. What has to be
-    restored for them to serve again is the work of the timeline's steps. The fault lasts on: its heal only verifies that
-    everything answers, so that the RTO counts from the loss until users are served.
+    `replaced_after` its effect, new machines start: the same replicas, with empty disks, not fenced. The timeline's steps have
+    to restore what they need to serve again. The fault stays active: its heal only verifies that everything answers, so that
+    the RTO counts from the loss until users are served.
     """
 
     fault: Literal["site.destroy"]
     in_words: ClassVar[str] = "{} was destroyed"
     sites: Annotated[list[str], Field(min_length=1, description="The sites that are lost together.")]
     replaced_after: Annotated[
-        Seconds, Field(description="How long after the effect was seen the new machines start, with empty disks.")
+        Seconds, Field(description="How long after the effect the new machines start, with empty disks.")
     ] = 5.0
     target_fields: ClassVar[tuple[str, ...]] = ("sites",)
 
@@ -60,7 +60,7 @@ class SiteDestroy(FaultBase):
                 check_site(site, topology, report, at=("sites", index))
 
     def conflicts_with(self, other: FaultBase) -> bool:
-        """With every fault that brings up something in one of these sites, or of a service wherever it runs."""
+        """Conflicts with every fault that starts something in one of these sites, or a service in every site."""
         if isinstance(other, ReplicaFault) and other.site is None:
             return True
         sites = [*getattr(other, "sites", ()), getattr(other, "site", None)]
@@ -81,7 +81,7 @@ class DestroyingStack(Stack, CanDestroyDisks, Protocol):
 
 
 class DestroyFault:
-    """Fence, kill, lose the disks, prove it; then start new machines in the background, and let the runbook do the rest."""
+    """Fence, kill, destroy the disks, verify; then start new machines in the background. Steps of the timeline do the rest."""
 
     def __init__(self, spec: SiteDestroy, stack: DestroyingStack, clock: Clock = SYSTEM) -> None:
         self._spec = spec
@@ -116,8 +116,8 @@ class DestroyFault:
         return proof
 
     def _replace(self) -> dict[str, Any]:
-        """Start everything with empty disks, in time. What is healthy only once it was restored is not waited for any longer
-        than a heal may take.
+        """Start everything with empty disks, in time. Wait for replicas that need a restore only for as long as a heal may
+        take.
         """
         due_ns = self._clock.now_ns() + round(self._spec.replaced_after * NS_PER_S)
         while (left_ns := due_ns - self._clock.now_ns()) > 0 and not self._healing.is_set():
@@ -132,7 +132,7 @@ class DestroyFault:
         return detail
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        """Lift what is still fenced, and start what is not running: new machines that have not come yet, or have ended."""
+        """Remove the fence if it still stands, and start what is not running: new machines that did not start yet, or ended."""
         self._healing.set()
         detail: dict[str, Any] = {}
         if self._replacement is not None:

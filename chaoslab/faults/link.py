@@ -29,12 +29,12 @@ from chaoslab.spec.yaml.quantities import Ratio, Seconds
 from chaoslab.spec.yaml.report import Report
 from chaoslab.stack.protocol import Degradation, Stack
 
-# How much of the promised latency has to be seen, and how often it is measured: half leaves room for jitter.
+# How much of the requested latency has to be seen, and how often it is measured: half allows for jitter.
 _SEEN_SHARE = 0.5
 _SAMPLES = 5
-_STALL_S = 0.1  # half of the least time after which TCP sends a lost segment again
+_STALL_S = 0.1  # half of the shortest time after which TCP resends a lost segment
 _POLL_S = 0.02
-_MISS_CHANCE = 0.01  # of a lossy link looking whole in the sample
+_MISS_CHANCE = 0.01  # probability that a lossy link looks intact in the sample
 
 
 class LinkFault(FaultBase):
@@ -48,13 +48,13 @@ class LinkFault(FaultBase):
 
     @property
     def flows(self) -> tuple[Flow, ...]:
-        """The ways that it is about."""
+        """The directions that it affects."""
         there, back = self.ways
         return {"both": (there, back), "from-to": (there,), "to-from": (back,)}[self.direction]
 
     @property
     def ways(self) -> tuple[Flow, Flow]:
-        """There and back."""
+        """Both directions."""
         return Flow(self.source, self.to), Flow(self.to, self.source)
 
     @property
@@ -71,7 +71,7 @@ class LinkFault(FaultBase):
 
 
 class LinkCut(LinkFault):
-    """silent: packets vanish. refuse: connections are refused and closed. reset: established ones are reset."""
+    """silent: packets are lost. refuse: connections are refused and closed. reset: established ones are reset."""
 
     fault: Literal["link.cut"]
     in_words: ClassVar[str] = "no connection: {}"
@@ -103,9 +103,9 @@ class LinkDegrade(LinkFault):
 
 
 class LinkFlap(LinkFault):
-    """The link is cut silently and let go again, `count` times; of each `period` it is cut for the first half.
+    """The link is silently cut and restored `count` times; it is cut for the first half of each `period`.
 
-    The first cut may last longer, until it is proven. When all cycles are over, the link stays whole.
+    The first cut may last longer, until it is verified. After all cycles, the link stays restored.
     """
 
     fault: Literal["link.flap"]
@@ -124,7 +124,7 @@ class LinkFlap(LinkFault):
             report(("count",), message, "timeline.cycles-too-long")
 
     def conflicts_with(self, other: FaultBase) -> bool:
-        """What is seen of each of its cycles proves nothing while an end of the link is not there, or the link is cut."""
+        """No cycle can be verified while an end of the link is missing or another fault cuts the link."""
         if isinstance(other, SiteIsolate | SitePowerLoss):
             return other.site in self.link
         if isinstance(other, SiteDestroy):
@@ -136,14 +136,14 @@ class LinkFlap(LinkFault):
 
 
 def _reachable_across(stack: Stack, flows: tuple[Flow, ...]) -> tuple[Endpoint, ...]:
-    """Ports that answer callers across the link; the ways of the flows are those in which connections are opened."""
+    """Ports that answer callers across the link, in the directions in which connections are opened."""
     return tuple(
         endpoint for flow in flows for endpoint in reachable(stack, stack.topology.in_site(flow.to), seen_from=flow.source)
     )
 
 
 class CutFault:
-    """silent: packets of these ways vanish. refuse and reset: connections opened these ways are turned away."""
+    """silent: packets in these directions are lost. refuse and reset: connections in these directions are refused or reset."""
 
     def __init__(self, spec: LinkCut, stack: Stack, clock: Clock = SYSTEM) -> None:
         self._id = spec.id
@@ -182,7 +182,7 @@ class CutFault:
 
 
 class FlapFault:
-    """Silent cuts of both or one of the ways, again and again, by a thread that holds the link for half of each period."""
+    """Repeated silent cuts of one or both directions, by a thread that cuts the link for half of each period."""
 
     def __init__(self, spec: LinkFlap, stack: Stack, clock: Clock = SYSTEM) -> None:
         self._spec = spec
@@ -214,7 +214,7 @@ class FlapFault:
         return {"period_s": self._spec.period, "count": self._spec.count}
 
     def _go_on(self) -> None:
-        """Mend the first cut, and do the later ones, until all are done or the heal ends it."""
+        """Restore the link after the first cut, and make the later cuts, until all are done or the heal ends it."""
         half_s = self._spec.period / 2
         while self._pause(half_s):
             while not (self._looked.is_set() or self._over.is_set()):
@@ -228,14 +228,14 @@ class FlapFault:
             self._on_cycle(self._cuts, "effective")
 
     def _pause(self, seconds: float) -> bool:
-        """False when it is over before that time has passed."""
+        """Wait for that time. False if the fault was healed before."""
         deadline = Deadline.after(seconds, self._clock)
         while not (self._over.is_set() or deadline.passed):
             self._clock.sleep(min(_POLL_S, deadline.left_s))
         return not self._over.is_set()
 
     def _mend(self) -> None:
-        """Lift the cut. Lifting a link that is whole does nothing, and is no cycle's heal."""
+        """Restore the link. If it is not cut, this does nothing, and is not the heal of a cycle."""
         was_cut = self._is_cut
         if was_cut:
             self._on_cycle(self._cuts, "heal")
@@ -245,14 +245,14 @@ class FlapFault:
             self._on_cycle(self._cuts, "healed")
 
     def verify(self) -> Proof:
-        """Of the first cut, from outside; the links themselves read back each later one."""
+        """Verify the first cut from outside; each later one is read back from the links."""
         try:
             return prove_silence(self._stack, self._endpoints, self._clock)
         finally:
             self._looked.set()
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        """Raises what went wrong with a later cut, once the link is whole."""
+        """Raises the error of a later cut, after the link was restored."""
         self._over.set()
         while self._flapping is not None and not (self._flapping.done() or deadline.passed):
             self._clock.sleep(_POLL_S)
@@ -268,7 +268,7 @@ class FlapFault:
 
 
 class DegradeFault:
-    """Latency, jitter, bandwidth and loss on what travels these ways."""
+    """Latency, jitter, bandwidth and loss in these directions."""
 
     def __init__(self, spec: LinkDegrade, stack: Stack, clock: Clock = SYSTEM) -> None:
         self._spec = spec

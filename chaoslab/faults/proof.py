@@ -1,6 +1,6 @@
 """Proof from outside: endpoints that answered before a fault, asked again while it lasts and after it is healed.
 
-Of replicas without a port, or with one that nobody listens on, the runtime has to testify: the engine or the kernel says
+For replicas without a port, or with one on which nothing listens, the runtime reports the state: the engine or the kernel says
 whether they run, and since when.
 """
 
@@ -21,7 +21,7 @@ from chaoslab.stack.protocol import CanTestify, Stack
 
 ANSWER_TIMEOUT_S = 0.3
 EFFECT_TIMEOUT_S = 5.0
-LIVES_S = 1.0  # so long a replica that answers nowhere must have run to count as back: not one that starts only to end again
+LIVES_S = 1.0  # how long a replica without a port must have run to count as back, so that one that soon ends again does not
 
 
 class Endpoint(NamedTuple):
@@ -37,22 +37,22 @@ class Endpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Before:
-    """What shows a fault's effect on replicas: `endpoints` that answered before it, and `workers`, which answer nowhere."""
+    """What shows a fault's effect on replicas: `endpoints` that answered before it, and `workers`, which answer on no port."""
 
     endpoints: tuple[Endpoint, ...] = ()
     workers: tuple[str, ...] = ()
 
     def of(self, replicas: Sequence[str]) -> Before:
-        """The part of it that is about these."""
+        """The part about these replicas."""
         endpoints = tuple(endpoint for endpoint in self.endpoints if endpoint.replica in replicas)
         return Before(endpoints, tuple(name for name in self.workers if name in replicas))
 
 
 def alive_before(stack: Stack, replicas: Sequence[Replica]) -> Before:
-    """What answers of these replicas now, and which of those that answer on no port run: an image may declare a port that only
-    its other users listen on, such as a web server's image in which a worker runs.
+    """Which endpoints of these replicas answer now, and which replicas run but answer on no port. An image may declare a port
+    on which this container does not listen, such as a web server's image that runs a worker.
 
-    Raises FaultNotEffective when that is nothing.
+    Raises FaultNotEffective if there are none.
     """
     endpoints = answering(stack, _endpoints(replicas, OUTSIDE), timeout_s=1.0)
     workers: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def alive_before(stack: Stack, replicas: Sequence[Replica]) -> Before:
 
 
 def prove_down(stack: Stack, before: Before, clock: Clock = SYSTEM) -> Proof:
-    """None of the endpoints answers; what the runtime says of the workers is shown. The caller looks at their states.
+    """Verify that no endpoint answers, and show the state that the runtime reports for workers; the caller checks that state.
 
     Raises FaultNotEffective as `prove_silence` does.
     """
@@ -78,7 +78,7 @@ def prove_down(stack: Stack, before: Before, clock: Clock = SYSTEM) -> Proof:
 
 
 def prove_back(stack: Stack, before: Before, deadline: Deadline) -> Proof:
-    """The endpoints answer again, and the workers run, each for LIVES_S at least. Raises NotReady, naming what does not."""
+    """Verify that the endpoints answer again, and each worker has run for LIVES_S or more. Raises NotReady, naming the rest."""
     proof = prove_return(stack, before.endpoints, deadline)
     if not before.workers or not isinstance(stack, CanTestify):
         return proof
@@ -92,12 +92,12 @@ def prove_back(stack: Stack, before: Before, deadline: Deadline) -> Proof:
         lasting = all((now_ns - began_ns) / NS_PER_S >= LIVES_S for _, began_ns in since.values())
         return lasting, {name: f"{life.word}, {life.began or 'not running'}" for name, life in lives.items()}
 
-    words = wait_until("what answers on no port to run again", observe, deadline)
+    words = wait_until("replicas without a port to run again", observe, deadline)
     return Proof(deadline.clock.now_ns(), {**proof.detail, "testified": words})
 
 
 def reachable(stack: Stack, replicas: Iterable[Replica], *, seen_from: str = OUTSIDE) -> tuple[Endpoint, ...]:
-    """The ports of these replicas that answer now. Raises FaultNotEffective when none does."""
+    """The ports of these replicas that answer now. Raises FaultNotEffective if none does."""
     endpoints = _endpoints(replicas, seen_from)
     found = answering(stack, endpoints, timeout_s=1.0)
     if not found:
@@ -111,11 +111,11 @@ def _endpoints(replicas: Iterable[Replica], seen_from: str) -> list[Endpoint]:
 
 def _nothing_answers(asked: Sequence[Endpoint]) -> FaultNotEffective:
     ports = ", ".join(map(str, asked)) or "no port at all"
-    return FaultNotEffective(f"nothing answers before the fault, so its effect could not be verified (asked: {ports})")
+    return FaultNotEffective(f"nothing answered before the fault, so its effect could not be verified (tried: {ports})")
 
 
 def answering(stack: Stack, endpoints: Sequence[Endpoint], *, timeout_s: float = ANSWER_TIMEOUT_S) -> tuple[Endpoint, ...]:
-    """Those of the endpoints that answer now, asked all at once."""
+    """The endpoints that answer now, all asked at the same time."""
     if not endpoints:
         return ()
     with ThreadPoolExecutor(max_workers=min(16, len(endpoints))) as pool:
@@ -124,9 +124,9 @@ def answering(stack: Stack, endpoints: Sequence[Endpoint], *, timeout_s: float =
 
 
 def prove_silence(stack: Stack, endpoints: Sequence[Endpoint], clock: Clock = SYSTEM) -> Proof:
-    """No request begun at `since_ns` or later was answered at any of these endpoints.
+    """Verify that no endpoint answered a request sent at `since_ns` or later.
 
-    Raises FaultNotEffective, naming what still answers, when that is not so within EFFECT_TIMEOUT_S.
+    Raises FaultNotEffective, naming what still answers after EFFECT_TIMEOUT_S.
     """
     deadline = Deadline.after(EFFECT_TIMEOUT_S, clock)
     while True:
@@ -139,12 +139,12 @@ def prove_silence(stack: Stack, endpoints: Sequence[Endpoint], clock: Clock = SY
 
 
 def not_hidden(let_in: Mapping[str, int]) -> dict[str, Any]:
-    """What a fault's row holds of the connects that its fence could not hide, by link's end; nothing when there are none."""
+    """For a fault's row: the connects that its fence could not hide, by end of the link; empty if there are none."""
     return {NOT_HIDDEN: ", ".join(f"{end} {count}" for end, count in sorted(let_in.items()))} if let_in else {}
 
 
 def prove_return(stack: Stack, endpoints: Sequence[Endpoint], deadline: Deadline) -> Proof:
-    """All of these endpoints answer again. Raises NotReady, naming those that do not."""
+    """Verify that all of these endpoints answer again. Raises NotReady, naming those that do not."""
 
     def observe() -> tuple[bool, str]:
         silent = set(endpoints) - set(answering(stack, endpoints, timeout_s=1.0))

@@ -25,7 +25,7 @@ from chaoslab.stack.protocol import CanStop, CanThrottle, Stack
 
 
 class ReplicaFault(FaultBase):
-    """Of a service's replicas, in one site or in all."""
+    """A fault of a service's replicas, in one site or in all."""
 
     service: str
     site: str | None = None  # None: in every site
@@ -45,7 +45,7 @@ class ReplicaFault(FaultBase):
         return Touched(replicas=frozenset(replica.name for replica in topology.of_service(self.service, self.site)))
 
     def shares_replicas_with(self, other: ReplicaFault) -> bool:
-        """Whether some replica is a target of both."""
+        """Whether any replica is a target of both."""
         return self.service == other.service and (self.site == other.site or None in (self.site, other.site))
 
 
@@ -58,7 +58,7 @@ class ServiceKill(ReplicaFault):
 
 
 class ServicePause(ReplicaFault):
-    """Frozen: connections are taken and then hang."""
+    """Frozen: connections are accepted, but never answered."""
 
     fault: Literal["service.pause"]
     in_words: ClassVar[str] = "{} was frozen"
@@ -71,7 +71,7 @@ class _AskedToEnd(ReplicaFault):
 
 
 class ServiceStop(_AskedToEnd):
-    """Asked to end (SIGTERM, or the `stop_signal` of its Compose entry), and killed when it has not done so within `grace`.
+    """Asked to stop (SIGTERM, or the `stop_signal` of its Compose entry), and killed if it has not stopped within `grace`.
 
     Replicas that had to be killed are reported; the service is down either way.
     """
@@ -86,11 +86,10 @@ class ServiceStop(_AskedToEnd):
 
 
 class ServiceRestart(_AskedToEnd):
-    """A rolling restart: one replica after the other is stopped and started, each healthy `within` before the next is touched.
+    """A rolling restart: each replica is stopped, started, and healthy `within` before the next one is stopped.
 
-    It is in effect from the moment the first replica is seen down, and proven when each has been. It starts everything
-    again: the end of the roll is its heal, verified when all replicas answer again. A roll that breaks off ends the
-    run early, and is healed then.
+    It is in effect once the first replica is seen down, and verified when each has been. It starts everything again: its end is
+    its heal, which is verified when all replicas answer again. A restart that fails ends the run early, and is healed then.
     """
 
     fault: Literal["service.restart"]
@@ -104,10 +103,10 @@ class ServiceRestart(_AskedToEnd):
 
 
 class ServiceThrottle(ReplicaFault):
-    """The service gets the processor for the share `cpu` of each tenth of a second.
+    """The service gets the processor for the share `cpu` of each 100 ms.
 
-    embedded: all its processes are frozen for the rest, whether they compute or not, so its answers wait for that, too.
-    compose: a quota of that share of one processor, which affects only what computes.
+    embedded: all its processes are frozen for the rest, even idle ones, so its answers are delayed, too. compose: a quota of
+    that share of one processor, which affects only processes that compute.
     """
 
     fault: Literal["service.throttle"]
@@ -125,7 +124,7 @@ class ServiceThrottle(ReplicaFault):
 
 
 class StoppingStack(Stack, CanStop, Protocol):
-    """A stack that can ask a replica to end."""
+    """A stack that can ask a replica to stop."""
 
 
 class ThrottlingStack(Stack, CanThrottle, Protocol):
@@ -147,7 +146,7 @@ class _FaultOfReplicas:
         return []
 
     def _prove(self, state: str, names: Sequence[str] | None = None) -> Proof:
-        """These replicas, or all, are in this state, and none of their ports answers."""
+        """Verify that these replicas, or all, are in this state, and that none of their ports answers."""
         states, about = self._stack.states(), self._names if names is None else names
         wrong = [f"{name} is {states[name]}" for name in about if states[name] != state]
         if wrong:
@@ -208,7 +207,7 @@ class StopFault(_FaultOfReplicas):
 
 
 class RestartFault(_FaultOfReplicas):
-    """One replica after the other, each healthy before the next; what was seen of each while it was down is the proof."""
+    """One replica after the other, each healthy before the next; the observation of each while it is down is the proof."""
 
     ends_by_itself: Literal[True] = True
 
@@ -219,12 +218,12 @@ class RestartFault(_FaultOfReplicas):
         self._doubts: dict[str, str] = {}
 
     def inject(self) -> dict[str, Any]:
-        """Raises NotReady, and touches no further replica, when one does not get healthy again."""
+        """Raises NotReady if a replica does not get healthy again; then no further replica is stopped."""
         killed: list[str] = []
         shares: dict[str, Any] = {}
         for name in self._names:
             killed += self._stopping.stop([name], self._spec.grace).killed
-            try:  # before it is started again; what raises doubts is reported by `verify`
+            try:  # before it is started again; `verify` reports replicas that were not seen down
                 self._seen_down[name] = self._prove("dead", [name])
             except FaultNotEffective as doubt:
                 self._doubts[name] = str(doubt)
@@ -242,14 +241,14 @@ class RestartFault(_FaultOfReplicas):
         return Proof(first.since_ns, {"seen_down": list(self._seen_down)})
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        """Start what a roll that was cut short left down."""
+        """Start what an interrupted restart left down."""
         with held_back(self._stack, self._names, deadline) as share:
             self._stack.start(self._names, deadline)
         return share
 
 
 class ThrottleFault(_FaultOfReplicas):
-    """Kept from the processor. The share is observed from outside; its effect on users shows in the journeys."""
+    """Limited CPU. The share is observed from outside; its effect on users shows in the journeys."""
 
     def __init__(self, spec: ServiceThrottle, stack: ThrottlingStack, clock: Clock = SYSTEM) -> None:
         super().__init__(spec, stack, clock)
@@ -265,7 +264,7 @@ class ThrottleFault(_FaultOfReplicas):
         return {"share": self._share}
 
     def verify(self) -> Proof:
-        """At least half of what was to be taken away has to be seen gone, of each replica."""
+        """Verify that each replica lost at least half of the CPU that was to be taken away."""
         deadline, most = Deadline.after(proof.EFFECT_TIMEOUT_S, self._clock), (1 + self._share) / 2
         while True:
             since_ns = self._clock.now_ns()

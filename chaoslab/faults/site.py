@@ -29,14 +29,14 @@ from chaoslab.spec.yaml.problems import suggest
 from chaoslab.spec.yaml.report import Report
 from chaoslab.stack.protocol import CanCutDisks, CanDestroyDisks, Stack
 
-# Behind the fence a cluster member cannot find its majority, so some services never get healthy inside: do not wait long.
+# Behind the fence a cluster member cannot reach a majority, so some services do not get healthy there: do not wait long.
 INSIDE_TIMEOUT_S = 3.0
 
 
 def kill_behind_fence(
     stack: Stack, flows: Sequence[Flow], names: Sequence[str], fault: FaultBase, clock: Clock
 ) -> dict[str, Any]:
-    """Cut these flows off silently, then kill the replicas at once; how long each took. Raises StackError if one stays open."""
+    """Cut these flows silently, then kill the replicas at once; how long each took. Raises StackError if a flow stays open."""
     began_ns = clock.now_ns()
     stack.links.fence(flows, fault.id)
     if missing := set(flows) - stack.links.fenced():
@@ -46,12 +46,12 @@ def kill_behind_fence(
 
 
 class SitePowerLoss(FaultBase):
-    """Silent fence, then everything in the site dies at once. `disks: destroy` also loses its volumes.
+    """Cuts the site off silently, then kills everything in it at once. `disks: destroy` also destroys its volumes.
 
     With `disks: cut` the volumes lose what was written to them and never synced, as in a power cut; with `keep` they lose
-    nothing, since the kernel goes on.
-    For a loss in stages write several of these, each with its own time; all but the last name their share in `services`. For a
-    return in stages write several with the same time, each with its share and a `heal_after` of its own.
+    nothing, since the kernel keeps running. For a loss in stages, write several of these at different times; all but the last
+    name their share in `services`. For a return in stages, write several at the same time, each with its share and its own
+    `heal_after`.
     """
 
     fault: Literal["site.power-loss"]
@@ -59,7 +59,7 @@ class SitePowerLoss(FaultBase):
     takes_down: ClassVar[bool] = True
     site: str
     disks: Literal["keep", "destroy", "cut"] = "keep"
-    services: list[str] | None = None  # only these replicas: a part of the site, for staged losses
+    services: list[str] | None = None  # only these replicas, for losses in stages
     target_fields: ClassVar[tuple[str, ...]] = ("site",)
 
     @property
@@ -80,7 +80,7 @@ class SitePowerLoss(FaultBase):
             self._check_volumes(topology, report)
 
     def _check_volumes(self, topology: Topology, report: Report) -> None:
-        """A cut loses something, and only of what loses its power."""
+        """Check that the cut affects a volume, and only volumes of replicas that lose power."""
         dark = self._dark(topology)
         users: dict[str, list[str]] = {}
         for replica in topology.replicas:
@@ -96,7 +96,7 @@ class SitePowerLoss(FaultBase):
                 report(("disks",), message, UNUSABLE)
 
     def _dark(self, topology: Topology) -> frozenset[str]:
-        """The replicas that lose their power."""
+        """The replicas that lose power."""
         names = frozenset(replica.name for replica in topology.in_site(self.site))
         return names if self.services is None else names & frozenset(self.services)
 
@@ -124,7 +124,7 @@ class SitePowerLoss(FaultBase):
 
 
 class SiteIsolate(FaultBase):
-    """The site runs, and nothing reaches it."""
+    """The site keeps running, but nothing outside can reach it."""
 
     fault: Literal["site.isolate"]
     in_words: ClassVar[str] = "{} could not be reached"
@@ -139,7 +139,7 @@ class SiteIsolate(FaultBase):
 
 
 class PowerLossFault:
-    """Fence the site, prove the fence, kill everything in it at once, prove that. Without the fence peers would see FINs."""
+    """Fence the site, verify the fence, kill everything at once, verify that. Without the fence, peers would see FINs."""
 
     def __init__(self, spec: SitePowerLoss, stack: Stack, clock: Clock = SYSTEM) -> None:
         self._spec = spec
@@ -188,7 +188,7 @@ class PowerLossFault:
         return prove_down(self._stack, self._before, self._clock)
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
-        """Power back: start the site, let it get healthy inside as far as it can alone, lift the fence, wait for the rest."""
+        """Start the site, wait for what can get healthy while cut off, remove the fence, and wait for the rest."""
         alone = Deadline.after(min(INSIDE_TIMEOUT_S, deadline.left_s), self._clock)
         detail: dict[str, Any] = {}
         with held_back(self._stack, self._names, deadline) as share:
@@ -202,7 +202,7 @@ class PowerLossFault:
         return detail | share
 
     def verify_heal(self, deadline: Deadline) -> Proof:
-        """Raises NotHealthy where one that was started has ended again: that is the stack's failure."""
+        """Raises NotHealthy if a replica that was started has ended again: that is the stack's failure."""
         try:
             return prove_back(self._stack, self._before, deadline)
         except NotReady as silent:
@@ -215,7 +215,7 @@ class PowerLossFault:
 
 
 class IsolateFault:
-    """The site runs, and nothing gets in or out."""
+    """The site keeps running, but nothing gets in or out."""
 
     def __init__(self, spec: SiteIsolate, stack: Stack, clock: Clock = SYSTEM) -> None:
         self._id = spec.id

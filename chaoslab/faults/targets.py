@@ -11,7 +11,7 @@ UNKNOWN, UNUSABLE, EMPTY = "timeline.target-unknown", "timeline.target-unusable"
 
 
 def check_site(site: str, topology: Topology, report: Report, *, at: KeyPath = ("site",)) -> bool:
-    """Whether a fault may take this site as a whole; reported `at` its key where not."""
+    """Check that a fault may take this entire site; if not, report it `at` its key."""
     entry = topology.replica(topology.entry[0])
     sites = [place for place in topology.places if place not in (OUTSIDE, entry.site)]
     if site in sites:
@@ -28,7 +28,7 @@ def check_site(site: str, topology: Topology, report: Report, *, at: KeyPath = (
 
 
 def check_service(service: str, topology: Topology, report: Report, *, has_site: bool) -> bool:
-    """Whether the stack has this service; reported at its key `service` where not. `has_site`: the fault has a key `site`."""
+    """Check that the stack has this service; if not, report it at the key `service`. `has_site`: the fault has a key `site`."""
     services = tuple(dict.fromkeys(replica.service for replica in topology.replicas))
     if service in services:
         return True

@@ -1,1 +1,1 @@
-"""A game day: many experiments, one after the other, and one page of what they came to."""
+"""A game day: many experiments, one after the other, and one page of their results."""

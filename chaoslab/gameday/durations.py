@@ -1,7 +1,7 @@
-"""How long the runs of an experiment took: by the stored runs on this machine, and by a file beside a suite.
+"""How long the runs of an experiment took: from the stored runs on this machine, and from a file next to the suite.
 
-`experiments/gameday/<suite>.durations.json` maps experiments to seconds. It is committed with the suite, so that the shards of
-a game day divide it alike on every machine.
+`experiments/gameday/<suite>.durations.json` maps experiments to seconds. It is committed with the suite, so that every machine
+divides a game day into the same shards.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from chaoslab.history.writer import write_errors
 from chaoslab.spec.yaml.problems import Place, Problem, shown_path
 
 _Durations = dict[str, Annotated[float, msgspec.Meta(gt=0)]]
-_TOLD = {ExitCode.PASS, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.UNCLEAN}  # such a run went to its end
+_TOLD = {ExitCode.PASS, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.UNCLEAN}  # verdicts of runs that went to their end
 
 
 def durations_file(suite: Path) -> Path:
-    """Where the durations of the suite in a file lie."""
+    """The file of a suite's durations."""
     return suite.with_suffix(".durations.json")
 
 
 def read_durations(suite: Path) -> tuple[dict[str, float], list[Problem]]:
-    """Seconds of a run by experiment, and what is wrong with the file; nothing of either where there is none."""
+    """Seconds of a run by experiment, and what is wrong with the file; both empty if there is no file."""
     file = durations_file(suite)
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Durations), []
@@ -42,10 +42,10 @@ def read_durations(suite: Path) -> tuple[dict[str, float], list[Problem]]:
 
 
 def write_durations(nights: Sequence[Path], suite: Path) -> dict[str, float]:
-    """Put the medians of what runs of game days took into the suite's file; what was not run there keeps its seconds.
+    """Write the median durations of game days' runs into the suite's file; experiments without a run keep their seconds.
 
-    `nights`: their folders. Returns what was written. Raises SpecError when one is no game day of this suite, or none of its
-    runs went to its end; EnvironmentFault when the file cannot be written.
+    `nights`: their folders. Returns what was written. Raises SpecError if one is not a game day of this suite, or no run went
+    to its end; EnvironmentFault if the file cannot be written.
     """
     seconds: dict[str, list[float]] = {}
     for folder in nights:

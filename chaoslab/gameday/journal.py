@@ -1,6 +1,6 @@
-"""The journal of a game day, `night.jsonl`: what was planned, what began and how it ended. It is all that a resumed one needs.
+"""The journal of a game day, `night.jsonl`: what was planned, what began and how it ended. Resuming needs nothing else.
 
-A row is forced to the disk before what it announces happens, so that after a kill at any moment at most one run is repeated.
+A row is synced to the disk before the event that it announces, so that a kill repeats at most one run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True, tag="begun"):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
-    """A run is over. `folder` counts from the game day's; empty where the run left none. `why`: what ended it early."""
+    """A run is over. `folder`: relative to the game day's; empty if the run left none. `why`: what ended it early."""
 
     case: str
     at: str
@@ -99,7 +99,7 @@ class Journal:
         self._path = folder / NAME
 
     def append(self, row: AnyRow) -> None:
-        """Write one row and force it to the disk; half a row before it, cut by a kill or a full disk, goes.
+        """Write one row and sync it to the disk; half a row before it, cut by a kill or a full disk, is removed.
 
         Raises EnvironmentFault.
         """
@@ -131,7 +131,7 @@ def read_journal(folder: Path) -> list[AnyRow]:
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
-        cure = "name the folder of one, runs/gameday/SUITE/TIME"
+        cure = "name the folder of a game day, runs/gameday/SUITE/TIME"
         raise SpecError(f"{folder} is not the folder of a game day: it has no {NAME}", cure=cure) from None
     except OSError as broken:
         raise SpecError(f"{path}: cannot be read: {broken.strerror}") from broken
@@ -147,9 +147,10 @@ def read_journal(folder: Path) -> list[AnyRow]:
 
 
 class State(msgspec.Struct, frozen=True):
-    """Where a game day stands. `remaining`: not ended, in order; the first may have been under way when it was killed.
+    """The state of a game day. `remaining`: cases that have not ended, in order; the first may have been running when it was
+    killed.
 
-    `last_at`: when it was last heard of (ISO 8601, UTC).
+    `last_at`: the time of its last row (ISO 8601, UTC).
     """
 
     opened: Opened

@@ -1,4 +1,4 @@
-"""The shards of one game day, put together: the same pages as one machine would have written from the same runs."""
+"""Merges the shards of a game day: the same pages as one machine would have written from the same runs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from chaoslab.gameday.tally import Night
 def merge(folders: Sequence[Path], root: Path) -> tuple[NightFolder, Night]:
     """A new game day of the suite below `root`, from the folders of its shards.
 
-    A shard that is missing or was cut off is reported, and its cases were not run: that is never a pass.
-    Raises SpecError when the folders are not of one game day: other suites, plans, hashes, versions, or a shard twice; or when
-    a shard speaks of cases or runs that are not its own.
+    A shard that is missing or did not finish is reported, and its cases count as not run, which is never a pass. Raises
+    SpecError if the folders are not of one game day (different suites, plans, hashes or versions, or a shard twice), or if a
+    shard names cases or runs that are not its own.
     """
     states = [(path, state_of(read_journal(path))) for path in folders]
     opened = _plan_of_all(states)
@@ -37,7 +37,7 @@ def merge(folders: Sequence[Path], root: Path) -> tuple[NightFolder, Night]:
     journal = Journal(target.path)
     journal.append(opened)
     for path, state in states:
-        for ended in state.ended.values():  # with their folders as seen from here
+        for ended in state.ended.values():  # with folders relative to the merged game day
             folder = os.path.relpath(path.resolve() / ended.folder, target.path) if ended.folder else ""
             journal.append(msgspec.structs.replace(ended, folder=folder))
         for not_run in state.not_run.values():

@@ -1,10 +1,10 @@
-"""A game day from its suite to its pages: one run after the other, each in a process of its own, with a journal beside them.
+"""A game day from its suite to its pages: one run after the other, each in a process of its own, with a journal.
 
     runs/gameday/<suite>/<UTC start>/   night.jsonl, runs/, logs/, and the pages
     runs/gameday/<suite>/latest         a link to the newest
 
-A game day that a signal, a kill or a full disk cut off is continued by the same command within 12 hours; later, or when asked
-for a new one, it is left, and its page says so. One whose budget is used up is over.
+A game day that a signal, a kill or a full disk cut off is continued by the same command within 12 hours; later, or with
+`--new`, it is abandoned, and its page says so. A game day whose budget is used up is over.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ from chaoslab.spec.secrets import secrets_of
 FOLDER = "gameday"
 NIGHT_VARIABLE = "CHAOSLAB_NIGHT"  # in the environment of every process of its runs: the folder of the game day
 RUNS, LOGS, RESERVE = "runs", "logs", ".reserve"
-_RESERVE_BYTES = 4 << 20  # given back before the pages are written, so that a full disk leaves room for them
-RESUMED_WITHIN = timedelta(hours=12)  # a night; what is older says little about the stack of today
-_GRACE_S = 180.0  # for a run that was asked to end: it heals, takes down and reports
+_RESERVE_BYTES = 4 << 20  # freed before the pages are written, so that they fit on a full disk
+RESUMED_WITHIN = timedelta(hours=12)  # one night; an older game day says little about today's stack
+_GRACE_S = 180.0  # for a run that was asked to end, to heal, take its stack down and report
 _LOOK_EVERY_S = 0.2
 PROGRAM = (sys.executable, "-m", "chaoslab")
 OnProgress = Callable[[str], None]
@@ -89,9 +89,9 @@ class NightFolder:
         return folder
 
     def prepare(self) -> None:
-        """Make what a game day needs to begin or to go on: above all, room for its pages on the disk, until `finish`.
+        """Create what a game day needs to begin or continue: above all, reserve space for its pages until `finish`.
 
-        Raises EnvironmentFault when there is none.
+        Raises EnvironmentFault if there is no space.
         """
         with write_errors(self.path):
             self.runs.mkdir(mode=0o700, exist_ok=True)
@@ -107,8 +107,8 @@ class NightFolder:
 def plan_of(suite: Suite, root: Path, shard: Shard = WHOLE, *, use_binds: bool = False) -> Opened:
     """The plan of a whole game day, and which shard this machine is. Repeats of one experiment may be on several shards.
 
-    Shards on different machines must divide alike, so with more than one of them only the suite's own file of durations
-    counts, and the experiments' scripts, and not what was measured on this machine alone.
+    All machines must divide the suite in the same way. So with several shards, only the suite's file of durations and the
+    scripted lengths count, not the measurements of this machine.
     """
     seconds = {
         name: expected_s(measured_s(name, root) if shard.total == 1 else [], suite.seconds[name]) for name in suite.experiments
@@ -181,12 +181,12 @@ def _identity(opened: Opened) -> tuple[Any, ...]:
 
 
 def rules_of(opened: Opened) -> tuple[Any, ...]:
-    """How its suite, and who began it, say that a game day is run."""
+    """How a game day is run, by its suite and its command line."""
     return opened.runtime, opened.budget_s, opened.limit_s, opened.after_fail, opened.use_binds
 
 
 class Player:
-    """Runs what is left of a game day. `stop` may be called by a signal handler: the run that is under way heals and ends."""
+    """Runs the rest of a game day. `stop` may be called by a signal handler: the current run heals and ends."""
 
     def __init__(
         self,
@@ -243,9 +243,9 @@ class Player:
         return case_of(case, _read_run(self._folder, case, ended)).status in ("not as expected", "broken")
 
     def _wait_for_others(self, limit_s: float, *, begun_before: bool) -> None:
-        """Somebody else's run would share the processors with ours, and so would one of ours that outlived its killed game day.
+        """Wait for runs that would share the processors: other users' runs, and a run that outlived its killed game day.
 
-        `begun_before`: there may be such a one; it may not be registered yet, and its reaper may still be at work.
+        `begun_before`: such a run may exist, perhaps not registered yet, or with its reaper still running.
         """
 
         def found() -> bool:
@@ -255,12 +255,12 @@ class Player:
         deadline, asked = Deadline.after(limit_s, self._clock), False
         while found() and not deadline.passed and not self.stopped:
             if not asked:
-                self._on_progress("another run is under way on this machine; waiting for its end")
+                self._on_progress("another run is active on this machine; waiting for its end")
             asked = True
             self._clock.sleep(_LOOK_EVERY_S)
 
     def _adopted(self, case: Planned, elapsed_s: float) -> Ended | None:
-        """The end of a run that went on to its end after the game day was killed: it need not be repeated."""
+        """The result of a run that finished after the game day was killed: it is not repeated."""
         known = {row.folder for row in read_journal(self._folder.path) if isinstance(row, Ended)}
         for folder in sorted((self._folder.runs / case.experiment).glob("2*")):
             place = str(folder.relative_to(self._folder.path))
@@ -284,7 +284,7 @@ class Player:
         before = self._newest(case.experiment)
         file = self._suite.experiments[case.experiment].file
         command = [*PROGRAM, "run", str(file), "--runtime", opened.runtime, "--into", str(self._folder.runs)]
-        command += ["--end-early"]  # a known-bad has shown what it is for
+        command += ["--end-early"]  # a known-bad run has failed as expected
         command += ["--use-binds"] if opened.use_binds else []
         log = self._folder.path / LOGS / f"{case.id}.log"
         began_ns = self._clock.now_ns()
@@ -309,7 +309,7 @@ class Player:
         )
 
     def _wait(self, child: subprocess.Popen[bytes], limit_s: float) -> str:
-        """Until it has ended; why it was ended early, if it was."""
+        """Wait until it has ended. Returns why it was ended early, if it was."""
         limit = Deadline.after(limit_s, self._clock)
         kill: Deadline | None = None
         why = ""
@@ -334,7 +334,7 @@ def _now() -> str:
 
 
 def runs_of(folder: NightFolder, state: State) -> dict[str, Run]:
-    """What the runs of a game day left, by the id of their case."""
+    """The results of the runs of a game day, by the id of their case."""
     runs: dict[str, Run] = {}
     folders = Counter(ended.folder for ended in state.ended.values())
     for planned in state.opened.plan:
@@ -364,7 +364,7 @@ def _read_run(folder: NightFolder, planned: Planned, ended: Ended) -> Run:
 
 
 def _is_of(run: RunFolder, result: Result, planned: Planned) -> bool:
-    """Whether this is a run of the very experiment that was planned: it may have been edited since, or be somebody else's."""
+    """Whether this is a run of the experiment that was planned, which may have been edited since, or be a different one."""
     try:
         return planned.spec_sha256 == result.spec_sha256 == spec_sha256(run.experiment.read_bytes())
     except OSError:
@@ -372,10 +372,10 @@ def _is_of(run: RunFolder, result: Result, planned: Planned) -> bool:
 
 
 def finish(folder: NightFolder, problems: Sequence[str] = (), *, interrupted: bool = False) -> Night:
-    """Write the pages of a game day from what lies in its folder. Raises EnvironmentFault when that is not possible.
+    """Write the pages of a game day from the content of its folder. Raises EnvironmentFault if that is not possible.
 
-    It may be called repeatedly: the same folder gives the same pages. A game day that has nothing left to run is closed only
-    after its pages are written, so that one that was killed before that is still resumed.
+    It may be called repeatedly: the same folder gives the same pages. A game day with nothing left to run is closed only after
+    its pages are written, so that one that is killed before that is still resumed.
     """
     (folder.path / RESERVE).unlink(missing_ok=True)
     state = state_of(read_journal(folder.path))
@@ -388,9 +388,9 @@ def finish(folder: NightFolder, problems: Sequence[str] = (), *, interrupted: bo
 def publish(
     folder: NightFolder, opened: Opened, runs: Mapping[str, Run], problems: Sequence[str], *, interrupted: bool = False
 ) -> Night:
-    """Tally these runs beside the game days before, and write the pages."""
+    """Compare these runs with the earlier game days, and write the pages."""
     stored = map(pages.read_night, (one.path for one in folder.earlier()))
-    before = [night for night in stored if night is not None and night.shard == opened.shard]  # like with like
+    before = [night for night in stored if night is not None and night.shard == opened.shard]  # of the same shard
     before = before[-NIGHTS_SHOWN:]
     night = tally(opened, runs, before, problems, interrupted=interrupted)
     pages.write(pages.render(night, before), folder.path)

@@ -43,7 +43,7 @@ _CTRF: Mapping[str, str] = {"as expected": "passed", "not as expected": "failed"
 
 
 def render(night: Night, before: Sequence[Night]) -> dict[str, bytes]:
-    """Every page by the name of its file. `before`: game days of the same suite, the oldest first."""
+    """Every page by file name. `before`: earlier game days of the same suite, the oldest first."""
     return {
         DATA: _json(night),
         INDEX: _html(night, before).encode(),
@@ -55,13 +55,13 @@ def render(night: Night, before: Sequence[Night]) -> dict[str, bytes]:
 
 
 def write(pages: Mapping[str, bytes], folder: Path) -> None:
-    """Put the pages into a game day's folder, each whole or not at all. Raises EnvironmentFault when the disk is full."""
+    """Write the pages into a game day's folder, each completely or not at all. Raises EnvironmentFault if the disk is full."""
     for name, content in pages.items():
         write_whole(folder / name, content)
 
 
 def read_night(folder: Path) -> Night | None:
-    """The stored `night.json`; None where a game day left none that can be read."""
+    """The stored `night.json`; None if there is none that can be read."""
     try:
         return msgspec.json.decode((folder / DATA).read_bytes(), type=Night)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
@@ -100,7 +100,7 @@ def _html(night: Night, before: Sequence[Night]) -> str:
     environment.filters["took"] = took_text
     everything = [*before, night]
     services = {name for one in everything for case in one.cases for name in case.services}
-    ages: dict[tuple[str, str], list[str]] = {}  # those of an experiment that are equally old, the oldest first
+    ages: dict[tuple[str, str], list[str]] = {}  # objectives of an experiment with the same age, the oldest first
     for proof in sorted(night.proofs, key=lambda proof: proof.last_proven or ""):
         age = age_text(age_days(proof, night.started_at))
         service, objective = split_objective(proof.objective, services)
@@ -120,7 +120,7 @@ def _html(night: Night, before: Sequence[Night]) -> str:
 
 
 def _worst_first(cases: Sequence[CaseResult]) -> list[CaseResult]:
-    """Otherwise in the order of the plan."""
+    """The worst first, otherwise in the order of the plan."""
     return sorted(cases, key=lambda case: WORST_FIRST.index(VERDICT_OF[case.status]))
 
 
@@ -155,7 +155,7 @@ def _trends(night: Night, before: Sequence[Night]) -> Iterator[Trend]:
 
 
 def _figure(measured: Measured, figure: str) -> tuple[float, str]:
-    """Its upper end in seconds, to compare it by, and its text; below every other where it was not measured."""
+    """Its upper end in seconds, for comparison, and its text; below all others if it was not measured."""
     if figure == "RPO":
         return (-1, _NONE) if measured.rpo_s is None else (measured.rpo_s, format_s(measured.rpo_s))
     interval = measured.rto_s if figure == "RTO" else measured.failback_s
@@ -165,7 +165,7 @@ def _figure(measured: Measured, figure: str) -> tuple[float, str]:
 
 
 def _junit(night: Night) -> str:
-    """One test case for each run. What was not run is an error: skipped is green nearly everywhere, and nothing was proven."""
+    """One test case for each run. A run that did not take place is an error, because most systems show `skipped` as green."""
     bad = {"not as expected": "failure", "inconclusive": "error", "broken": "error", "not run": "error"}
     suite = ET.Element(
         "testsuite",
@@ -223,7 +223,7 @@ def _ctrf(night: Night) -> dict[str, Any]:
 
 
 def _summary(night: Night) -> bytes:
-    """GitHub's step summary, the worst first. One that is too long is cut after a whole line, and says so."""
+    """GitHub's step summary, the worst first. If it is too long, it is cut after a whole line, and says so."""
     lines = [
         f"## {_cell(night.title)}: {night.verdict}",
         "",
@@ -247,7 +247,7 @@ def _summary(night: Night) -> bytes:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot break out of a table's cell, nor be read as HTML."""
+    """Text that can neither break a table cell nor be read as HTML."""
     plain = clean(text).replace("\n", " ").replace("|", "\\|")
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

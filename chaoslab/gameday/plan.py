@@ -1,4 +1,4 @@
-"""What a game day will run, how long that takes by past runs, and how it is divided between machines. Pure."""
+"""What a game day will run, how long that takes according to past runs, and how it is divided between machines. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from chaoslab.spec.load import Loaded
 from chaoslab.spec.objectives import objectives_for
 from chaoslab.spec.timeline import end_of
 
-BOOT_AND_DOWN_S = 30.0  # what a run takes beyond its script, before any was measured
-# The number of this machine and of all, as continuous integration names them; and what the first of them is called.
+BOOT_AND_DOWN_S = 30.0  # what a run takes beyond its script, until one was measured
+# The variables of CI systems for the number of this machine and for the number of machines, and where they begin to count.
 ENVIRONMENTS: tuple[tuple[str, str, int], ...] = (
     ("CHAOSLAB_SHARD_INDEX", "CHAOSLAB_SHARD_TOTAL", 1),
     ("CI_NODE_INDEX", "CI_NODE_TOTAL", 1),  # GitLab, parallel:
@@ -50,9 +50,9 @@ def parse_shard(text: str) -> Shard:
 
 
 def shard_of(environment: Mapping[str, str]) -> Shard:
-    """The shard that continuous integration gave this machine; the whole, where it gave none.
+    """The shard that the CI system gave this machine; without one, the whole.
 
-    Raises SpecError when only the index is known: half of a game day would pass for a whole one.
+    Raises SpecError if only the index is known: a part of a game day would count as a whole one.
     """
     for index, total, first in ENVIRONMENTS:
         if not environment.get(index):
@@ -75,7 +75,7 @@ def shard_of(environment: Mapping[str, str]) -> Shard:
 def scripted_s(loaded: Loaded) -> float:
     """How long a run of an experiment takes by its script, in seconds: an estimate for one that was never run.
 
-    A heal at recovery counts as late as it can be.
+    A heal at recovery counts as the latest possible.
     """
     experiment = loaded.experiment
     timeline_s = end_of(experiment.faults, list(objectives_for(experiment, loaded.compose.spec).values()), experiment.steps)
@@ -83,7 +83,7 @@ def scripted_s(loaded: Loaded) -> float:
 
 
 def expected_s(measured_s: Sequence[float], scripted: float) -> float:
-    """Seconds that the next run will take: the median of the last five, else what its script says."""
+    """Seconds that the next run will take: the median of the last five, else its scripted length."""
     return statistics.median(measured_s[-5:]) if measured_s else scripted
 
 

@@ -1,4 +1,4 @@
-"""A suite: which experiments a game day runs, in which order, how often, and for how long at most.
+"""A suite: which experiments a game day runs, in which order, how often, and with which time limits.
 
 A suite is a YAML file, `experiments/gameday/<name>.yaml`. Its first comment says what the game day is for.
 """
@@ -37,7 +37,7 @@ class Selection(Model):
 
     @property
     def by(self) -> list[tuple[str, str]]:
-        """What it selects by; a sound selection has one."""
+        """What it selects by; a valid selection has exactly one."""
         pairs = [("name", self.name), ("tag", self.tag), ("glob", self.glob)]
         return [(key, value) for key, value in pairs if value is not None]
 
@@ -48,7 +48,7 @@ class Selection(Model):
 
 
 class SuiteSpec(Model):
-    """What a suite's file may say. `budget` is the time of one shard; what does not fit into it is reported as not run."""
+    """The content of a suite's file. `budget` is the time of one shard; runs that do not fit are reported as not run."""
 
     title: Annotated[str, Field(min_length=1, description="A few words for the page.")]
     runtime: Annotated[str, Field(description="Where the stacks run: auto, or the name of a runtime.")] = "auto"
@@ -82,9 +82,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite whose experiments are all found and sound. `cases` in the order in which they run.
+    """A suite whose experiments are all found and valid. `cases` in the order in which they run.
 
-    `seconds`: how long a run of each experiment takes, by the suite's durations, else by its script. `advice`: warnings.
+    `seconds`: how long a run of each experiment takes, from the suite's durations, else from its script. `advice`: warnings.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Suite:
 def find_suite(name_or_path: str, project: Path, here: Path | None = None) -> Path:
     """The file of a suite: a path, or a name in `experiments/gameday/` of the project. Raises SpecError.
 
-    Paths count from `here` (the project when None); what is not there is tried from the project.
+    Paths are relative to `here` (the project if None); if not found there, to the project.
     """
     if is_path(name_or_path):
         return find_file(name_or_path, project, here)
@@ -119,7 +119,7 @@ def find_suite(name_or_path: str, project: Path, here: Path | None = None) -> Pa
 
 
 def load_suite(file: Path, project: Path) -> Suite:
-    """The suite in a file, with every experiment loaded. Raises SpecErrors with all that is wrong in any of the files."""
+    """The suite in a file, with every experiment loaded. Raises SpecErrors with all problems in any of the files."""
     document = read(file)
     report = Report(document, list(document.problems))
     if isinstance(document.data, dict) and "timeline" in document.data:
@@ -157,9 +157,9 @@ def load_suite(file: Path, project: Path) -> Suite:
 
 
 def _select(spec: SuiteSpec, selections: dict[int, Selection], listed: Sequence[Listed], report: Report) -> dict[str, int]:
-    """How often each experiment runs, in order: each counts once, with the first selection that it fits.
+    """How often each experiment runs, in order: only the first selection that matches it counts.
 
-    `selections`: the sound ones, by their number in the file.
+    `selections`: the valid ones, by their number in the file.
     """
     known = (runtimes.AUTO, *runtimes.names())
     if spec.runtime not in known:
@@ -191,7 +191,7 @@ def _select(spec: SuiteSpec, selections: dict[int, Selection], listed: Sequence[
 
 
 def _warn_of_short_times(spec: SuiteSpec, seconds: dict[str, float], report: Report) -> None:
-    """A run that cannot end within the limit would be broken every night, and one beyond the budget never run."""
+    """Warn of runs that cannot end within the limit, or do not fit into the budget."""
     for key, most_s, means in (("limit", spec.limit, "would be ended by it"), ("budget", spec.budget, "would never be run")):
         if most_s is not None and (longer := [name for name, takes_s in seconds.items() if takes_s > most_s]):
             slowest = max(longer, key=lambda name: seconds[name])

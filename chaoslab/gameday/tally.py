@@ -1,4 +1,4 @@
-"""What a game day came to: `night.json`, from its journal, the results of its runs and the game days before it. Pure."""
+"""The result of a game day: `night.json`, from its journal, the results of its runs and the game days before it. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chaoslab.spec.model import Experiment
 SCHEMA = "chaoslab/night/v1"
 NIGHTS_SHOWN = 14
 Status = Literal["as expected", "not as expected", "inconclusive", "broken", "not run"]
-# What a status means for the game day as a whole. What was not run was not proven.
+# What a status means for the entire game day. A case that was not run proves nothing.
 VERDICT_OF: Mapping[Status, Verdict] = {
     "as expected": "pass",
     "not as expected": "fail",
@@ -29,7 +29,7 @@ VERDICT_OF: Mapping[Status, Verdict] = {
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of one service in one run. Seconds; None where there was nothing to measure."""
+    """Measurements of one service in one run, in seconds; None if there was nothing to measure."""
 
     rto_s: Interval | None = None
     failback_s: Interval | None = None
@@ -37,7 +37,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the game day. `expected` and `verdict` in words, such as `fail: pay.rpo`; `report` counts from its folder."""
+    """One run of the game day. `expected` and `verdict` in words, such as `fail: pay.rpo`; `report`: relative to its folder."""
 
     id: str
     experiment: str
@@ -56,7 +56,7 @@ class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment whose outcome differs from the game day before; `was` is empty for a new one, `now` for one that went."""
+    """An experiment whose outcome differs from the game day before; `was` is empty for a new one, `now` for a removed one."""
 
     experiment: str
     was: str
@@ -64,7 +64,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """An objective of an experiment, and when it was last met in a run that counts; None: never, as far as is known."""
+    """An objective of an experiment, and when it was last met in a run that counts; None if never, as far as is known."""
 
     experiment: str
     objective: str
@@ -94,7 +94,7 @@ class Night(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> ExitCode:
-        """Of the worst case; an incomplete clean-up shows when all else is as expected."""
+        """That of the worst case; an incomplete clean-up shows if everything else is as expected."""
         if self.interrupted:
             return ExitCode.INTERRUPTED
         if self.verdict == "pass" and not all(case.clean for case in self.cases):
@@ -103,7 +103,7 @@ class Night(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """How a case of the plan ended, and what its run's folder holds; None where nothing can be read."""
+    """How a case of the plan ended, and the result in its run's folder; None if that cannot be read."""
 
     ended: Ended | NotRun | None
     result: Result | None = None
@@ -118,11 +118,11 @@ def tally(
     *,
     interrupted: bool = False,
 ) -> Night:
-    """The game day, from its plan and what came of each case. `before`: game days of the same suite, the oldest first.
+    """The game day, from its plan and the run of each case. `before`: earlier game days of the same suite, the oldest first.
 
-    A case of the plan without a run was not run, whatever the reason: never passed.
+    A case without a run counts as not run, whatever the reason; it never counts as passed.
     """
-    cases = [case_of(planned, runs.get(planned.id, Run(None))) for planned in opened.mine]  # a merged one has all
+    cases = [case_of(planned, runs.get(planned.id, Run(None))) for planned in opened.mine]  # a merged game day has all shards
     verdicts: list[Verdict] = [VERDICT_OF[case.status] for case in cases]
     verdicts += ["error"] if problems else []
     counts: dict[str, int] = {status: sum(case.status == status for case in cases) for status in VERDICT_OF}
@@ -149,7 +149,7 @@ def tally(
 
 
 def case_of(planned: Planned, run: Run) -> CaseResult:
-    """What a case of the plan came to."""
+    """The result of a case of the plan."""
     ended, result = run.ended, run.result
     if not isinstance(ended, Ended):
         why = ended.why if ended is not None else "the game day ended before its turn"
@@ -164,7 +164,7 @@ def case_of(planned: Planned, run: Run) -> CaseResult:
         )
     why = ended.why
     if result is not None and not why:
-        # A signal while it was reported, or an incomplete clean-up, changed nothing in what the result says.
+        # A signal during the report, or an incomplete clean-up, does not change the result.
         as_told = (exit_code_of(result), ExitCode.INTERRUPTED, ExitCode.UNCLEAN)
         if result.interrupted:
             why = "it was interrupted"
@@ -215,7 +215,7 @@ def case_of(planned: Planned, run: Run) -> CaseResult:
 
 
 def outcome_of(cases: Sequence[CaseResult]) -> str:
-    """What the repeats of one experiment came to: the worst of them, with `k of n` where there were several."""
+    """The outcome of the repeats of one experiment: the worst, with `k of n` if there were several."""
     worst = min(cases, key=lambda case: WORST_FIRST.index(VERDICT_OF[case.status]))
     if len(cases) == 1:
         return worst.status
@@ -231,10 +231,10 @@ def by_experiment(cases: Iterable[CaseResult]) -> dict[str, list[CaseResult]]:
 
 
 def _proofs(opened: Opened, cases: Sequence[CaseResult], earlier: Sequence[Proof]) -> list[Proof]:
-    """Every objective that any game day knew of. Only a run that ended as expected, and passed, proves something."""
+    """Every objective of any game day. Only a run that ended as expected, and passed, proves something."""
     last: dict[tuple[str, str], str | None] = {(proof.experiment, proof.objective): proof.last_proven for proof in earlier}
     for case in cases:
-        if case.expected not in ("", "pass"):  # a known-bad proves that the tool goes red, and nothing of a stack
+        if case.expected not in ("", "pass"):  # a known-bad run proves only that the tool detects failures
             continue
         counts = case.status == "as expected"
         for objective, verdict in case.objectives.items():

@@ -1,6 +1,6 @@
 """Clocks: when each starts, what causes it, and what ends it (judge/README.md, Events and Clocks). Pure.
 
-Instants are monotonic nanoseconds. `run_clocks` finds the clocks of one journey; `judge_clock` holds one against its objective.
+Instants are monotonic nanoseconds. `run_clocks` finds the clocks of one journey; `judge_clock` compares one with its objective.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EndedBy = Literal["recovered", "heal", "inject", "end", "cut"]
 Script = Mapping[tuple[str, str], float | tuple[str, float]]
 Call = tuple[str, int, int | None]  # fault id, instant of the call, instant of its verification
 
-REMEDIES = ("run", "http", "sql", "manual")  # kinds of steps that answer a fault, and so are no events: clocks go on
+REMEDIES = ("run", "http", "sql", "manual")  # kinds of steps that answer a fault: not events, so clocks continue
 AFTER_HEAL_S = 5.0  # a recovery so soon after the heal of another fault may be due to that heal
 
 
@@ -39,7 +39,7 @@ def base_id(id_: str) -> str:
 
 @dataclass(frozen=True)
 class Event:
-    """What may start or end a clock. `ids`: the faults (or the step) that it is about, in the order of their calls.
+    """What may start or end a clock. `ids`: its faults (or its step), in the order of their calls.
 
     `at_ns`: the first call. `verified_ns`: when the last of them was seen from outside; None when one never was.
     """
@@ -56,12 +56,12 @@ class Event:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """The faults it is about, cycles counted as their fault."""
+        """Its faults; each cycle counts as its fault."""
         return tuple(dict.fromkeys(map(base_id, self.ids)))
 
     @property
     def counted_from_ns(self) -> int:
-        """From when its effect is known to have been there."""
+        """From when its effect is known."""
         return max(self.at_ns, self.verified_ns or self.at_ns)
 
 
@@ -73,10 +73,10 @@ class EventTimeline:
     active: Mapping[str, tuple[int, int | None]]  # by row id: from the inject to the heal of its event
     end_ns: int
     cut: bool = False
-    starved: Sequence[Starved] = ()  # excused ones alone: they stop the clock
+    starved: Sequence[Starved] = ()  # only excused ones: they stop the clock
     declared: Sequence[Declared] = ()
-    reconnected: Mapping[str, int] = field(default_factory=dict)  # by row id: when nothing of the fault was left
-    planned_change: bool = False  # there is no fault: steps are what is tested
+    reconnected: Mapping[str, int] = field(default_factory=dict)  # by row id: when the fault was fully removed
+    planned_change: bool = False  # without faults: the steps are what is tested
 
     @classmethod
     def of(
@@ -90,9 +90,9 @@ class EventTimeline:
         starved: Sequence[Starved] = (),
         planned_change: bool = False,
     ) -> EventTimeline:
-        """Events in order of time; what is scripted for one instant is one event. What came after the end does not count.
+        """Events in order of time; what is scheduled for one instant is one event. Events after the end do not count.
 
-        `planned_change`: the steps of the timeline are what is tested, so each is an event, and none a remedy.
+        `planned_change`: the steps of the timeline are what is tested, so each is an event, and none answers a fault.
         """
         own_end = {fault.id for fault in injections if fault.detail.get("own_end")}  # recovery with such an end counts
         waited = {fault.id for fault in injections if "waited_s" in fault.detail}
@@ -143,7 +143,7 @@ class EventTimeline:
         return next((later.at_ns for later in self.events if later.at_ns > event.at_ns), self.end_ns)
 
     def starved_ns(self, begin_ns: int, end_ns: int) -> int:
-        """How much of begin..end was starved; what several spans cover counts once."""
+        """How much of begin..end was starved; overlapping spans count once."""
         total_ns, until_ns = 0, begin_ns
         for span in sorted(self.starved, key=lambda span: span.begin_ns):
             total_ns += max(0, min(end_ns, span.end_ns) - max(until_ns, span.begin_ns))
@@ -151,7 +151,7 @@ class EventTimeline:
         return total_ns
 
     def declared_s(self, first_bad_ns: int, end_ns: int) -> float:
-        """Seconds that the work of people, which an outage waited for, takes beyond what the run waited for it."""
+        """Declared seconds of manual steps during the outage, beyond what the run waited for them."""
         return sum((one.seconds for one in self.declared if first_bad_ns <= one.at_ns <= end_ns), 0.0)
 
     def is_starved(self, at_ns: int) -> bool:
@@ -160,7 +160,7 @@ class EventTimeline:
 
 
 def _together(calls: Sequence[Call], kind: Literal["inject", "heal"], script: Script) -> list[Event]:
-    """Calls that are scripted for one instant as one event. What the script does not know is an event of its own."""
+    """Calls that are scheduled for one instant as one event. An unscheduled call is an event of its own."""
     groups: dict[object, list[Call]] = {}
     for call in sorted(calls, key=lambda call: (call[1], call[0])):
         groups.setdefault(script.get((call[0], kind), call), []).append(call)
@@ -186,9 +186,9 @@ def in_flight(slots: Slots, timeline: EventTimeline) -> dict[int, int]:
 
 
 def counted_slots(slots: Slots, timeline: EventTimeline) -> Slots:
-    """Slots as they count for clocks: those in flight at an event say nothing of the time before it.
+    """Slots as they count for clocks: those in flight at an event show nothing about the time before it.
 
-    A bad one counts as due at the event, a good one not at all. What was in flight at the end of the observation is left out.
+    A bad one counts as due at the event, a good one not at all. Slots in flight at the end of the observation are left out.
     """
     slots = slots.decided_in(0, timeline.end_ns)
     moved = in_flight(slots, timeline)
@@ -230,9 +230,9 @@ class Clock:
     """One clock of one journey. `bad_ns`: due times of its bad slots; a slot in flight at an event counts as due at it.
 
     `back_ns`: the end of the first good slot of the recovery; `chance_ns`: by how much the truth may be later in a partial
-    outage, None when the good run is too short to tell. `overlapping`: the ids of the injects that came while it ran.
-    `doubt`: why the cause of its recovery is unknown. `relapses`: how often it went bad again after a stable run of good slots.
-    `quiet`: no slot was due any more, well before its end. `declared_s`: what is added for the work of people.
+    outage, None when the good run is too short to tell. `overlapping`: the ids of the injects that came while it ran. `doubt`:
+    why the cause of its recovery is unknown. `relapses`: how often bad slots returned after a stable run of good ones. `quiet`:
+    the last slot was due well before its end. `declared_s`: what is added for manual steps.
     """
 
     journey: str
@@ -262,7 +262,7 @@ class Clock:
         return seconds(self.back_ns + self.chance_ns - self.cause.at_ns) + self.declared_s
 
     def served_low_s(self, timeline: EventTimeline) -> float:
-        """Seconds it took at least, had the machine served: without the starved seconds, and the bad slots in them."""
+        """Seconds it took at least without the starved seconds, and without the bad slots in them."""
         last_ns = max((due_ns for due_ns in self.bad_ns if not timeline.is_starved(due_ns)), default=0)
         begin_ns = self.cause.counted_from_ns
         return seconds(max(0, last_ns - begin_ns - timeline.starved_ns(begin_ns, last_ns))) + self.declared_s
@@ -280,10 +280,10 @@ def run_clocks(journey: str, counted: Slots, timeline: EventTimeline) -> list[Cl
 
 
 def restoration(journey: str, counted: Slots, timeline: EventTimeline, heal: Event) -> Clock | None:
-    """The clock of one heal, which starts with it even while another runs: judge/README.md, Restored.
+    """The clock of one heal, which starts with the heal even while another clock runs: judge/README.md, Restored.
 
-    None when no bad slot came before the next event. The time in which nothing of the fault was left, and its replicas were
-    not healthy yet, is a part of it.
+    None when no bad slot came before the next event. It includes the time in which the fault was fully removed, but its
+    replicas were not healthy yet.
     """
     known = [timeline.reconnected.get(id_) for id_ in heal.ids]
     reconnected = [at_ns for at_ns in known if at_ns is not None]
@@ -295,7 +295,7 @@ def restoration(journey: str, counted: Slots, timeline: EventTimeline, heal: Eve
 
 @dataclass
 class _Running:
-    """A clock that has not ended. `numbers`: places of its bad slots. `heals`: of other faults, while it ran."""
+    """A clock that has not ended. `numbers`: indexes of its bad slots. `heals`: heals of other faults while it ran."""
 
     cause: Event
     kind: Kind
@@ -305,7 +305,7 @@ class _Running:
 
 
 class _Clocks:
-    """Goes from event to event through the slots of one journey."""
+    """Walks through the slots of one journey, event by event."""
 
     def __init__(self, journey: str, slots: Slots, timeline: EventTimeline) -> None:
         self._journey, self._slots, self._timeline = journey, slots, timeline
@@ -356,7 +356,7 @@ class _Clocks:
             if heal.verified_ns is None or back_ns <= heal.verified_ns + AFTER_HEAL_S * NS_PER_S:
                 doubt = f"it recovered together with the heal of {heal.cause}, so the cause of the recovery is unknown"
                 break
-        # What is good after a heal proves nothing of the time before it.
+        # Good slots after a heal prove nothing about the time before it.
         heals = (event.at_ns for event in self._timeline.events if event.kind == "heal")
         heal_ns = next((at_ns for at_ns in heals if at_ns > self._slots.due[first_good]), self._timeline.end_ns)
         good = min(self._good_run(first_good), self._slots.numbers(0, heal_ns).stop - first_good)
@@ -399,7 +399,7 @@ _ENDS: dict[EndedBy, str] = {
 
 
 def judge_clock(clock: Clock, limit: Threshold | None, timeline: EventTimeline) -> Outcome | None:
-    """One clock against its objective; None where there is none. Missed only when it is exceeded without starved seconds."""
+    """One clock against its objective; None where there is none. Missed only if exceeded without the starved seconds."""
     if limit is None:
         return None
     cause = {"inject": "the fault", "heal": "the heal of", "step": "the step"}[clock.cause.kind] + f" {clock.cause.cause}"
@@ -435,7 +435,7 @@ def judge_clock(clock: Clock, limit: Threshold | None, timeline: EventTimeline) 
 
 
 def declared_in_words(declared_s: float, of: str = "") -> str:
-    """` + 840.0 s declared`; with `of`, as a part of what was said before. Empty where nothing was declared."""
+    """` + 840.0 s declared`; with `of`, as a part of a time before it. Empty if nothing was declared."""
     if not declared_s:
         return ""
     return f" ({format_s(declared_s)}{of} declared)" if of else f" + {format_s(declared_s)} declared"
@@ -443,7 +443,7 @@ def declared_in_words(declared_s: float, of: str = "") -> str:
 
 # --- what a service noticed of each fault -----------------------------------------------------------------------
 
-# "degraded": noticed by what a declared degraded mode allows alone, which `run_data` finds
+# "degraded": noticed only by what a declared degraded mode allows, which `run_data` finds
 Impact = Literal["noticed", "masked", "unnoticed", "unclear", "degraded"]
 
 

@@ -1,4 +1,5 @@
-"""Who decides, and when: an outage in four parts, as the stack said of itself (judge/README.md, Who decides, and when). Pure.
+"""Who decides, and when: the four parts of an outage, as the stack reported them (judge/README.md, Who decides, and when).
+Pure.
 
 Instants are monotonic nanoseconds.
 """
@@ -25,7 +26,7 @@ NAMES = ("detected", "decided", "acted")
 
 @dataclass(frozen=True)
 class Moment:
-    """It came after `unseen_ns`, when the last look was sent that did not show it, and by `seen_ns`, when one had shown it."""
+    """It came after `unseen_ns`, when the last query that did not show it was sent, and by `seen_ns`, when one had shown it."""
 
     unseen_ns: int
     seen_ns: int
@@ -38,7 +39,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Split:
-    """The four parts of an outage, one after the other. `precision_ns`: within which the moments between them are known."""
+    """The four parts of an outage, in order. `precision_ns`: how precisely the moments between them are known."""
 
     detect_ns: int
     decide_ns: int
@@ -50,7 +51,8 @@ class Split:
 def split(from_ns: int, moments: Sequence[Moment | None], back_ns: int) -> Split | str:
     """An outage from its cause to its recovery, divided by the three moments; or why it cannot be, in words.
 
-    What was decided had been detected, and so on: a moment came by when the next one was seen, and the last by the recovery.
+    A decision implies a detection, and so on: a moment came no later than the next one, and the last no later than the
+    recovery.
     """
     instants_ns: list[int] = []
     latest_ns, later, precision_ns = back_ns, "the recovery", 0
@@ -67,9 +69,9 @@ def split(from_ns: int, moments: Sequence[Moment | None], back_ns: int) -> Split
 
 
 def change(answers: Sequence[Answer], from_ns: int) -> Moment | None:
-    """When a value first was another than before `from_ns`; None where it was not, or was not known before.
+    """When a value first differed from that before `from_ns`; None if it never did, or was not known before.
 
-    `answers`: all about one thing, in order. Nothing is no value, and no answer tells nothing.
+    `answers`: all to one query, in order. Null and missing answers do not count.
     """
     known = [answer for answer in answers if answer.error is None]
     before = [answer.value for answer in known if answer.value is not None and answer.answered_ns <= from_ns]
@@ -82,7 +84,7 @@ def change(answers: Sequence[Answer], from_ns: int) -> Moment | None:
 
 
 def other_writer(answers: Sequence[Answer], from_ns: int) -> Moment | None:
-    """When a replica took writes that did not before `from_ns`, while another did. `answers`: of all writers, in order."""
+    """When a replica took writes that did not before `from_ns`, when another did. `answers`: of all writers, in order."""
     moments: list[Moment] = []
     wrote = False
     for _, own in groupby(sorted(answers, key=attrgetter("replica", "asked_ns")), attrgetter("replica")):
@@ -97,7 +99,7 @@ def other_writer(answers: Sequence[Answer], from_ns: int) -> Moment | None:
 
 
 def decision_results(run: RunData) -> list[DecisionResult]:
-    """Of each outage, by its cause and service, the longest clock; nothing where neither the stack nor a step can tell."""
+    """For each cause and service, the split of the longest clock; empty if neither the stack nor a step shows any moment."""
     found = []
     for service in run.services.values():
         caused = [clock for clock in service.clocks if clock.cause.kind != "heal"]
@@ -137,19 +139,19 @@ def _result(run: RunData, service: str, clock: Clock) -> DecisionResult:
 
 
 def _moments(run: RunData, clock: Clock, back_ns: int) -> tuple[Literal["stack", "hand"], list[Moment | None]]:
-    """The three moments of an outage; by the steps that were taken before the stack had decided, where there are any."""
+    """The three moments of an outage; those of the steps that began before the stack had decided, if there are any."""
     from_ns, answers = clock.cause.at_ns, run.record.answers
     detected, decided, acted = (change([one for one in answers if one.about == name], from_ns) for name in NAMES)
     if run.stack.decisions is None or run.stack.decisions.acted is None:
         acted = other_writer([one for one in answers if one.about == "writes"], from_ns)
     if clock.cause.kind == "step":
-        return "hand", [Moment.at(from_ns), decided, acted]  # who began it had decided to; nothing was to be detected
+        return "hand", [Moment.at(from_ns), decided, acted]  # a switchover has nothing to detect
     decided_ns = back_ns if decided is None else decided.seen_ns
     steps = [step for step in _remedies(run, clock) if step.begin_ns < decided_ns]
     if not steps:
         return "stack", [detected, decided, acted]
     if detected is None or detected.seen_ns > steps[0].begin_ns:
-        detected = Moment.at(steps[0].begin_ns)  # who begins to work knows
+        detected = Moment.at(steps[0].begin_ns)  # a person who starts a step has detected the outage
     ends_ns = [step.end_ns for step in steps if step.end_ns is not None and step.end_ns <= back_ns]
     done_ns = [step.begin_ns for step in steps if step.name != "manual"] or ends_ns
     if acted is None and ends_ns:
@@ -158,7 +160,7 @@ def _moments(run: RunData, clock: Clock, back_ns: int) -> tuple[Literal["stack",
 
 
 def _remedies(run: RunData, clock: Clock) -> list[StepTaken]:
-    """The steps of the timeline that were begun in an outage to end it; a request that only looks is none."""
+    """The steps of the timeline that began in an outage to end it; a GET is not one."""
     until_ns = clock.end_ns if clock.back_ns is None else clock.back_ns
     return [
         step

@@ -1,7 +1,7 @@
 """Slots as a declared degraded mode makes them count: judge/README.md, Degraded modes. Pure.
 
-Two readings of one journey come from this: what is judged (`as_declared`), and what was seen (`as_seen`), in which time
-spent in a degraded mode is bad however it was declared.
+A journey's slots are read in two ways: as judged (`as_declared`), and as seen (`as_seen`), where slots in a degraded mode are
+bad whatever was declared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def as_declared(slots: Slots, mode: Mode, later_ns: Iterable[int], timeline: Eve
     """The slots of clocks as they are judged. `later_ns`: when the slots that a 202 answered in time were due.
 
     While a fault is active, `allowed` excuses every bad slot. While none is, a 202 of a `queued` journey is bad: the service
-    has not come back to what it does otherwise.
+    does not yet work as usual.
     """
     if mode == "allowed":
         return _changed(slots, (number for number in slots.bad_numbers() if timeline.active_at(slots.due[number])), good=True)
@@ -36,12 +36,12 @@ def as_allowed(slots: Slots, timeline: EventTimeline) -> Slots:
 
 
 def as_seen(slots: Slots, mode: Mode, later_ns: Iterable[int]) -> Slots:
-    """The slots with a 202 of a `queued` journey as bad whenever it came: when the journey did less than it does otherwise."""
+    """The slots, with each 202 of a `queued` journey as bad: then the journey did less than usual."""
     return _changed(slots, _numbers_of(slots, later_ns), good=False) if mode == "queued" else slots
 
 
 def _numbers_of(slots: Slots, due_ns: Iterable[int]) -> Iterable[int]:
-    """The places of the slots due at these instants; one that is not among the slots has none."""
+    """The indexes of the slots due at these instants; unknown instants are left out."""
     for instant_ns in due_ns:
         number = bisect_left(slots.due, instant_ns)
         if number < len(slots) and slots.due[number] == instant_ns:
@@ -49,7 +49,7 @@ def _numbers_of(slots: Slots, due_ns: Iterable[int]) -> Iterable[int]:
 
 
 def _changed(slots: Slots, numbers: Iterable[int], *, good: bool) -> Slots:
-    """A copy with the slots at some places good, or bad."""
+    """A copy with the slots at some indexes good, or bad."""
     found = Slots(period_ns=slots.period_ns, within_ns=slots.within_ns)
     found.extend(slots, 0, len(slots))
     for number in [*numbers]:

@@ -1,7 +1,7 @@
 """What has failed for good while a run goes on: judge/README.md, End of a run that has failed. Pure.
 
-An objective has failed for good when it is missed even if users are served well from now on. So the run as it was is continued
-with good slots, and judged.
+An objective has failed for good when it is missed even if all later slots are good. So the rows so far are continued with good
+slots, and judged.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from chaoslab.judge.run_record import Probed, Record
 from chaoslab.spec.model import Experiment
 from chaoslab.spec.stackfile.model import StackSpec
 
-SETTLED_S = 3.0  # a second of the machine tells of the one before it, and rows take their way through the history
+SETTLED_S = 3.0  # a starved second also affects the second before it, and rows reach the history late
 
 
 def settled_ns(stack: StackSpec, now_ns: int) -> int:
-    """Until when all slots are told by now: one without an answer is late, and no event to come moves it."""
+    """Until when all slots are decided by now: a missing answer is late, and no later event can move the slot."""
     within_s = max((journey.good.within for journey in stack.journeys.values()), default=0.0)
     return now_ns - round((SETTLED_S + within_s) * NS_PER_S)
 
 
 def can_be_decided(id_: str, experiment: Experiment) -> bool:
-    """Whether an objective can be missed before the end: not what may still come about in failback."""
+    """Whether an objective can be missed before the end; those about failback cannot."""
     kind, _, name = id_.partition(".")
     return kind != "switchback" and not (kind == "failback" and name in experiment.conditions_in_the_end)
 
 
 def as_if_served(record: Record, experiment: Experiment, decided: Decided) -> Record:
-    """What was known at an instant, continued with good slots to the latest end of the observation."""
+    """The rows up to an instant, continued with good slots to the latest end of the observation."""
     known = Record.of(row for row in record.rows if row.t_ns <= decided.t_ns and not _is_open(row, decided))
     period_ns = round(NS_PER_S / experiment.probe.slots_per_s)
     until_ns = max(decided.latest_ns, decided.t_ns + (stable_slots(period_ns) + 1) * period_ns)

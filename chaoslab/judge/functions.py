@@ -1,7 +1,7 @@
-"""What became of each function of the business, within which promise: judge/README.md, Degraded modes. Pure.
+"""How each function of the business fared, and whether its promise was kept: judge/README.md, Degraded modes. Pure.
 
-A function is a journey, as its users know it. Nothing new is judged here: its clocks and its ledger are held against the
-objectives of its service once more, without those of the service's other journeys.
+A function is a journey, as its users know it. It has no verdict of its own: its clocks and its ledger are compared with the
+objectives of its service, without the service's other journeys.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def unused_modes(functions: Mapping[str, FunctionResult]) -> Iterable[str]:
     for journey, found in functions.items():
         if found.used is False and found.disrupted_s:
             may, seen = ("may fail", "it never did") if found.mode == "allowed" else ("may be queued", "no 202 came")
-            yield f"{journey} {may} while a fault is active, but {seen}: this run shows nothing of that degraded mode"
+            yield f"{journey} {may} while a fault is active, but {seen}: this run shows nothing about that degraded mode"
 
 
 def _active_ns(run: RunData) -> int:
@@ -72,7 +72,7 @@ def _active_ns(run: RunData) -> int:
 
 
 def _outcomes(run: RunData, service: ServiceData, journey: JourneyData) -> Iterable[Outcome]:
-    """How each promise ended that its service makes for this journey; nothing where it makes none."""
+    """The outcome of each promise that the service makes for this journey; empty if it makes none."""
     objectives, timeline = service.objectives, run.timeline
     layers = [objectives, *objectives.under.values()]
     promised = [layer.failback for layer in layers]

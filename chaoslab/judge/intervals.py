@@ -14,15 +14,15 @@ from chaoslab.judge.slots import Slots
 # half a second is for high rates, where 25 slots pass between two pauses of a garbage collector.
 STABLE_SLOTS = 25
 STABLE_S = 0.5
-CHANCE_MAX = 0.01  # the accepted odds of taking good slots in a row, while a share is still bad, for a recovery
-SHARE_SLOTS_MIN = 10  # bad slots that it takes to estimate the share of bad ones
+CHANCE_MAX = 0.01  # accepted probability of mistaking good slots in a row for a recovery while a share is still bad
+SHARE_SLOTS_MIN = 10  # bad slots needed to estimate the share of bad ones
 SKEWED_SHARE_MAX = 0.01  # of the slots may be sent more than one period late; with more, the prober itself was held up
 GAP_PERIODS_MAX = 10  # periods without a slot
 QUIET_END_S = 1.0  # how long before the end of the observation the last slot may be due
 
 
 def is_quiet(quiet_ns: int, period_ns: int) -> bool:
-    """Whether an end was not observed any more, when the last slot was due so long before it."""
+    """Whether the last slot was due so long before the end that the end was not observed."""
     return quiet_ns > max(GAP_PERIODS_MAX * period_ns, QUIET_END_S * NS_PER_S)
 
 
@@ -32,19 +32,19 @@ def stable_slots(period_ns: int) -> int:
 
 
 def chance_slots(share_bad: float) -> int:
-    """Good slots in a row that come by chance with odds of CHANCE_MAX while this share is bad (0 < share_bad <= 1)."""
+    """Good slots in a row that come by chance with probability CHANCE_MAX while this share is bad (0 < share_bad <= 1)."""
     if share_bad >= 1:
         return 0
     return math.ceil(math.log(CHANCE_MAX) / math.log1p(-share_bad) - 1e-9)  # 99 % bad is one slot, not 1.0000000002
 
 
 def share_bad(bad: Sequence[int], stable: int) -> float:
-    """The share of bad slots towards the end of an outage. `bad`: the numbers of its bad slots, in order.
+    """The share of bad slots towards the end of an outage. `bad`: the indexes of its bad slots, in order.
 
-    An outage may end more gradually than it began, so of all ends of it that hold SHARE_SLOTS_MIN bad slots or more the one
-    with the lowest share counts. What lies before the last return of a service that flapped says nothing of that. A good run
-    was a return when it is stable, and twice as long as chance allows, by what was before it and by what came after. (Twice,
-    because there are many runs to find a long one among.) Few bad slots after it say too little.
+    An outage may end more gradually than it began, so the lowest share in any final part with SHARE_SLOTS_MIN bad slots or more
+    counts. What lies before the last return of a service that flapped is ignored. A good run was a return if it is stable, and
+    twice as long as chance allows, both by the slots before it and by those after it. (Twice, because a long run is likelier
+    among many runs.) It is no return if too few bad slots follow.
     """
     first = 0
     for number in range(len(bad) - SHARE_SLOTS_MIN, 0, -1):

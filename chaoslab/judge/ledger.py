@@ -1,8 +1,8 @@
 """Acknowledged writes compared with what the sites hold at the end: judge/README.md, Ledger. Pure.
 
 A category counts writes, not copies. F, what the final read holds, is the union of all sites; where they differ is `divergent`.
-If a site was not read, or was still changing at the deadline of the reads, F is not known: what is lost or divergent then
-is only as last seen, and no verdict follows from it.
+If a site was not read, or was still changing at the deadline of the reads, F is not known: lost and divergent writes are then
+shown as last seen, without a verdict.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CATEGORIES = (
 
 
 class Attempted:
-    """The writes of one journey by their key. Several attempts are one write: acked if any was, rejected only if all were."""
+    """The writes of one journey by key. Several attempts are one write: acked if any was, rejected only if all were."""
 
     def __init__(self, writes: Writes) -> None:
         self.writes = writes
@@ -49,7 +49,7 @@ class Attempted:
         return self.writes.end[self.places[key]]
 
     def first_shown(self, reads: Sequence[Reading]) -> dict[int, int]:
-        """When a read first showed a write of unknown outcome: from then on somebody relies on it."""
+        """When a read first showed a write of unknown outcome: from then on users may rely on it."""
         shown: dict[int, int] = {}
         for read in reads:
             for key in self.indeterminate.intersection(read.keys):
@@ -99,11 +99,11 @@ def copies_of(finals: Sequence[Reading], ids: Ids) -> Copies:
 
 @dataclass
 class Ledger:
-    """Writes by category (sets of ids; of those that are as they should be the number alone).
+    """Writes by category: sets of ids, but only the number of those that are correct.
 
-    `lost_after_fault`: those of the lost that no RPO excuses; `rpo_s` is about the others.
-    `settled`: two rounds of final reads agreed. `differed_ns`: when the sites were last seen to differ, None for never.
-    `alike_ns`: when they were read and all alike, for good; None: not as long as we looked.
+    `lost_after_fault`: those of the lost that no RPO excuses; `rpo_s` is about the others. `settled`: two rounds of final reads
+    agreed. `differed_ns`: when the sites were last seen to differ, None for never. `alike_ns`: from when on all reads of them
+    agreed; None if they never did.
     """
 
     acked: int = 0
@@ -121,8 +121,8 @@ class Ledger:
     unverified: set[str] = field(default_factory=set)
     unread: set[str] = field(default_factory=set)  # sites that were asked and never gave a final answer
     rpo_s: float = 0.0
-    acked_before_fault: bool = False  # some write was acknowledged so shortly before that a fault could have taken it
-    silent_faults: set[str] = field(default_factory=set)  # faults before which there should have been one, and was none
+    acked_before_fault: bool = False  # a write was acknowledged so shortly before a fault that it could have been lost
+    silent_faults: set[str] = field(default_factory=set)  # faults that should have had such a write before them, and had none
     settled: bool = True
     differed_ns: int | None = None
     alike_ns: int | None = None
@@ -131,11 +131,11 @@ class Ledger:
 
     @property
     def known(self) -> bool:
-        """Whether it is known what the sites hold in the end."""
+        """Whether the final content of the sites is known."""
         return self.settled and not self.unread
 
     def ids(self, name: str) -> set[str]:
-        """The writes of a category, or another of the sets above, by its name."""
+        """The ids in one of the sets above, by its name."""
         ids: set[str] = getattr(self, name)
         return ids
 
@@ -241,7 +241,7 @@ def ledger_of(
 
 
 def _corrupt(copies: Copies, attempted: Attempted) -> set[int]:
-    """Writes with another hash than what was sent. A copy that was read without a hash shows nothing of its content."""
+    """Writes with a different hash than was sent. A copy that was read without a hash shows nothing about its content."""
     hashes = attempted.writes.hashes
     sent = {key: hashes[place] for key, place in attempted.places.items() if hashes[place] != NO_HASH}
     corrupt: set[int] = set()
@@ -272,9 +272,9 @@ def _divergent(copies: Copies, ids: Ids) -> set[int]:
 def _stale(reads: Sequence[Reading], attempted: Attempted, held: set[int], applied_by_ns: int | None) -> set[int]:
     """Writes missing from a read begun after their acknowledgement, and present in the end.
 
-    Only what users read counts, through the entry: a site's own copy may lag until it has settled. A read covers the writes
-    above its `after_seq`. Sequences are sent in order: what follows a write sent after the read began was not acknowledged.
-    A write that a 202 acknowledged may be missing from what began before `applied_by_ns`.
+    Only reads through the entry count: a site's own copy may lag until it has settled. A read covers the writes above its
+    `after_seq`. Sequences are sent in order: writes after one that was sent after the read began were not acknowledged before
+    it. A write that a 202 acknowledged may be missing from reads that began before `applied_by_ns`.
     """
     ids, places, sent_ns = attempted.writes.ids, attempted.places, attempted.writes.due
     kept = ids.by_writer(attempted.acked & held)

@@ -1,6 +1,6 @@
-"""Which fault dates a lost write, and whether a loss could have shown at all: judge/README.md, RPO. Pure.
+"""How old a lost write was at its fault, and whether the run could have shown a loss: judge/README.md, RPO. Pure.
 
-A fault counts from its effect and not from its call: a write that was acknowledged in between may still be lost with it.
+A fault counts from its effect and not from its call: it may still destroy a write that was acknowledged in between.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from chaoslab.clock import NS_PER_S
 from chaoslab.judge.intervals import seconds
 from chaoslab.judge.run_record import Injection
 
-BEFORE_FAULT_S = 2.0  # a write must have been acknowledged this shortly before the fault, or a loss could not have shown
+BEFORE_FAULT_S = 2.0  # a write must have been acknowledged this shortly before the fault, or no loss could be seen
 HARMLESS = frozenset({"link.degrade", "service.throttle"})  # to data; every other fault can destroy it
-PARTITIONS = frozenset({"site.isolate", "link.cut", "link.flap"})  # both sides may go on without each other
+PARTITIONS = frozenset({"site.isolate", "link.cut", "link.flap"})  # both sides may continue without each other
 
 Span = tuple[int, int]  # begin and end, monotonic nanoseconds
 
 
 def loss_age_s(known_ns: int, injections: Sequence[Injection]) -> float | None:
-    """How long before its fault a write that is lost was acknowledged, at least 0; None: no RPO excuses its loss.
+    """How long before its fault a lost write was acknowledged, at least 0; None if no RPO excuses its loss.
 
     No RPO excuses a write that was acknowledged after the last effect of a fault that can destroy data, or during a partition
     that was healed before the fault: the sites were connected again, and the write was not kept.
@@ -57,5 +57,5 @@ def acknowledged_before(
 
 
 def _effect_ns(fault: Injection) -> int:
-    """When it was seen from outside; where it never was, when it was called."""
+    """When its effect was seen from outside; if it never was, when it was called."""
     return fault.inject_ns if fault.effective_ns is None else fault.effective_ns

@@ -77,7 +77,7 @@ def clock_result(run: RunData, service: ServiceData, clock: Clock) -> ClockResul
 
 
 def restored_results(run: RunData) -> list[RestoredResult]:
-    """After each heal with an objective on it, the services in the order in which they worked again; who did not is last."""
+    """After each heal with an objective on it, the services in the order in which they worked again; others are last."""
     found = []
     for service in run.services.values() if any(map(has_restored, run.objectives.values())) else ():
         for heal, clocks in service.restorations:
@@ -122,7 +122,7 @@ def journey_result(run: RunData, journey: JourneyData) -> JourneyResult:
 
 
 def service_result(run: RunData, service: ServiceData) -> ServiceResult:
-    """A service is as its worst journey."""
+    """A service is as good as its worst journey."""
     under = [clock for clock in service.clocks if clock.kind == "rto" or run.experiment.is_planned_change]
     affected = bool(under) or "degraded" in service.impacts.values()
     recovered = all(clock.ended_by == "recovered" for clock in under)

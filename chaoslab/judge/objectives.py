@@ -26,7 +26,7 @@ def limit_of(clock: Clock, objectives: ExperimentObjectives) -> Threshold | None
 
 
 def tightest(cause: Event, kind: Kind | Literal["restored"], objectives: ExperimentObjectives) -> Threshold | None:
-    """The service's objective, refined by the faults or the step that are the cause; the tightest, where that is several."""
+    """The service's objective, refined for the faults or the step that are the cause; the tightest, if there are several."""
     layers = [under_fault(objectives, id_) for id_ in cause.faults]
     limits: list[Threshold] = [limit for layer in layers if (limit := getattr(layer, kind)) is not None]
     return min(limits, key=lambda limit: limit.value, default=None)
@@ -56,7 +56,7 @@ def check_rto(
     verified: Mapping[str, bool],
     unseen: Sequence[str] = (),
 ) -> ObjectiveResult:
-    """Each clock that started while a fault was active against the RTO; and each fault: whether it was noticed as expected.
+    """Compare each clock that started while a fault was active with the RTO, and check that each fault was noticed as expected.
 
     `verified`: by fault, whether its effect was seen from outside. `unseen`: journeys without a slot after the first fault.
     """
@@ -69,7 +69,7 @@ def check_rto(
             outcome = inconclusive(outcome[1])
         outcomes.append(outcome)
     outcomes += [inconclusive(f"{journey}: no slot was seen after the fault") for journey in unseen]
-    none = "nothing was shown: no fault with an objective was injected, or the service was already down at each of them"
+    none = "nothing to judge: no fault with an objective was injected, or the service was already down at each of them"
     of_faults = [fault for fault, layer in objectives.under.items() if {"rto", "unaffected"} & layer.model_fields_set]
     refined = [f"{fault}: {_wanted(under_fault(objectives, fault))}" for fault in of_faults]
     wanted = "; ".join(filter(None, [_wanted(objectives), *refined]))
@@ -77,19 +77,19 @@ def check_rto(
 
 
 def _worst_of(outcomes: Sequence[Outcome | None], none: str) -> Outcome:
-    """The worst of what was judged at all; inconclusive where nothing was, and `none` says why."""
+    """The worst of what was judged; if nothing was, inconclusive, for the reason `none`."""
     return worst([outcome for outcome in outcomes if outcome is not None] or [inconclusive(none)])
 
 
 def _as_expected(
     fault: str, impact: Impact, objectives: FaultObjectives, verified: bool, clocks: Sequence[Clock]
 ) -> Outcome | None:
-    """One fault, apart from the others. `clocks`: those that it caused. None where there is no objective, or it was masked."""
+    """Judges one fault alone. `clocks`: those that it caused. None if there is no objective, or the fault was masked."""
     unaffected = objectives.unaffected
     if impact == "masked" or not (objectives.rto is not None or unaffected):
         return None
     if not verified:
-        return inconclusive(f"the effect of {fault} was not verified, so it proves nothing whether it was noticed")
+        return inconclusive(f"the effect of {fault} was not verified, so whether it was noticed proves nothing")
     if impact in ("noticed", "degraded") and unaffected is True:
         seen = ", ".join(f"{clock.journey} ({len(clock.bad_ns)} bad slots)" for clock in clocks)
         return fail(f"declared unaffected, but {fault} was noticed: {seen or 'it did what its degraded mode allows'}")
@@ -97,7 +97,7 @@ def _as_expected(
         return PASS if unaffected else None  # its clocks are judged
     if impact == "degraded" or unaffected == "allowed" or (unaffected and impact == "unnoticed"):
         return PASS
-    why = f"no bad slot after {fault}: it missed this service, or should not be noticed (then write `unaffected: true`)"
+    why = f"no bad slot after {fault}: it did not affect this service, or should not (then write `unaffected: true`)"
     if impact == "unclear":
         why = f"{fault}: bad slots only while the machine was starved, so it is unknown whether it was noticed"
     return inconclusive(why)
@@ -116,10 +116,11 @@ def check_failback(
     seen: Callable[[Event], bool],
     ledger: Ledger | None,
 ) -> ObjectiveResult:
-    """Each clock that started while no fault was active; without one it was back at once. `seen`: slots came after that heal.
+    """Judge each clock that started while no fault was active; without one, failback took 0 s. `seen`: slots came after that
+    heal.
 
-    In a planned change its steps stand for the heals. Sites whose ledgers are not alike when the time after the last heal
-    is over miss the objective, too.
+    In a planned change, steps count as heals. Sites whose ledgers still differ when the failback objective is over miss it,
+    too.
     """
     own = [clock for clock in clocks if clock.kind == "failback"]
     heals = [event for event in timeline.events if event.kind == "heal" and not timeline.active_at(event.at_ns)]
@@ -156,7 +157,7 @@ def check_restored(
     timeline: EventTimeline,
     seen: Callable[[Event], bool],
 ) -> ObjectiveResult:
-    """Each heal that has such an objective, whatever else is active. `restorations`: the clocks of each heal, by journey.
+    """Judge each heal that has such an objective, whatever else is active. `restorations`: the clocks of each heal, by journey.
 
     `seen`: slots came after that heal.
     """
@@ -176,7 +177,7 @@ def check_restored(
             outcomes.append(inconclusive(f"no slot came after the heal of {heal.cause}"))
         else:
             outcomes.append(PASS)
-    none = "the run ended before the heal of any fault with such an objective"
+    none = "the run ended before the heal of a fault with such an objective"
     layers = [("", objectives), *((f"{fault}: ", layer) for fault, layer in objectives.under.items())]
     wanted = "; ".join(f"{of}{format_s(layer.restored.value)}" for of, layer in layers if layer.restored is not None)
     measured = interval_text(judged, none="0.00 s" if outcomes else "not measured")
@@ -191,7 +192,7 @@ def worst_interval(clocks: Sequence[Clock]) -> tuple[float, float | None]:
 
 
 def interval_text(clocks: Sequence[Clock], *, none: str = "unaffected") -> str:
-    """The worst of several clocks as text; `none`: the text if there is none. What was declared stands apart."""
+    """The worst of several clocks as text; `none`: the text if there is none. Declared time is shown separately."""
     if not clocks:
         return none
     low_s, high_s = worst_interval(clocks)
@@ -225,7 +226,7 @@ def check_availability(service: str, shares: Mapping[str, tuple[float, float]], 
 
 
 def check_rpo(service: str, ledger: Ledger, limit: Threshold) -> ObjectiveResult:
-    """What was lost, and how long before the fault it had been acknowledged."""
+    """Judge what was lost by how long before the fault it was acknowledged."""
     met = not ledger.lost if limit.value == 0 else limit.holds(ledger.rpo_s)
     loss = PASS if met else fail(loss_text(ledger))
     if ledger.lost_after_fault:
@@ -235,7 +236,7 @@ def check_rpo(service: str, ledger: Ledger, limit: Threshold) -> ObjectiveResult
 
 
 def check_ledger(service: str, ledger: Ledger, *, linearizable: bool, rpo_judged: bool) -> ObjectiveResult:
-    """What must hold regardless of the RPO: no write resurrected, unexpected, duplicated or changed, and all sites alike.
+    """Check what must hold whatever the RPO: no write resurrected, unexpected, duplicated or changed, and all sites alike.
 
     Where no RPO judges the losses (`rpo_judged`), any loss fails here.
     """
@@ -272,7 +273,7 @@ def _none(ids: set[str], what: str) -> Outcome:
 
 
 def _if_known(ledger: Ledger, outcome: Outcome) -> Outcome:
-    """What was judged by what is missing; no fail where it may still come, or be at a site that could not be read."""
+    """A verdict about missing writes; no fail if they may still arrive, or be at a site that could not be read."""
     if ledger.known or outcome == PASS:
         return outcome
     return inconclusive(f"{outcome[1]}; but the final reads are incomplete")
@@ -295,5 +296,5 @@ def _could_show_loss(ledger: Ledger) -> Outcome:
         return PASS
     faults = ", ".join(sorted(ledger.silent_faults)) or "any fault that can destroy data"
     return inconclusive(
-        f"no loss could have shown: no write was acknowledged in the last {BEFORE_FAULT_S:.0f} s before {faults}"
+        f"no loss could have been seen: no write was acknowledged in the last {BEFORE_FAULT_S:.0f} s before {faults}"
     )

@@ -2,7 +2,7 @@
 
 An outage is over at the first of a stable run of good slots. It lasted at least from the first bad slot's due time to the last
 one's, and at most from the due time of the last good slot before it to the end of the first good answer after it.
-`OutageTracker` finds outages as slots come in, `outages` in slots that are all there; both find the same.
+`OutageTracker` finds outages as slots come in, `outages` in complete slots; both find the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chaoslab.judge.slots import Slots
 
 
 class SlotLike(Protocol):
-    """What an outage is made of; `slots.Slot` and `rows.Probe` are such."""
+    """What an outage is made of: `slots.Slot` or `rows.Probe`."""
 
     @property
     def due_ns(self) -> int: ...
@@ -63,11 +63,11 @@ class OutageTracker:
 
     @property
     def current(self) -> Outage | None:
-        """The outage that is going on."""
+        """The outage that has not ended."""
         return self._current
 
     def feed(self, slot: SlotLike) -> Outage | None:
-        """Take the next slot; returns the outage that this slot proves to be over."""
+        """Take the next slot; returns the outage that this slot proves over."""
         if not slot.good:
             self._good_run = 0
             if self._current is None:

@@ -32,7 +32,7 @@ def objective(id_: str, outcome: Outcome, measured: str, wanted: str) -> Objecti
 
 
 def safely(id_: str, check: Callable[[], ObjectiveResult]) -> ObjectiveResult:
-    """The check's result; a check that crashes is an error under its own id, never a pass, and stops no other."""
+    """The check's result; a check that crashes is an error under its own id, never a pass, and does not stop the others."""
     try:
         return check()
     except Exception as bug:
@@ -40,7 +40,7 @@ def safely(id_: str, check: Callable[[], ObjectiveResult]) -> ObjectiveResult:
 
 
 def crashed(bug: Exception) -> Outcome:
-    """An error that names the function, and its line, where this was raised."""
+    """An error that names the function and line where this was raised."""
     trace, place = bug.__traceback__, ""
     while trace is not None:
         place = f" (in {trace.tb_frame.f_globals['__name__']}.{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno})"

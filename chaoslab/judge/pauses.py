@@ -16,7 +16,7 @@ from chaoslab.spec.model import ExperimentObjectives
 from chaoslab.units import Threshold, format_s
 
 Name = Literal["pause", "failed"]
-_REASONS_MAX = 3  # different errors that a sentence names
+_REASONS_MAX = 3  # how many different errors a reason names
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Part:
     spans: Sequence[tuple[int, int]]
 
     def has(self, begin_ns: int, end_ns: int) -> bool:
-        """Whether begin..end reaches into it."""
+        """Whether begin..end overlaps it."""
         return any(begin_ns < to_ns and end_ns >= from_ns for from_ns, to_ns in self.spans)
 
     @property
@@ -41,12 +41,12 @@ class Part:
 
 
 def has_limit(objectives: ExperimentObjectives, name: Name) -> bool:
-    """Whether there is such an objective, under a fault or a step alone counted in."""
+    """Whether there is such an objective, at least under a fault or a step."""
     return any(getattr(layer, name) is not None for layer in (objectives, *objectives.under.values()))
 
 
 def _parts(run: RunData, service: ServiceData, name: Name) -> Iterator[Part]:
-    """All of the run since it was disturbed first; and for each fault or step with a limit of its own, until the next event."""
+    """The run since its first event; and, for each fault or step with a limit of its own, the time to the next event."""
     own: Threshold | None = getattr(service.objectives, name)
     if own is not None:
         first_ns = run.timeline.end_ns - run.watched_ns
@@ -62,7 +62,7 @@ def _parts(run: RunData, service: ServiceData, name: Name) -> Iterator[Part]:
 
 
 def check_failed(run: RunData, service: ServiceData) -> ObjectiveResult:
-    """The requests that got another answer than a success, or none before the prober gave up. A late success is none."""
+    """Judge the requests without a success before the prober gave up. A late success is not a failure."""
     parts = [*_parts(run, service, "failed")]
     failed = sent = 0
     outcomes: list[Outcome] = []
@@ -99,7 +99,7 @@ def _unseen(part: Part) -> Outcome:
 
 
 def check_pause(run: RunData, service: ServiceData) -> ObjectiveResult:
-    """The longest stretch in which writes got no good answer, of the worst journey."""
+    """Judge the longest time in which writes got no good answer, of the worst journey."""
     parts = [*_parts(run, service, "pause")]
     writes = [journey for journey in service.journeys if journey.op == "write"]
     outcomes: list[Outcome] = []
@@ -138,7 +138,7 @@ def _of_pause(run: RunData, part: Part, journey: JourneyData, outage: OutageResu
 
 
 def pause_of(outages: Sequence[OutageResult]) -> Interval | None:
-    """The longest of several outages; `high` None where one was not seen to its end. None without any."""
+    """The longest of several outages; `high` is None if the end of one was not seen. None without outages."""
     if not outages:
         return None
     ended = all(outage.ended for outage in outages)

@@ -24,7 +24,7 @@ _SLOTS_MORE = 2  # slots in flight at the heal do not count
 
 @dataclass(frozen=True)
 class UnhealedFault:
-    """A fault that is active: when it was called, and since when its effect is verified (monotonic nanoseconds)."""
+    """An active fault: when it was called, and when its effect was verified (monotonic nanoseconds)."""
 
     id: str
     inject_ns: int
@@ -43,9 +43,9 @@ def why_not_recovered(
 ) -> str | None:
     """Why the heal of a fault waits for a service, in words; None once it is back, missed its RTO, or has none.
 
-    `journeys`: all slots of the service since the fault, by due time. It is back when they were all good for `hold_s`, and
-    for as long as it takes that this is no chance. A service that has to notice the fault is not back before it has.
-    `may_fail`: journeys whose degraded mode allows that. `queued_ns`: when one of its writes was last queued.
+    `journeys`: all slots of the service since the fault, by due time. It is back when they were all good for `hold_s`, and for
+    long enough to rule out chance. A service that has to notice the fault is not back before it has. `may_fail`: journeys whose
+    degraded mode allows that. `queued_ns`: when one of its writes was last queued.
     """
     since_s = seconds(now_ns - fault.effective_ns)
     if promised.rto is None or since_s >= missed_after_s(promised.rto.value):

@@ -19,9 +19,9 @@ from chaoslab.judge.intervals import percentile
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """One measurement over all runs that have it. The truths lie in `low`..`high`; `high` None: a run never saw the end.
 
-    `worst` is that of the worst run, as an interval (low and high the same for what is counted), and `worst_run` its
-    number, from 1. Seconds, but shares for availability. `p95`: what 95 % of the runs took at most; None where more than the
-    others never ended, and for availability.
+    `worst` is that of the worst run, as an interval (low and high the same for what is counted), and `worst_run` its number,
+    from 1. Seconds, but shares for availability. `p95`: what 95 % of the runs took at most; None if more than 5 % never ended,
+    and for availability.
     """
 
     low: float

@@ -1,8 +1,8 @@
-"""Whether what a restore lost is what its backup could not hold: judge/README.md, Restore. Pure.
+"""Whether a restore lost only what its backup could not hold: judge/README.md, Restore. Pure.
 
 A write was committed at some instant between its sending and its acknowledgement. A backup that ends at one instant holds what
-was committed before it, and nothing later. So what is lost is the end of the order of acknowledgement, up to writes that were
-in flight at that instant: a write that is kept, although it was sent after the acknowledgement of one that is lost, cannot be.
+was committed before it, and nothing later. So the lost writes are the last in the order of acknowledgement, except for writes
+in flight at that instant: no kept write can have been sent after the acknowledgement of a lost one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chaoslab.judge.run_record import Record, StepTaken
 from chaoslab.judge.writes import Writes
 from chaoslab.spec.step import StepBase
 
-CLOCKS_NS = 250 * NS_PER_MS  # by so much the wall clock may be corrected in a run
+CLOCKS_NS = 250 * NS_PER_MS  # by how much the wall clock may be corrected in a run
 WANTED = "what is lost is only what the backup could not hold"
 
 
@@ -39,7 +39,7 @@ class Acknowledged:
 
 @dataclass(frozen=True)
 class Held:
-    """Until when a backup holds what was committed, as the step that restored it says, in its clock and in ours."""
+    """The end of a backup, as reported by the step that restored it, in its clock and in ours."""
 
     wall: datetime
     at_ns: int
@@ -57,8 +57,8 @@ def acknowledged(writes: Writes, ledger: Ledger, before_ns: int) -> list[Acknowl
 
 
 def held_until(detail: Mapping[str, Any], anchor: Anchor | None) -> Held | None:
-    """What the last line of a step's output says: a JSON object with `until`, the moment that was asked for, or else with
-    `holds_until`, the commit of the last transaction in the backup. None where it does not.
+    """The end of the backup, from the last line of a step's output: a JSON object with `until`, the moment that was requested,
+    or else `holds_until`, the commit of the last transaction in the backup. None if there is neither.
     """
     lines = str(detail.get("output", "")).strip().splitlines()
     try:
@@ -73,7 +73,7 @@ def held_until(detail: Mapping[str, Any], anchor: Anchor | None) -> Held | None:
 
 
 def why_not_the_end(writes: Sequence[Acknowledged], held_ns: int) -> str | None:
-    """Why what is lost cannot be what was committed after that instant, in words; None when it can."""
+    """Why the lost writes cannot be those committed after that instant, in words; None when they can."""
     lost = sorted((write for write in writes if write.lost), key=lambda write: write.acked_ns)
     kept = sorted((write for write in writes if not write.lost), key=lambda write: write.sent_ns)
     if lost and kept and kept[-1].sent_ns > lost[0].acked_ns:
@@ -110,7 +110,7 @@ def check_restore(
         return objective(f"restore.{spec.id}", inconclusive("the step was not finished"), "not restored", WANTED)
     held = held_until(taken.detail, record.anchor)
     if held is None:
-        why = inconclusive("the last line of the step's output is no JSON with `holds_until`, the end of the backup")
+        why = inconclusive("the last line of the step's output is not JSON with `holds_until`, the end of the backup")
         return objective(f"restore.{spec.id}", why, "not known", WANTED)
     before: list[Acknowledged] = []
     for service in spec.restores:
@@ -131,7 +131,7 @@ def _judged(
     if unknown:
         return inconclusive(f"it is not known what the sites hold of {', '.join(unknown)}")
     if not before:
-        return inconclusive("nothing had been acknowledged before it, so no loss could have shown")
+        return inconclusive("nothing had been acknowledged before it, so no loss could have been seen")
     if held.at_ns > taken.begin_ns + CLOCKS_NS:
         return fail(f"the backup ends {seconds(held.at_ns - taken.begin_ns):.1f} s after the restore began: its clock is wrong")
     why = why_not_the_end(before, held.at_ns)

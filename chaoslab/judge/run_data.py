@@ -44,13 +44,13 @@ from chaoslab.spec.timeline import schedule
 from chaoslab.spec.yaml.quantities import RECOVERED
 
 _UNKNOWN_WITHIN_S = Good().within
-_LEAD_NS = 3 * NS_PER_S  # looked at before the fault, for the last good slot before an outage
-_LATE_NS_MAX = NS_PER_S // 20  # a slot sent later than this, or than its period, makes its second a starved one
+_LEAD_NS = 3 * NS_PER_S  # read before the fault, for the last good slot before an outage
+_LATE_NS_MAX = NS_PER_S // 20  # a slot sent later than this, or than its period, makes its second starved
 
 
 @dataclass(frozen=True)
 class JourneyData:
-    """One journey of the run. `spec` is None for one that the stack does not know.
+    """One journey of the run. `spec` is None if the stack does not define it.
 
     `changes`: what was done to the stack, as in `RunData.changes`. `mode`: what it may lose while a fault is active.
     """
@@ -71,19 +71,19 @@ class JourneyData:
 
     @cached_property
     def clocks(self) -> list[Clock]:
-        """Those that are judged, as its degraded mode makes its slots count."""
+        """The clocks that are judged, by its degraded mode."""
         return run_clocks(self.name, self.declared, self.timeline)
 
     @cached_property
     def clocks_seen(self) -> list[Clock]:
-        """As if it had to do all that it does otherwise, at all times."""
+        """The clocks without regard to its degraded mode."""
         if self.mode == "required":
             return self.clocks
         return run_clocks(self.name, as_seen(self.counted, self.mode, self.later_ns), self.timeline)
 
     @property
     def later_ns(self) -> Sequence[int]:
-        """When the good slots were due that a 202 answered."""
+        """Due times of the good slots that a 202 answered."""
         probed = self.record.probes.get(self.name)
         return probed.later_ns if probed else ()
 
@@ -94,12 +94,12 @@ class JourneyData:
 
     @cached_property
     def declared(self) -> Slots:
-        """The slots as they count for clocks, as its degraded mode makes them count."""
+        """The slots as they count for clocks, by its degraded mode."""
         return as_declared(self.counted, self.mode, self.later_ns, self.timeline)
 
     @cached_property
     def since_fault(self) -> Slots:
-        """From the first fault to the end; nothing where nothing was injected."""
+        """From the first fault to the end; empty if nothing was injected."""
         first_ns = _first_ns(self.changes)
         return self.slots.due_in(0, 0) if first_ns is None else self.slots.decided_in(first_ns, self.timeline.end_ns)
 
@@ -115,12 +115,12 @@ class JourneyData:
 
     @property
     def availability(self) -> float:
-        """Share of good slots since the first fault; 0 where there are none."""
+        """Share of good slots since the first fault; 0 without slots."""
         return 1 - self.bad / len(self.since_fault) if len(self.since_fault) else 0.0
 
     @cached_property
     def availability_range(self) -> tuple[float, float]:
-        """The share of good slots with those of starved seconds as bad, and as good. What is allowed to be bad is good."""
+        """The share of good slots with those of starved seconds as bad, and as good. Allowed bad slots are good."""
         seen = as_allowed(self.since_fault, self.timeline) if self.mode == "allowed" else self.since_fault
         doubtful = {number for span in self.timeline.starved for number in seen.numbers(span.begin_ns, span.end_ns)}
         bad = sum(not seen.good[number] for number in doubtful)
@@ -129,7 +129,7 @@ class JourneyData:
 
     @cached_property
     def flaps(self) -> int:
-        """How often it was bad for a single slot, or went bad again after a stable run with no event between."""
+        """How often a single slot was bad, or slots went bad again after a stable run without an event in between."""
         return single_flaps(self.counted, self.timeline) + sum(clock.relapses for clock in self.clocks_seen)
 
     @cached_property
@@ -152,12 +152,12 @@ class JourneyData:
 
     @cached_property
     def outages(self) -> list[OutageResult]:
-        """Those that reached into the time since the first fault. What was not seen to its end lasted to the end at most."""
+        """Those that overlap the time since the first fault. One whose end was not seen lasts to the end at most."""
         return self._outages_in(self.slots, {})
 
     @property
     def outages_judged(self) -> list[OutageResult]:
-        """Those that are left where a degraded mode allows it to fail. One that begins in flight at an event begins at it."""
+        """Outages without those that a degraded mode allows. One in flight at an event begins there."""
         since_ns = {self.slots.due[number]: at_ns for number, at_ns in in_flight(self.slots, self.timeline).items()}
         return self._outages_in(as_allowed(self.slots, self.timeline) if self.mode == "allowed" else self.slots, since_ns)
 
@@ -180,9 +180,9 @@ class JourneyData:
         return found
 
     def ledger(self, clocks: Sequence[Span], applied_by_ns: int) -> Ledger | None:
-        """The writes by category; None for a journey that keeps no ledger. `clocks`: when an RTO clock of its service ran.
+        """The writes by category; None without a ledger. `clocks`: when an RTO clock of its service ran.
 
-        `applied_by_ns`: until when reads need not show what was queued.
+        `applied_by_ns`: until then, reads may lack queued writes.
         """
         if self.spec is None or self.spec.ledger is None:
             return None
@@ -230,19 +230,19 @@ class ServiceData:
 
     @cached_property
     def ledgers(self) -> dict[str, Ledger]:
-        """By journey, of those that keep one."""
+        """By journey, of those that have one."""
         spans = [(clock.cause.at_ns, clock.end_ns) for clock in self.clocks_seen if clock.kind == "rto"]
         found = {journey.name: journey.ledger(spans, self.applied_by_ns) for journey in self.journeys}
         return {name: ledger for name, ledger in found.items() if ledger is not None}
 
     @cached_property
     def ledger(self) -> Ledger | None:
-        """Of all its journeys; None where none keeps one."""
+        """Of all its journeys; None if none has one."""
         return merged([*self.ledgers.values()]) if self.ledgers else None
 
     @property
     def applied_by_ns(self) -> int:
-        """Until when reads need not show what was queued: as long as the failback after the last heal may take.
+        """Until when reads may lack queued writes: the failback objective after the last heal.
 
         Without such an objective, to the end of the observation.
         """
@@ -282,7 +282,7 @@ class RunData:
 
     @cached_property
     def slots(self) -> dict[str, Slots]:
-        """Of the journeys that had to be probed, and of those that were."""
+        """Of the journeys that were to be probed, and of those that were."""
         wanted = self.experiment.probe.journeys
         period_ns = round(NS_PER_S / self.experiment.probe.slots_per_s)
         found = {}
@@ -295,7 +295,7 @@ class RunData:
 
     @cached_property
     def journeys(self) -> dict[str, JourneyData]:
-        """Those that had to be probed, and those that were."""
+        """Those that were to be probed, and those that were."""
         found = {}
         for name, slots in self.slots.items():
             spec = self.stack.journeys.get(name)
@@ -358,7 +358,7 @@ class RunData:
         return 0 if first_ns is None else max(0, self.timeline.end_ns - first_ns)
 
     def injections_of(self, fault: str) -> list[Injection]:
-        """All injections of one fault, its cycles counted in."""
+        """All injections of one fault, including its cycles."""
         return [injection for injection in self.record.injections if base_id(injection.id) == fault]
 
     @cached_property
@@ -380,7 +380,7 @@ class RunData:
 
     @property
     def booting(self) -> list[tuple[str, int, int]]:
-        """The sites that a fault had taken, from the heal to some seconds after it was verified."""
+        """The sites that a fault had taken down, from the heal to some seconds after it was verified."""
         site_of = {fault.id: getattr(fault, "site", None) for fault in self.experiment.faults}
         found = []
         for injection in self.record.injections:

@@ -34,7 +34,7 @@ from chaoslab.judge.slots import Slots
 from chaoslab.judge.writes import Ids, Reading, Writes
 from chaoslab.spec.stackfile.journey import QUEUED
 
-_TOGETHER = 1024  # slots that are taken together: columns are filled faster by the thousand
+_TOGETHER = 1024  # slots that are added at once: filling columns in large batches is faster
 _ERROR_CHARACTERS_MAX = 160
 _VERIFICATIONS = {
     **{"effective": ("effect", True), "ineffective": ("effect", False)},
@@ -45,7 +45,7 @@ _by_time = attrgetter("t_ns")
 
 @dataclass(frozen=True)
 class Injection:
-    """One fault as it went. Instants are monotonic nanoseconds; None where that never happened."""
+    """One injection of a fault. Instants are monotonic nanoseconds; None if that never happened."""
 
     id: str
     name: str
@@ -57,12 +57,12 @@ class Injection:
     effect_seen: bool  # from outside, when it was looked at last
     heal_verified: bool  # from outside, when it was looked at last
     unhealed_ns: int | None = None  # when the deadline of its heal had passed
-    reconnected_ns: int | None = None  # when nothing of it was left: started, and its links open, whether or not it works yet
+    reconnected_ns: int | None = None  # when it was fully removed: replicas started and links open, healthy or not
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def restarted(self) -> bool:
-        """A relay ended or restarted in between, which undoes every fault unnoticed."""
+        """A relay ended or restarted in between, which silently undoes every fault."""
         return bool(self.detail.get("restarted"))
 
     @property
@@ -73,7 +73,7 @@ class Injection:
 
 @dataclass(frozen=True)
 class Declared:
-    """What the work of a person takes beyond what the run waited for it, which was over at `at_ns`."""
+    """Declared time of a manual step, beyond what the run waited for it; the wait was over at `at_ns`."""
 
     at_ns: int
     seconds: float
@@ -81,10 +81,10 @@ class Declared:
 
 @dataclass(frozen=True)
 class StepTaken:
-    """Something that was done to the stack besides the faults. `end_ns` None: its effect was not seen.
+    """A change to the stack other than a fault. `end_ns` None: its effect was not seen.
 
-    `unseen_ns`: when its effect was not there yet, None where the end is exact. `failed_ns`: when it was known that it will
-    not be seen. `detail`: of all its rows.
+    `unseen_ns`: when its effect was last not seen, None if the end is exact. `failed_ns`: when it was known that it will not be
+    seen. `detail`: of all its rows.
     """
 
     id: str
@@ -97,14 +97,14 @@ class StepTaken:
 
     @property
     def declared(self) -> Declared | None:
-        """Of a person's work that the run did not wait for to its end."""
+        """The declared time, if the run did not wait for the whole step."""
         if not (declared_s := self.detail.get("declared_s")):
             return None
         return Declared(self.begin_ns + round(self.detail.get("waited_s", 0.0) * NS_PER_S), declared_s)
 
 
 class FailedSlot(NamedTuple):
-    """A slot that did not get a success at all, however late. Instants are monotonic nanoseconds."""
+    """A slot without a success, however late. Instants are monotonic nanoseconds."""
 
     due_ns: int
     end_ns: int
@@ -112,7 +112,7 @@ class FailedSlot(NamedTuple):
 
 
 class Probed:
-    """What the prober wrote of one journey: its slots by due time, its writes, and the errors of its bad slots.
+    """What the prober recorded of one journey: its slots by due time, its writes, and the errors of its bad slots.
 
     `failed`: the bad ones without those that were only late.
     """
@@ -120,7 +120,7 @@ class Probed:
     def __init__(self, service: str, op: Literal["read", "write"], ids: Ids) -> None:
         self.service, self.op = service, op
         self.slots, self.writes = Slots(), Writes(ids)
-        self.later_ns = array("q")  # when the good slots were due that a 202 answered
+        self.later_ns = array("q")  # due times of the good slots that a 202 answered
         self.failed: list[FailedSlot] = []
         self._errors: Counter[str] = Counter()
         self._first_ns: dict[str, int] = {}  # of each error
@@ -139,7 +139,7 @@ class Probed:
                 self.failed.append(FailedSlot(row.due_ns, row.end_ns, text))
 
     def errors(self) -> list[tuple[str, int]]:
-        """The errors of bad slots and how often each came: the most frequent first, then the earliest."""
+        """The errors of bad slots with their counts: the most frequent first, then the earliest."""
         return sorted(self._errors.items(), key=lambda error: (-error[1], self._first_ns[error[0]]))
 
 
@@ -148,7 +148,7 @@ class Record:
     """The rows of a run by kind, each in time order, whatever the order they came in.
 
     `rows`: all but the slots and the reads of ledgers, of which only columns are kept. `refused`: by fault, the detail of one
-    that was never injected. `decided`: what ended the run early, for what it had to show had failed for good.
+    that was never injected. `decided`: the row that ended the run early, because what it should show had failed for good.
     """
 
     rows: Sequence[AnyRow]
@@ -175,7 +175,7 @@ class Record:
 
     @classmethod
     def of(cls, rows: Iterable[AnyRow]) -> Record:
-        """Sort the rows out in one pass; none of those that come by the thousand is kept."""
+        """Sort the rows in one pass; slots and ledger reads are not kept."""
         sorter = Sorter()
         sorter.take(rows)
         return sorter.record()
@@ -203,7 +203,7 @@ class Record:
 
     @property
     def observed_end_ns(self) -> int:
-        """Until when the prober's slots count: the end of failback, or of what there was of the run."""
+        """Until when the prober's slots count: the end of failback, or of a run that did not get there."""
         if self.decided is not None:
             return self.decided.t_ns
         ends = (self.phases.get(("failback", "end")), self.phases.get(("drain", "begin")))
@@ -217,7 +217,7 @@ class Record:
 
 
 class Sorter:
-    """Sorts rows as they come, and keeps of slots and reads the columns alone."""
+    """Sorts rows as they come, and keeps only columns of slots and reads."""
 
     def __init__(self) -> None:
         self.ids = Ids()
@@ -228,7 +228,7 @@ class Sorter:
         self.last_ns: int | None = None
 
     def record(self) -> Record:
-        """What there is so far. Its columns are the sorter's own, and grow with it."""
+        """The record so far. Its columns are shared with the sorter, and grow with it."""
         others = sorted(self.others, key=_by_time)
         kinds: dict[type, list[Any]] = defaultdict(list)
         for row in others:

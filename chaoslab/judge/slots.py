@@ -1,4 +1,4 @@
-"""One journey's slots as columns by due time: a run may have a million of them, and most uses need only their times. Pure."""
+"""One journey's slots as columns by due time: a run may have a million, and most uses need only their times. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Slot(NamedTuple):
 
 
 class Slots:
-    """Slots of one journey. `within_ns`: its latency objective. Columns are read from outside and changed in here alone."""
+    """Slots of one journey. `within_ns`: its latency objective. Columns are read from outside, and changed only here."""
 
     __slots__ = ("due", "end", "good", "period_ns", "sent", "within_ns")
 
@@ -40,7 +40,7 @@ class Slots:
         return (Slot(*one) for one in zip(self.due, self.sent, self.end, map(bool, self.good), strict=True))
 
     def add(self, due_ns: int, sent_ns: int, end_ns: int, good: bool) -> None:
-        """Take one slot, in any order; `ordered` before anything else is asked."""
+        """Take one slot, in any order; call `ordered` before any other method."""
         self.due.append(due_ns)
         self.sent.append(sent_ns)
         self.end.append(end_ns)
@@ -60,12 +60,12 @@ class Slots:
         self.good += bytes([1]) * len(dues_ns)
 
     def extend(self, other: Slots, begin: int, end: int) -> None:
-        """Take the slots of another at the places begin..end."""
+        """Take the slots of another at the indexes begin..end."""
         for name in ("due", "sent", "end", "good"):
             getattr(self, name).extend(getattr(other, name)[begin:end])
 
     def insert(self, slot: Slot) -> None:
-        """Take one slot where it belongs by its due time."""
+        """Insert one slot by its due time."""
         place = self._at(slot.due_ns)
         for column, value in zip((self.due, self.sent, self.end, self.good), slot, strict=True):
             column.insert(place, value)
@@ -81,7 +81,7 @@ class Slots:
         self.good = bytearray(map(self.good.__getitem__, order))
 
     def ordered(self, *, period_ns: int, within_ns: int) -> Slots:
-        """The same slots by due time, with what the spec says of their journey; the columns are shared."""
+        """The same slots by due time, with their journey's spec; the columns are shared."""
         self.sort()
         found = Slots(period_ns=period_ns, within_ns=within_ns)
         found.due, found.sent, found.end, found.good = self.due, self.sent, self.end, self.good
@@ -94,7 +94,7 @@ class Slots:
     def decided_in(self, begin_ns: int, end_ns: int) -> Slots:
         """The slots due in begin..end without those that were still open at `end_ns`, and not late by then.
 
-        Those show what happened at `end_ns` (the next event, the prober's stop), not what was before.
+        Those show what happened at `end_ns` (the next event, the prober's stop), not before it.
         """
         close = self._at(max(begin_ns, end_ns - self.within_ns))
         found = self._cut(self._at(begin_ns), close)
@@ -109,11 +109,11 @@ class Slots:
         return self.good.count(0)
 
     def numbers(self, begin_ns: int, end_ns: int) -> range:
-        """The places of the slots due in begin..end."""
+        """The indexes of the slots due in begin..end."""
         return range(self._at(begin_ns), self._at(end_ns))
 
     def bad_numbers(self, first: int = 0) -> Iterator[int]:
-        """The places of the bad slots from `first` on, in order."""
+        """The indexes of the bad slots from `first` on, in order."""
         number = self.good.find(0, first)
         while number >= 0:
             yield number

@@ -1,4 +1,4 @@
-"""How replicas came back after a heal: in which order, who asked whom in vain, and who waited for each other.
+"""How replicas came back after a heal: their order, their failed connections, and which services waited for each other.
 
 judge/README.md, Start order. Pure.
 """
@@ -15,15 +15,15 @@ from chaoslab.judge.intervals import seconds
 from chaoslab.judge.outcome import PASS, fail, inconclusive, objective
 from chaoslab.judge.run_record import Record
 
-WAITS_S = 10.0  # so long a replica must have asked in vain to count as waiting; who boots asks for some seconds
-STILL_S = 5.0  # and so short ago it must have asked last
+WAITS_S = 10.0  # a replica waits if its connections failed for this long; during a boot they may fail for some seconds
+STILL_S = 5.0  # and if the last one failed at most this long ago
 
 Edge = tuple[str, str]  # the service that asks, and the one that is asked
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One replica asked another in vain. Instants are monotonic nanoseconds."""
+    """Failed connections of one replica to another. Instants are monotonic nanoseconds."""
 
     client: str
     client_service: str
@@ -36,12 +36,12 @@ class Asked:
 
     def __str__(self) -> str:
         lasted_s = round(seconds(self.last_ns - self.first_ns))
-        return f"{self.client} asked {self.target}:{self.port} in vain, {self.times} times in {lasted_s} s"
+        return f"{self.client} could not reach {self.target}:{self.port}, {self.times} attempts in {lasted_s} s"
 
 
 @dataclass(frozen=True)
 class Circle:
-    """Services that waited for each other: each for the next, the last for the first. `seen`: by whom that was seen."""
+    """Services that waited for each other: each for the next, the last for the first. `seen`: the failed connections."""
 
     services: tuple[str, ...]
     seen: tuple[Asked, ...]
@@ -53,7 +53,7 @@ class Circle:
 
 
 def circles(record: Record) -> list[Circle]:
-    """Those that were there when a later fault was healed, when a step began, or at the end of the observation."""
+    """The circles at the heal of a later fault, at the start of a step, and at the end of the observation."""
     instants = [fault.heal_ns for fault in record.injections if fault.heal_ns is not None]
     instants += [step.begin_ns for step in record.steps] + [record.observed_end_ns]
     found: dict[frozenset[str], Circle] = {}
@@ -64,7 +64,7 @@ def circles(record: Record) -> list[Circle]:
 
 
 def _circles_at(record: Record, at_ns: int) -> list[Circle]:
-    """The circles among what had not started by then: one for each group of services that cannot start without each other."""
+    """The circles among services that had not started by then: one for each group that cannot start without each other."""
     waiting = _not_started(record, at_ns)
     waits: dict[Edge, Asked] = {}
     for asked in sorted(_asked(record, waiting, at_ns), key=lambda asked: (-asked.times, asked.client, asked.target)):
@@ -94,7 +94,7 @@ def _not_started(record: Record, at_ns: int) -> dict[str, int]:
 
 
 def _asked(record: Record, since_ns: Mapping[str, int], until_ns: int) -> list[Asked]:
-    """Who asked whom in vain, of these clients, each from an instant on."""
+    """The failed connections of these clients, each from an instant on."""
     by_edge: defaultdict[tuple[str, str, int], list[tuple[int, int]]] = defaultdict(list)
     services: dict[str, str] = {}
     for row in record.asks:
@@ -111,7 +111,7 @@ def _asked(record: Record, since_ns: Mapping[str, int], until_ns: int) -> list[A
 
 
 def _reached(service: str, waits: Mapping[Edge, Asked]) -> set[str]:
-    """What a service waits for, directly or by way of others."""
+    """What a service waits for, directly or indirectly."""
     found: set[str] = set()
     due = deque([service])
     while due:
@@ -123,7 +123,7 @@ def _reached(service: str, waits: Mapping[Edge, Asked]) -> set[str]:
 
 
 def _way_back(service: str, waits: Mapping[Edge, Asked]) -> tuple[str, ...]:
-    """The shortest way from a service by what it waits for back to itself."""
+    """The shortest path of waiting from a service back to itself."""
     due: deque[tuple[str, ...]] = deque([(service,)])
     while True:
         path = due.popleft()
@@ -135,7 +135,7 @@ def _way_back(service: str, waits: Mapping[Edge, Asked]) -> tuple[str, ...]:
 
 
 def check_start_order(record: Record) -> ObjectiveResult:
-    """Whether what was started came up without waiting for itself."""
+    """Whether the replicas that returned started without a circle."""
     found, begun = circles(record), {row.replica for row in record.starts}
     answering = begun - _not_started(record, record.observed_end_ns).keys()
     outcome = PASS
@@ -143,7 +143,7 @@ def check_start_order(record: Record) -> ObjectiveResult:
         outcome = fail("; ".join(map(str, found)))
     elif len(answering) < len(begun):
         missing = ", ".join(sorted(begun - answering))
-        outcome = inconclusive(f"not all have started, and nobody was seen to wait for each other: {missing}")
+        outcome = inconclusive(f"not all have started, and no services were seen to wait for each other: {missing}")
     return objective("start-order", outcome, f"{len(answering)} of {len(begun)} replicas answer again", "no circle")
 
 
@@ -161,7 +161,7 @@ def start_results(record: Record) -> list[StartResult]:
 
 
 def ask_results(record: Record) -> list[AskResult]:
-    """Who asked whom and got no answer since the first fault, by how often."""
+    """The failed connections since the first fault, the most frequent first."""
     since_ns = record.first_inject_ns
     if since_ns is None:
         return []

@@ -1,7 +1,7 @@
 """Seconds in which the machine was starved, and what used it then: judge/README.md, Starved machine. Pure.
 
-A second is starved when the control was late, a slot went out late, or the whole machine stalled. What used the machine then is
-taken from CPU usage; if nothing but the control's fsync was late, from disk writes, if it is known what wrote.
+A second is starved when the control was late, a slot went out late, or the whole machine stalled. What used the machine is
+taken from CPU usage; if only the control's fsync was late, from disk writes, if their owners are known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chaoslab.history.rows import BY_LOAD, HARNESS, OTHERS, OUTSIDE, STOLEN, Mac
 
 READ, FSYNC, TICK, SLEEP = "read", "fsync", "tick", "sleep"
 JOURNEY = "journey"  # a journey's own class kept the prober from its slots
-MARGIN_NS = NS_PER_S  # to either side of what was seen late: its beginning may not have been seen
+MARGIN_NS = NS_PER_S  # on either side of a late second: its beginning may not have been seen
 _STILL = frozenset((TICK, SLEEP, JOURNEY))
 _UNITS = {"busy": "CPUs", "writes_mb": "MB/s"}
 _NOISE = {"busy": 0.1, "writes_mb": 0.5}  # how much the use of a site varies from one second to the next
@@ -45,10 +45,10 @@ def starved_spans(
     sites: Sequence[str],
     late_slots: Sequence[tuple[int, int]],
 ) -> list[Starved]:
-    """The starved spans of a run by their begin; those that stood still and the others may overlap.
+    """The starved spans of a run by their begin; stalls and other spans may overlap.
 
     `steady`: begin and end of the steady state. `booting`: sites that start, and when. `sites`: all of the stack's.
-    `late_slots`: due and sent of slots that went out too late. Without rows of the machine nothing is known: no spans.
+    `late_slots`: due and sent of slots that went out too late. Without rows of the machine there are no spans.
     """
     if not machine:
         return []
@@ -69,7 +69,7 @@ def busy_machine(machine: Iterable[Machine], since_ns: int, until_ns: int) -> st
 
 
 def in_words(row: Machine) -> str:
-    """A starved second for people: what was late, and what used the machine."""
+    """A starved second in words: what was late, and what used the machine."""
     resource = _resource([row], row.late)
     use: Mapping[str, float] = getattr(row, resource)
     largest = max(use, key=lambda owner: use[owner], default=None)
@@ -89,7 +89,7 @@ def summary(spans: Sequence[Starved]) -> dict[str, Any]:
 
 
 def _stood_still(machine: Sequence[Machine], late_slots: Sequence[tuple[int, int]]) -> list[Starved]:
-    """One span for each time that everything stood still, with the seconds after it in which that was caught up with."""
+    """One span for each stall of the whole machine, with the seconds after it in which late slots were answered."""
     found: list[Starved] = []
     until_ns = 0
     for row in machine:
@@ -101,12 +101,12 @@ def _stood_still(machine: Sequence[Machine], late_slots: Sequence[tuple[int, int
             found.append(Starved(*within, by, excused=True, why=row.why))
             until_ns = row.t_ns + MARGIN_NS // 2
         elif row.starved and row.begin_ns < until_ns:
-            found[-1] = replace(found[-1], end_ns=within[1])  # slots of the standstill that are answered now
+            found[-1] = replace(found[-1], end_ns=within[1])  # slots of the stall that are answered now
     return found
 
 
 class _Usage:
-    """What used the processors or the disks, beside what each used in the steady state."""
+    """What used the processors or the disks, compared with the steady state."""
 
     def __init__(
         self, machine: Sequence[Machine], steady: tuple[int, int], booting: Sequence[Boot], sites: Sequence[str]
@@ -138,7 +138,7 @@ class _Usage:
         excused = sum(survivors.values()) <= sum(excusing.values())
         users = excusing if excused else {f"the surviving replicas ({name})": used for name, used in survivors.items()}
         by = max(users, key=lambda name: users[name], default="an unknown cause")
-        if by == OTHERS and (top := _tops(rows)):  # without numbers, so that spans of the same user have one name
+        if by == OTHERS and (top := _tops(rows)):  # without numbers, so that spans with the same cause have one name
             by = f"{OTHERS} ({', '.join(sorted({one.rpartition(' (')[0] for one in top}))})"
         return Starved(*span, by, excused, "; ".join(_whys(rows, slots, excusing | survivors, resource)))
 
@@ -147,7 +147,7 @@ class _Usage:
 
 
 def _resource(rows: Sequence[Machine], late: Collection[str]) -> Resource:
-    """What was short: the disks when fsync alone was late and it is known what wrote, else the processors."""
+    """What was short: the disks if only fsync was late and it is known what wrote, else the processors."""
     return "writes_mb" if {*late} == {FSYNC} and any(row.writes_mb for row in rows) else "busy"
 
 
@@ -197,7 +197,7 @@ def _touches(one: tuple[int, int], spans: Iterable[Starved]) -> bool:
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> Spans:
-    """Sorted, and those that meet as one."""
+    """Sorted; adjacent ones are merged."""
     merged: Spans = []
     for begin, end in sorted(spans):
         if merged and begin <= merged[-1][1]:

@@ -1,8 +1,8 @@
 """The steady state: whether all journeys and conditions were in order in the last seconds before an instant. Pure.
 
-The run waits for it and the judge checks it again, from the same rows: judge/README.md, Valid run. A slot counts as what was
-known of it at that instant: answered, or late without an answer (it hangs, or was never sent), which is bad; one that may still
-be in time is not counted.
+The run waits for it and the judge checks it again, from the same rows: judge/README.md, Valid run. A slot counts as known at
+that instant: answered, or late without an answer (it hangs, or was never sent), which is bad; a slot that may still be in time
+is not counted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from chaoslab.judge.starvation import busy_machine
 from chaoslab.spec.model import JourneyThresholds, SteadyState
 from chaoslab.units import format_s
 
-_ENOUGH = 0.9  # of the slots must have been answered; less means that the prober stalls, or has not gone on for long enough
-_ROUNDING_NS = 10_000  # by so much slots may be off a grid of whole nanoseconds
+_ENOUGH = 0.9  # of the slots must have been answered; fewer means that the prober stalls, or has not run for long enough
+_ROUNDING_NS = 10_000  # by how much slots may be off a grid of whole nanoseconds
 
 
 def why_not_steady(
@@ -28,7 +28,7 @@ def why_not_steady(
     wanted: SteadyState,
     end_ns: int,
 ) -> Iterator[str]:
-    """Why the last `hold` seconds before `end_ns` are no steady state; nothing where they are."""
+    """Why the last `hold` seconds before `end_ns` were not a steady state; empty if they were."""
     begin_ns = end_ns - round(wanted.hold * NS_PER_S)
     if not journeys:
         yield "no journey is probed"
@@ -62,7 +62,7 @@ def _of_journey(slots: Slots, begin_ns: int, end_ns: int, wanted: JourneyThresho
     share = sum(slot.good for slot in answered) / count
     if wanted.good is not None and not wanted.good.holds(share):
         yield f"{share:.2%} of the slots are good, but {wanted.good} is required"
-    # A bad slot never had its answer in time: for the percentile it took forever.
+    # For the percentile, a bad slot took forever.
     took_s = [seconds(slot.end_ns - slot.due_ns) if slot.good else float("inf") for slot in answered]
     p95_s = percentile([*took_s, *[float("inf")] * late], 0.95)
     if wanted.p95 is not None and p95_s is not None and not wanted.p95.holds(p95_s):

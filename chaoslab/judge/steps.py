@@ -1,4 +1,4 @@
-"""The steps of a run: what each came to, and whether it met its objective: judge/README.md, Steps. Pure."""
+"""The steps of a run: the outcome of each, and whether it met its objective: judge/README.md, Steps. Pure."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def check_step(spec: StepBase, record: Record, timeline: EventTimeline) -> Objec
         outcome = _unless_starved(outcome, timeline, taken, least_ns, limit.value - declared_s)
     elif not limit.holds(took_s + declared_s):
         between = f"{least_s + declared_s:.2f}..{took_s + declared_s:.2f} s"
-        outcome = inconclusive(f"the objective lies within {between}, between two looks at its effect")
+        outcome = inconclusive(f"the objective lies within {between}, between two checks of its effect")
     return objective(f"step.{spec.id}", outcome, f"finished after {format_s(took_s)}{more}", wanted)
 
 
 def check_switchback(id_: str, record: Record, timeline: EventTimeline, within_s: float) -> ObjectiveResult:
     """Whether the harness could bring about, in failback, a condition that did not hold again by itself."""
     taken = [step for step in record.steps if step.name == SWITCHBACK and base_id(step.id) == id_]
-    asked = "" if len(taken) == 1 else f", asked for {len(taken)} times"
+    asked = "" if len(taken) == 1 else f", after {len(taken)} attempts"
     wanted = f"holds within {format_s(within_s)}"
     last = taken[-1]
     if last.end_ns is not None:
@@ -78,7 +78,7 @@ def _unless_starved(failed: Outcome, timeline: EventTimeline, taken: StepTaken, 
 
 
 def step_results(record: Record) -> Iterator[StepResult]:
-    """Every step that was begun, and those that could not begin."""
+    """Every step that began, and those that could not begin."""
     for step in record.steps:
         ended_ns = step.failed_ns if step.end_ns is None else step.end_ns
         status: StepStatus = "done" if step.end_ns is not None else "cut" if step.failed_ns is None else "failed"

@@ -31,7 +31,7 @@ def check_steady_state(record: Record, journeys: Mapping[str, Slots], steady: St
 
 
 def check_load(record: Record, wanted: LoadSpec) -> ObjectiveResult:
-    """Whether there was load before the fault, as many users as wanted under each, and users until the end.
+    """Whether there was load before the fault, the wanted number of users under each fault, and users until the end.
 
     Locust reports users regardless of the answers.
     """
@@ -75,7 +75,7 @@ def _because(detail: Mapping[str, object]) -> str:
 
 
 def check_failback_condition(id_: str, record: Record, timeline: EventTimeline) -> ObjectiveResult:
-    """A condition that must hold in the end, as last seen after the heal, or in failback where nothing was healed."""
+    """A condition that must hold at the end, as last seen after the heal, or in failback if nothing was healed."""
     rows = [row for row in record.conditions if row.id == id_ and row.role == "failback"]
     if not rows:
         outcome, measured = inconclusive("it was not checked after the heal"), "unknown"
@@ -92,14 +92,14 @@ def check_failback_condition(id_: str, record: Record, timeline: EventTimeline) 
 
 
 def check_return(fault: Injection, timeline: EventTimeline) -> ObjectiveResult:
-    """Replicas that were started and unfenced, and were not healthy by the heal's deadline."""
+    """Replicas that were started and no longer isolated, but not healthy by the deadline of the heal."""
     outcome = fail(f"started and reconnected, but not healthy by the deadline of the heal: {fault.detail.get('why', '')}")
     outcome = _unless_starved(outcome, timeline, fault.heal_ns or 0, fault.unhealed_ns or timeline.end_ns)
     return objective(f"failback.{fault.id}", outcome, "not healthy", "all replicas are healthy again")
 
 
 def _unless_starved(failed: Outcome, timeline: EventTimeline, begin_ns: int, end_ns: int) -> Outcome:
-    """The fail, unless the machine was starved in between: then the stack did not get its full time."""
+    """The fail, unless the machine was starved in between, so that the stack did not get its full time."""
     starved_ns = timeline.starved_ns(begin_ns, end_ns)
     if not starved_ns:
         return failed
@@ -137,7 +137,7 @@ def check_prober(
 
 
 def unless_stalled(shares: Mapping[str, float], judged: ObjectiveResult) -> ObjectiveResult:
-    """What was judged by time; but no fail if the harness itself stalled, because it may have caused the bad slots."""
+    """A verdict about times; no fail if the harness stalled, because it may have caused the bad slots."""
     share = max(shares.values(), default=0.0)
     if judged.verdict != "fail" or share <= SKEWED_SHARE_MAX:
         return judged

@@ -18,14 +18,14 @@ from chaoslab.judge.intervals import seconds
 from chaoslab.judge.outcome import PASS, Outcome, fail, inconclusive, objective, worst
 from chaoslab.judge.run_record import Record
 
-CONTINUOUS_S = 1.0  # two answers that are further apart say nothing of the time between them
-UNSEEN_S_MAX = 5.0  # how long nobody may have looked
+CONTINUOUS_S = 1.0  # answers further apart show nothing about the time between them
+UNSEEN_S_MAX = 5.0  # the longest time without a query
 _WANTED = "never two at once"
 
 
 @dataclass(frozen=True)
 class Writing:
-    """A replica took writes at least from `begin_ns`, when its first answer was there, to `end_ns`, when it was last asked."""
+    """A replica took writes at least from `begin_ns`, its first answer, to `end_ns`, the last query."""
 
     replica: str
     service: str
@@ -35,7 +35,7 @@ class Writing:
 
 
 def writings(answers: Sequence[Answer]) -> list[Writing]:
-    """What is certain, in order of time. An answer alone is of an instant that is not known, and proves no length of time."""
+    """When replicas certainly took writes, in order of time. One answer alone proves no length of time."""
     found = []
     for stretch in _stretches(answers):
         first, last = stretch[0], stretch[-1]
@@ -45,7 +45,7 @@ def writings(answers: Sequence[Answer]) -> list[Writing]:
 
 
 def _stretches(answers: Sequence[Answer]) -> Iterator[list[Answer]]:
-    """For each replica, the answers without a break that it takes writes."""
+    """For each replica, its consecutive answers that it takes writes."""
     for _, own in groupby(_by_replica(answers), attrgetter("replica")):
         stretch: list[Answer] = []
         for answer in own:
@@ -59,7 +59,7 @@ def _stretches(answers: Sequence[Answer]) -> Iterator[list[Answer]]:
 
 
 def check_one_writer(service: str, record: Record, timeline: EventTimeline) -> ObjectiveResult:
-    """Whether replicas of a service ever took writes at once."""
+    """Whether two replicas of a service ever took writes at once."""
     answers = [answer for answer in record.answers if answer.about == "writes" and answer.service == service]
     found = writings(answers)
     outcomes: list[Outcome] = []
@@ -85,13 +85,13 @@ def check_one_writer(service: str, record: Record, timeline: EventTimeline) -> O
 
 
 def check_unseen_writers(replicas: Sequence[str]) -> ObjectiveResult:
-    """Writers of the stack that nobody ever looked at; their service is not known, as no answer names it."""
-    why = inconclusive(f"nobody looked at who takes writes: {', '.join(replicas)}")
+    """Writers of the stack that were never queried; their service is unknown, as no answer names it."""
+    why = inconclusive(f"these replicas were never asked whether they take writes: {', '.join(replicas)}")
     return objective("one-writer.unknown", why, "none seen", _WANTED)
 
 
 def _unseen(answers: Sequence[Answer], record: Record) -> str:
-    """Where a replica was not looked at for too long, from the end of the steady state to that of the observation."""
+    """Why a replica was not queried for too long, between the ends of the steady state and of the observation; or None."""
     begin_ns, end_ns = record.steady_end_ns, record.observed_end_ns
     for replica, own in groupby(_by_replica(answers), attrgetter("replica")):
         until_ns, longest_ns = begin_ns, 0
@@ -99,7 +99,7 @@ def _unseen(answers: Sequence[Answer], record: Record) -> str:
             longest_ns = max(longest_ns, min(asked_ns, end_ns) - until_ns)
             until_ns = max(until_ns, answered_ns)
         if longest_ns > UNSEEN_S_MAX * NS_PER_S:
-            return f"{replica} was not looked at for {seconds(longest_ns):.1f} s"
+            return f"{replica} was not queried for {seconds(longest_ns):.1f} s"
     return ""
 
 

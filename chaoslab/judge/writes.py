@@ -45,7 +45,7 @@ class Ids:
         self._listed: list[str] = []
 
     def keys(self, ids: Sequence[str], writer: str | None) -> array[int]:
-        """The number of each; quick where all are of this writer."""
+        """The number of each; fast if all are of this writer."""
         if writer is not None and (own := _sequences(ids, f"{writer}-")) is not None:
             base = self._base(writer)
             return array("q", map(base.__add__, own) if base else own)
@@ -72,7 +72,7 @@ class Ids:
         return self._listed[-1 - key].rpartition("-")[0] if key < 0 else self._names[key >> _SEQUENCE_BITS]
 
     def by_writer(self, keys: Iterable[int]) -> dict[str, list[int]]:
-        """Each writer's, by their sequence."""
+        """Keys by writer, in order of sequence."""
         found: defaultdict[int, list[int]] = defaultdict(list)
         for key in sorted(keys):
             found[key >> _SEQUENCE_BITS].append(key)
@@ -92,9 +92,9 @@ class Ids:
 
 
 def _sequences(ids: Sequence[str], prefix: str) -> list[int] | None:
-    """The sequences in these ids; None unless each is `prefix` and a sequence as we write it.
+    """The sequences in these ids; None unless each is `prefix` and a canonical sequence.
 
-    All at once: with as many commas as ids, and else digits alone, no id can hold anything more.
+    Checked all at once: with as many commas as ids and otherwise only digits, no id holds anything else.
     """
     text = "\n".join(["", *ids]).replace(f"\n{prefix}", ",")
     if text.count(",") != len(ids) or not (text.isascii() and text.replace(",", "").isdecimal()):
@@ -107,7 +107,7 @@ def _sequences(ids: Sequence[str], prefix: str) -> list[int] | None:
 
 
 class Writes:
-    """The writes of one journey, each attempt, in the order of their rows. Columns are changed by `add` alone.
+    """The writes of one journey, each attempt, in the order of their rows. Only `add` changes the columns.
 
     `later`: the keys of those that a 202 acknowledged, which promises to apply them later.
     """

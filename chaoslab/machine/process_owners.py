@@ -21,7 +21,7 @@ from chaoslab.machine.procfs import PROC, Process
 
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
 _SETTLED_S = 3.0  # between fork and exec a process still shows its parent's environment: do not remember that
-_LOAD_MARK = "CHAOSLAB_LOAD_ROWS"  # as in load/variables, which this room may not import
+_LOAD_MARK = "CHAOSLAB_LOAD_ROWS"  # as in load/variables, which this layer may not import
 
 
 class ProcessOwners:

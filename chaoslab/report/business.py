@@ -1,4 +1,4 @@
-"""What a run means to the business, in words without jargon: each function, what became of it, and what was promised. Pure."""
+"""What a run means to the business, in plain words: each function, what happened to it, and what was promised. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALL_OF_IT = 0.95  # of the disruption: from then on a function did not work "at
 
 @dataclass(frozen=True)
 class Told:
-    """One function. `kept` with its tone: what became of the promise."""
+    """One function. `kept` and its tone: whether the promise was kept."""
 
     title: str
     happened: str
@@ -47,7 +47,7 @@ def disruption(result: Result) -> str:
 
 
 def _time(duration_s: float) -> str:
-    """As people say it: `2.5 s`, `45 s`, `2 min 5 s`."""
+    """A duration in words: `2.5 s`, `45 s`, `2 min 5 s`."""
     minutes, rest_s = divmod(round(duration_s), 60)
     if duration_s < 10:
         return f"{duration_s:.1f} s".replace(".0 s", " s")
@@ -80,7 +80,7 @@ def happened(found: FunctionResult) -> str:
     if not told:
         told.append("Worked throughout")
     if found.used is False:
-        told.append("Could have done less, but did not have to, so this rehearsal does not show how it does that")
+        told.append("Could have used its degraded mode, but did not need to, so this rehearsal shows nothing about that mode")
     return ". ".join(told) + "."
 
 
@@ -89,7 +89,7 @@ def promised(found: FunctionResult) -> str:
     during = None if found.rto_s is None else _time(found.rto_s)
     after = None if found.failback_s is None else f"within {_time(found.failback_s)} after it"
     if found.mode == "allowed":
-        return f"May be away during a disruption; back {after or 'after it, at no promised time'}."
+        return f"May be unavailable during a disruption; back {after or 'after it, at no promised time'}."
     if found.mode == "queued":
         takes = f"takes requests again within {during}" if during else "may take requests"
         later = f", and works as usual {after}" if after else ""

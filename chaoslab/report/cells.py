@@ -11,11 +11,11 @@ from chaoslab.judge.intervals import latencies_ms, percentile
 from chaoslab.judge.run_record import Probed
 from chaoslab.judge.starvation import JOURNEY
 
-_CELLS_MAX = 700  # of one lane; about one a pixel
+_CELLS_MAX = 700  # of one lane; about one for each pixel
 _WIDTH_MIN_S = 0.1
 _JOINED_BELOW_S = 1.0  # of good cells between two stretches of bad ones
 _NOT_SITES = (OUTSIDE, BY_LOAD, HARNESS, OTHERS, KERNEL, STOLEN)
-_SEEN_FROM = 0.02  # of a processor: an owner that never has more has no lane
+_SEEN_FROM = 0.02  # of a processor: an owner that never uses more has no lane
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def use_of(rows: Sequence[Machine], start_ns: int) -> Use | None:
     if all(JOURNEY in row.late for row in rows):
         return None
     starved = [(_seconds(row.begin_ns, start_ns), _seconds(row.t_ns, start_ns)) for row in rows if row.starved]
-    rows = [row for row in rows if JOURNEY not in row.late]  # those lie between the sampler's, and hold no use
+    rows = [row for row in rows if JOURNEY not in row.late]  # these lie between the sampler's rows, and have no usage
     names = {name for row in rows for name, used in row.busy.items() if used >= _SEEN_FROM}
     ordered = [*sorted(names - {*_NOT_SITES}), *(name for name in _NOT_SITES if name in names)]
     together = -(-len(rows) // (_CELLS_MAX // 2))

@@ -19,7 +19,7 @@ from chaoslab.report.labels import interval_in_words, one_line
 WIDTH_PX = 1000
 _LEFT_PX, _RIGHT_PX = 124, 976  # of the time axis
 _LANE_PX, _HEAD_PX, _PANEL_PX, _GAP_PX, _AXIS_PX = 19, 27, 66, 16, 38
-_BAD_HEIGHT_MIN = 0.3  # of a lane; a single bad slot must not vanish
+_BAD_HEIGHT_MIN = 0.3  # of a lane; a single bad slot must stay visible
 _LETTER_PX = 6.2
 _TIME_TICKS_MAX, _LOAD_TICKS_MAX, _LATENCY_TICKS_MAX = 10, 3, 4
 
@@ -103,7 +103,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Scale:
-    """From a quantity to pixels. What lies outside of `low`..`high` is put at the edge."""
+    """From a quantity to pixels. Values outside `low`..`high` are drawn at the edge."""
 
     low: float
     high: float
@@ -112,7 +112,7 @@ class Scale:
     logarithmic: bool = False
 
     def px(self, value: float) -> float:
-        """Where a value stands."""
+        """The position of a value."""
         inside = min(max(value, self.low), self.high)
         if self.logarithmic:
             share = math.log(inside / self.low) / math.log(self.high / self.low)
@@ -319,7 +319,7 @@ def _bar(time: Scale, middle: float, begin_s: float, end_s: float, text: str, lo
     width_px = max(end_px - begin_px - 1.5, 0.5)  # so that neighbours can be distinguished
     top, height_px = middle - (_LANE_PX - 2) / 2, _LANE_PX - 2
     yield Box(look, begin_px, top, width_px, height_px, title)
-    if look == "heal":  # hatched, so that it differs from a fault in force on grey paper
+    if look == "heal":  # hatched, so that it differs from an active fault in greyscale
         strokes = range(round(begin_px), round(begin_px + width_px) - height_px, 6)
         yield Curve("hatch", "".join(f"M{x} {tenths(top + height_px)}l{height_px}-{height_px}" for x in strokes), title)
     if _width_px(text) + 10 <= end_px - begin_px:

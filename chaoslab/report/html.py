@@ -53,14 +53,14 @@ PAGE_CACHE_LIMIT = (
     "disk survives here, but would be lost in a real power failure."
 )
 CUT_LIMIT = (
-    "The cut of power took from volumes what was never synced, unless the kernel had written it back on its own, within about "
-    "half a minute. What was written elsewhere than to a volume, or by what kept its power, is still there; so is what a disk "
-    "would have lost from a cache of its own."
+    "The power cut removed from volumes what was never synced, unless the kernel had written it back on its own, which takes "
+    "about half a minute. Data outside volumes, and data of replicas that kept their power, is still there; so is what a disk "
+    "would have lost from its own cache."
 )
 LIMITS = (
     "The whole stack ran on one host: one clock, one kernel, one disk. Clock drift, a slow disk at one site and real distance "
     "between the sites were not part of this run.",
-    "The probe rate limits how narrow an interval can be. The true value lies within it; where in it is not known.",
+    "The probe rate limits how narrow an interval can be. The true value lies somewhere within it.",
     "A pass means that this stack met its objectives in this run, under this load and these faults. It shows nothing more.",
 )
 
@@ -97,7 +97,7 @@ def render_html(
     starved_lines = [f"at {format_s(_seconds(row, start_ns))}: {in_words(row)}" for row in starved[:_STARVED_MAX]]
     if len(starved) > _STARVED_MAX:
         starved_lines.append(f"{len(starved) - _STARVED_MAX} more in history.jsonl")
-    in_vain = sorted(result.unanswered, key=attrgetter("client"))  # of each client, what it asked most comes first
+    in_vain = sorted(result.unanswered, key=attrgetter("client"))  # for each client, the most frequent comes first
     named = [(*split_objective(objective.id, result.services), objective) for objective in result.objectives]
     return _template().render(
         result=result,
@@ -197,12 +197,12 @@ def _marks(result: Result) -> list[charts.Mark]:
 
 
 def _own_steps(result: Result) -> list[StepResult]:
-    """Those of the timeline; what the harness switches back is told by its clocks."""
+    """The steps of the timeline; the switchbacks of the harness are shown by their clocks."""
     return [step for step in result.steps if step.kind != "switchback"]
 
 
 def _effect(result: Result, fault: FaultResult, journey: str) -> str:
-    """What a fault did to a journey, as measured: how long until it was back; empty where it went on."""
+    """The measured effect of a fault on a journey: how long until it was back; empty without an effect."""
     clocks = [clock for clock in result.clocks if clock.journey == journey]
     causes = [{part.partition("#")[0] for part in clock.cause.split("+")} for clock in clocks]
     own = [clock for clock, ids in zip(clocks, causes, strict=True) if clock.event == "inject" and fault.id in ids]
@@ -212,7 +212,7 @@ def _effect(result: Result, fault: FaultResult, journey: str) -> str:
             return f"not back within {format_s(longest.low)}"
         return f"back after {interval_in_words(Interval(longest.low, longest.high))}"
     if any(fault.id in clock.masked for clock in clocks):
-        return "was down already"
+        return "was already down"
     return "" if fault.verified else "not known: the effect of the fault was not seen"
 
 

@@ -18,7 +18,7 @@ _NOT_IN_XML = dict.fromkeys((0xFFFE, 0xFFFF), "�")
 
 
 def render_junit(result: Result) -> str:
-    """The XML. One case for each objective, and `verdict` of `<experiment>.run`: failed whenever the run did not pass."""
+    """The XML. One case for each objective, and a case `verdict` of `<experiment>.run` that fails if the run did not pass."""
     cases = []
     for objective in result.objectives:
         service, name = split_objective(objective.id, result.services)

@@ -19,13 +19,13 @@ _UP_FROM = 0.95  # one bad slot in fifty is not reported
 _DOWN_BELOW = 0.5
 _LOAD_STALE_S = 3.0
 _MACHINE_STALE_S = 2.0
-_PROBED: tuple[Phase, ...] = ("steady", "faults", "failback")  # in others, silence is no outage
+_PROBED: tuple[Phase, ...] = ("steady", "faults", "failback")  # in other phases, silence is not an outage
 _WORST_FIRST: tuple[State, ...] = ("down", "degraded", "unknown", "up")
 
 
 @dataclass(frozen=True)
 class ServiceNow:
-    """One service over the last second, as its worst journey. `since_s`: how long it has been in this state."""
+    """One service over the last second, by its worst journey. `since_s`: how long it has been in this state."""
 
     good_share: float | None
     slots: int
@@ -36,7 +36,7 @@ class ServiceNow:
 
 @dataclass(frozen=True)
 class FaultNow:
-    """Where a fault stands. `since_s`: since its last event."""
+    """The state of a fault. `since_s`: since its last event."""
 
     name: str
     target: str
@@ -46,7 +46,7 @@ class FaultNow:
 
 @dataclass(frozen=True)
 class StepNow:
-    """A step that is under way, since `since_s`."""
+    """A running step; `since_s`: for how long."""
 
     name: str
     what: str
@@ -163,7 +163,7 @@ class StatusTracker:
         )
 
     def _services(self, now_ns: int) -> dict[str, ServiceNow]:
-        """Each service as its worst journey, with the slowest journey's p95 and the slots of all."""
+        """Each service by its worst journey, with the slowest journey's p95 and the slots of all."""
         if self._begun and (self._phase is None or self._phase.phase not in _PROBED):
             return {}
         by_service: dict[str, list[ServiceNow]] = {}

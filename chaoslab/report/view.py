@@ -18,10 +18,10 @@ class View(Protocol):
         """One line of progress, such as a service that became healthy."""
 
     def tick(self, status: Status) -> None:
-        """How things stand; a few times a second."""
+        """The current status; called a few times a second."""
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
 
 
 class JsonView:
@@ -37,4 +37,4 @@ class JsonView:
         """Not shown."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to restore."""

@@ -70,7 +70,7 @@ class SharedStack:
         self._for: Loaded | None = None  # whose stack it is, as it was last used
         self._made: MadeStack | None = None
         self._relayed: frozenset[str] = frozenset()
-        self._watched = False  # who asks in vain is known from the boot on, or not at all
+        self._watched = False  # failed connections are known from the boot on, or not at all
         self._cut: frozenset[str] = frozenset()
         self._home = Path()
         self._until_undone = contextlib.ExitStack()
@@ -182,7 +182,7 @@ class SharedStack:
             elif more := relayed - self._relayed:
                 why = f"{loaded.experiment.name} has to block {', '.join(sorted(more))} within a site"
             elif watches_starts(loaded.experiment, loaded.compose.spec) and not self._watched:
-                why = f"{loaded.experiment.name} has to see which replicas ask others in vain"
+                why = f"{loaded.experiment.name} has to see failed connections between replicas"
             elif more := cut - self._cut:
                 why = f"{loaded.experiment.name} has to cut the power of the volumes of {', '.join(sorted(more))}"
             elif not self._is_new:

@@ -5,7 +5,7 @@ A package adds one by an entry point of the group `chaoslab.faults` that names a
     [project.entry-points."chaoslab.faults"]
     meteor = "chaoslab_meteor:METEOR"
 
-Modules are imported when the first timeline is read, and by name: the room of faults stands below this one, and the
+Modules are imported when the first timeline is read, and by name: the layer of faults stands below this one, and the
 judge, which imports the model of an experiment, needs none of them.
 """
 

@@ -198,7 +198,7 @@ class Unanswered:
 
 @runtime_checkable
 class CanTellAsks(Protocol):
-    """A runtime that knows which replicas asked others in vain, when that is requested before `up`."""
+    """A runtime that knows which connections between replicas failed, if that is requested before `up`."""
 
     def watch_asks(self) -> None:
         """From now on count what gets no answer."""

@@ -71,49 +71,49 @@ def _add(module: Module, source: str, name: str | None, package: str, known: set
 
 
 def read_map(text: str) -> list[str]:
-    """The rooms in the order of the map's table: files on the ground by their names, a room where it says "its files"."""
+    """The layers in the order of the map's table: files in the base by their names, a layer where it says "its files"."""
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     order: list[str] = []
-    for room, inner, _ in rows[2:]:
+    for layer, inner, _ in rows[2:]:
         names = [name.strip() for name in inner.split(",")]
-        order += [room.rstrip("/") if name == "its files" else f"{room.rstrip('/')}.{name}".lstrip(".") for name in names]
+        order += [layer.rstrip("/") if name == "its files" else f"{layer.rstrip('/')}.{name}".lstrip(".") for name in names]
     return order
 
 
 def read_diagram(text: str) -> list[str]:
-    """The names at the beginning of the diagram's lines, from above to below; those on the ground one by one."""
+    """The names at the beginning of the diagram's lines, from above to below; those in the base one by one."""
     lines = text.partition("```")[2].partition("```")[0].splitlines()
-    ground, *rest = [line.lstrip("│├└─ ") for line in lines if line.strip("│├└─ ")]
-    return [*re.split(r"\s{3,}", ground)[0].split(), *(line.split()[0] for line in rest)]
+    base, *rest = [line.lstrip("│├└─ ") for line in lines if line.strip("│├└─ ")]
+    return [*re.split(r"\s{3,}", base)[0].split(), *(line.split()[0] for line in rest)]
 
 
-def room_of(name: str, order: Sequence[str]) -> str | None:
-    """The innermost room of the map that a module stands in."""
+def layer_of(name: str, order: Sequence[str]) -> str | None:
+    """The innermost layer of the map that a module stands in."""
     parts = name.split(".")
-    rooms = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
-    return next((room for room in rooms if room in order), None)
+    layers = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((layer for layer in layers if layer in order), None)
 
 
 def off_the_map(modules: dict[str, Module], order: Sequence[str], shims: Collection[str] = ()) -> Iterator[str]:
-    """Modules without a room, and rooms without a module."""
-    placed = {name: room_of(name, order) for name in modules if name and name not in shims}
-    for name in sorted(name for name, room in placed.items() if room is None and not modules[name].bare):
-        yield f"{name}: not on the map; give it a room of chaoslab/README.md"
-    for room in sorted(set(order) - set(placed.values())):
-        yield f"{room}: on the map, and there is no such room"
-    for room in sorted({room for room in order if list(order).count(room) > 1}):
-        yield f"{room}: twice on the map"
+    """Modules without a layer, and layers without a module."""
+    placed = {name: layer_of(name, order) for name in modules if name and name not in shims}
+    for name in sorted(name for name, layer in placed.items() if layer is None and not modules[name].bare):
+        yield f"{name}: not on the map; give it a layer of chaoslab/README.md"
+    for layer in sorted(set(order) - set(placed.values())):
+        yield f"{layer}: on the map, and there is no such layer"
+    for layer in sorted({layer for layer in order if list(order).count(layer) > 1}):
+        yield f"{layer}: twice on the map"
 
 
 def upward(modules: dict[str, Module], order: Sequence[str], shims: Collection[str] = ()) -> Iterator[str]:
     """Imports of something that stands below."""
     for module in modules.values():
-        room = room_of(module.name, order)
-        if room is None or module.name in shims:
+        layer = layer_of(module.name, order)
+        if layer is None or module.name in shims:
             continue
         for imported in sorted(module.imports - {FRONT}):
-            other = room_of(imported, order)
-            stands_below = other is not None and order.index(other) > order.index(room)
+            other = layer_of(imported, order)
+            stands_below = other is not None and order.index(other) > order.index(layer)
             if stands_below and not modules[imported].bare:
                 yield f"{module.name} imports {imported}, which stands below it"
 
@@ -138,11 +138,11 @@ def reach(modules: dict[str, Module], *starts: str) -> set[str]:
 
 
 def by_the_front(modules: dict[str, Module], allowed: set[str]) -> Iterator[str]:
-    """Who takes from the package itself, which names what is public from every room, what stands in a room."""
+    """Who takes from the package itself, which names what is public from every layer, what stands in a layer."""
     for module in modules.values():
         for name in sorted(name for name in module.names if name.partition(":")[0] == FRONT):
             if name.partition(":")[2] not in allowed:
-                yield f"{module.name} takes {name.partition(':')[2]} from the package; take it from its room"
+                yield f"{module.name} takes {name.partition(':')[2]} from the package; take it from its layer"
 
 
 def effects(modules: dict[str, Module], pure: set[str], effectful: set[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from chaoslab.spec import fault_types
 ROOT = Path(__file__).parents[2] / "chaoslab"
 MODULES = tree.read_tree(ROOT)
 MAP = (ROOT / "README.md").read_text()
-ROOMS = tree.read_map(MAP)
+LAYERS = tree.read_map(MAP)
 
 JUDGE = {name for name in MODULES if name.startswith("judge.")}
 EFFECTS = {
@@ -40,14 +40,14 @@ TIMEKEEPERS = {"clock"}
 LAUNCHERS = {"process"}
 
 
-def test_every_module_stands_in_a_room_of_the_map():
-    """A room that lands gets a row; one that goes loses it."""
-    assert list(tree.off_the_map(MODULES, ROOMS, SHIMS)) == []
+def test_every_module_stands_in_a_layer_of_the_map():
+    """A layer that lands gets a row; one that goes loses it."""
+    assert list(tree.off_the_map(MODULES, LAYERS, SHIMS)) == []
 
 
-def test_the_diagram_shows_the_rooms_of_the_table():
-    """In the same order, rooms inside of rooms left out."""
-    assert tree.read_diagram(MAP) == [room for room in ROOMS if "." not in room]
+def test_the_diagram_shows_the_layers_of_the_table():
+    """In the same order, layers inside of layers left out."""
+    assert tree.read_diagram(MAP) == [layer for layer in LAYERS if "." not in layer]
 
 
 @pytest.mark.parametrize("shim", sorted(SHIMS))
@@ -63,7 +63,7 @@ def test_the_map_is_short():
 
 def test_imports_point_up():
     """A module knows what stands above it on the map, never what stands below."""
-    assert list(tree.upward(MODULES, ROOMS, SHIMS)) == []
+    assert list(tree.upward(MODULES, LAYERS, SHIMS)) == []
 
 
 def test_every_module_of_faults_is_registered():
@@ -78,7 +78,7 @@ def test_there_are_no_cycles():
 
 
 def test_nobody_inside_goes_by_the_front():
-    """Public names are imported from their rooms; the package's module would hide which."""
+    """Public names are imported from their layers; the package's module would hide which."""
     assert list(tree.by_the_front(MODULES, {"__version__"})) == []
 
 

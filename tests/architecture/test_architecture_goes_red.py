@@ -9,17 +9,17 @@ MAP = """
 ```
 errors            the lowest
 │
-├─ spec           a room
+├─ spec           a layer
 engine            the highest
 ```
 
-| room | what is in it, in order | what for |
+| layer | what is in it, in order | what for |
 |---|---|---|
 | | errors | the lowest |
-| spec/ | yaml, its files | a room with a room in it |
+| spec/ | yaml, its files | a layer with a layer in it |
 | | engine | the highest |
 """
-ROOMS = ["errors", "spec.yaml", "spec", "engine"]
+LAYERS = ["errors", "spec.yaml", "spec", "engine"]
 GOOD = {
     "__init__.py": '"""The package."""\n__version__ = "1"\n',
     "errors.py": "import pathlib\n",
@@ -49,29 +49,29 @@ def modules(tmp_path):
 def test_a_good_tree_has_no_fault(modules):
     """Else the cases below would prove nothing."""
     good = modules()
-    assert tree.read_map(MAP) == ROOMS
+    assert tree.read_map(MAP) == LAYERS
     assert tree.read_diagram(MAP) == ["errors", "spec", "engine"]
-    for found in (tree.off_the_map(good, ROOMS, {"__main__"}), tree.upward(good, ROOMS), tree.cycles(good)):
+    for found in (tree.off_the_map(good, LAYERS, {"__main__"}), tree.upward(good, LAYERS), tree.cycles(good)):
         assert list(found) == []
     for found in (tree.launches(good, set()), tree.timekeepers(good, set()), tree.effects(good, {"engine"}, {"os"})):
         assert list(found) == []
 
 
-def test_a_module_without_a_room(modules):
+def test_a_module_without_a_layer(modules):
     """It landed and nobody told the map."""
-    found = list(tree.off_the_map(modules(hall__extra="x = 1\n"), ROOMS, {"__main__"}))
-    assert found == ["hall.extra: not on the map; give it a room of chaoslab/README.md"]
+    found = list(tree.off_the_map(modules(hall__extra="x = 1\n"), LAYERS, {"__main__"}))
+    assert found == ["hall.extra: not on the map; give it a layer of chaoslab/README.md"]
 
 
-def test_a_room_without_a_module(modules):
+def test_a_layer_without_a_module(modules):
     """It went, or the map has a typo."""
-    found = list(tree.off_the_map(modules(), [*ROOMS, "ghost", "errors"], {"__main__"}))
-    assert found == ["ghost: on the map, and there is no such room", "errors: twice on the map"]
+    found = list(tree.off_the_map(modules(), [*LAYERS, "ghost", "errors"], {"__main__"}))
+    assert found == ["ghost: on the map, and there is no such layer", "errors: twice on the map"]
 
 
-def test_a_room_that_imports_from_the_one_around_it(modules):
-    """A room in a room stands above it."""
-    found = list(tree.upward(modules(spec__yaml__source="from pkg.spec import model\n", spec__model="x = 1\n"), ROOMS))
+def test_a_layer_that_imports_from_the_one_around_it(modules):
+    """A layer in a layer stands above it."""
+    found = list(tree.upward(modules(spec__yaml__source="from pkg.spec import model\n", spec__model="x = 1\n"), LAYERS))
     assert found == ["spec.yaml.source imports spec.model, which stands below it"]
 
 
@@ -86,7 +86,7 @@ def test_a_room_that_imports_from_the_one_around_it(modules):
 )
 def test_an_import_from_below(modules, text):
     """However it is written, late ones too."""
-    assert list(tree.upward(modules(errors=text), ROOMS)) == ["errors imports engine, which stands below it"]
+    assert list(tree.upward(modules(errors=text), LAYERS)) == ["errors imports engine, which stands below it"]
 
 
 def test_a_cycle(modules):
@@ -96,9 +96,9 @@ def test_a_cycle(modules):
 
 
 def test_a_public_name_taken_inside(modules):
-    """By way of the package's own module, which knows every room."""
+    """By way of the package's own module, which knows every layer."""
     found = list(tree.by_the_front(modules(errors="from pkg import run\nfrom pkg import __version__\n"), {"__version__"}))
-    assert found == ["errors takes run from the package; take it from its room"]
+    assert found == ["errors takes run from the package; take it from its layer"]
 
 
 def test_an_effect_far_away(modules):

@@ -9,20 +9,20 @@ import pytest
 from mutations import MUTATIONS, Mutation, found, functions, mutated, present_tests
 
 ROOT = Path(__file__).parents[2]
-ROOMS = {path.name for path in (ROOT / "chaoslab").iterdir() if (path / "__init__.py").exists()}
+LAYERS = {path.name for path in (ROOT / "chaoslab").iterdir() if (path / "__init__.py").exists()}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
 def test_its_function_and_its_tests_are_there(mutation: Mutation) -> None:
-    """Exactly one function of that name in the room."""
+    """Exactly one function of that name in the layer."""
     file, function = found(ROOT, mutation)
     changed = dict(functions(ast.parse(mutated(file.read_text(), function))))[mutation.function]
     assert ast.unparse(changed.body[-1]) == "return None"
     assert present_tests(ROOT, mutation)
 
 
-def test_every_room_has_one() -> None:
-    assert {mutation.room for mutation in MUTATIONS} >= ROOMS
+def test_every_layer_has_one() -> None:
+    assert {mutation.layer for mutation in MUTATIONS} >= LAYERS
 
 
 def test_a_function_that_is_not_there_is_named() -> None:

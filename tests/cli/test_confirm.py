@@ -80,7 +80,7 @@ def test_what_waits_is_listed_and_answered(run: Run) -> None:
     assert confirm("mini", "call").output == "call: confirmed; the run goes on\n"
     answer = run.people.answer_to("call")
     assert answer is not None and answer.by and answer.failed is None
-    assert confirm().output == "nothing waits for a person\n"
+    assert confirm().output == "no step waits for a person\n"
 
 
 def test_a_failure_is_answered_with_its_reason(run: Run) -> None:
@@ -111,11 +111,11 @@ def test_what_is_over_is_not_answered(run: Run) -> None:
     """Known bad: a step that is done, one that failed, and a run that was killed and left its ask behind."""
     run.write(Step(t_ns=1, id="call", name="manual", event="returned"))
     assert "it is done" in why_not("mini", "call")
-    run.write(Step(t_ns=2, id="close", name="manual", event="failed", detail={"why": "nobody has confirmed it"}))
-    assert "it has failed: nobody has confirmed it" in why_not("mini", "close")
+    run.write(Step(t_ns=2, id="close", name="manual", event="failed", detail={"why": "it has not been confirmed"}))
+    assert "it has failed: it has not been confirmed" in why_not("mini", "close")
     run.ask()
     run.place.leave(done=False)
-    assert confirm().output == "nothing waits for a person\n"
+    assert confirm().output == "no step waits for a person\n"
     assert "it is done" in why_not("mini", "call")
 
 

@@ -1,4 +1,4 @@
-"""Who asks in vain, on a real engine: near through the WAN of the own site, and far behind a fence."""
+"""Failed connections, on a real engine: near through the WAN of the own site, and far behind a fence."""
 
 from __future__ import annotations
 

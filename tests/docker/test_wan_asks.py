@@ -1,4 +1,4 @@
-"""Who asked whom in vain, as the WAN of containers sees it: lines of Toxiproxy's log, and SYNs behind a fence."""
+"""Failed connections, as the WAN of containers sees it: lines of Toxiproxy's log, and SYNs behind a fence."""
 
 from __future__ import annotations
 

@@ -167,5 +167,5 @@ def test_a_heal_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
     stage.when(lambda: stage.count("effective"), lambda: monkeypatch.setattr(stage.stack, "start", never))
     result = play(stage)
     assert as_expected(result, stage.loaded.experiment)[0], result.reasons
-    assert [row.level for row in stage.rows if isinstance(row, Note) and "not waited for" in row.text] == ["warning"]
+    assert [row.level for row in stage.rows if isinstance(row, Note) and "wait for its heal was cut" in row.text] == ["warning"]
     assert not stage.notes("error")

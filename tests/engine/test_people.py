@@ -84,7 +84,7 @@ def test_nobody_confirms(attended: Any) -> None:
     """Known bad: it fails when its budget is over, and an answer that comes later is of no step that waits."""
     run = attended(CALL)
     result = run.play()
-    assert of_step(result, "call").why == "not finished within its budget of 6 s: nobody has confirmed it"
+    assert of_step(result, "call").why == "not finished within its budget of 6 s: it has not been confirmed"
     assert run.people.waiting() == []
 
 

@@ -332,7 +332,7 @@ def test_a_step_is_not_done_from_a_place_that_is_cut_off(runs: Runs) -> None:
     cut = {"id": "cut", "fault": "site.isolate", "site": "east", "at": "500ms", "heal_after": "2s"}
     steps = ({"id": "near", "after": "cut", "from": "east", "run": ["true"]}, {"id": "far", "from": "west", "run": ["true"]})
     _, result = runs.play(cut, *steps)
-    assert of_step(result, "near").why == "it did not begin: it is done from east, which is cut off"
+    assert of_step(result, "near").why == "it did not begin: it would run from east, which is cut off"
     assert [of_step(result, id_).verdict for id_ in ("near", "far")] == ["fail", "pass"]
 
 

@@ -1,4 +1,4 @@
-"""When replicas answer again after a heal, and who asked whom in vain: rows of a run, played on the fake stack."""
+"""When replicas answer again after a heal, and which of their connections failed: rows of a run, played on the fake stack."""
 
 from __future__ import annotations
 

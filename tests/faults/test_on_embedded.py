@@ -163,7 +163,7 @@ def test_nothing_answers_before_so_nothing_can_be_proven(stack: EmbeddedStack) -
     """A target that is silent already cannot show an effect."""
     stack.kill(["app-west"])
     try:
-        with pytest.raises(FaultNotEffective, match="nothing answers before the fault"):
+        with pytest.raises(FaultNotEffective, match="nothing answered before the fault"):
             reachable(stack, stack.topology.of_service("app", "west"))
     finally:
         stack.start(["app-west"], Deadline.after(20))

@@ -264,7 +264,7 @@ def test_a_block_that_hits_others_too_is_another_fault(fake: FakeStack, monkeypa
     fault = made(fake, fault="dependency.down", service="store", **{"from": "east"})
     fault.prepare()
     fake.block(["store"], "refuse")
-    with pytest.raises(FaultNotEffective, match=r"also silent for other callers: .*store:7000 from outside"):
+    with pytest.raises(FaultNotEffective, match=r"other callers got no answer either: .*store:7000 from outside"):
         fault.verify()
 
 

@@ -62,7 +62,7 @@ def made(stack: Stack, written: dict[str, Any]) -> Fault:
 
 @pytest.mark.parametrize("written", FAULTS, ids=[str(one["fault"]) for one in FAULTS])
 def test_a_worker_is_proven_down_and_back(working: EmbeddedStack, written: dict[str, Any]) -> None:
-    """Known bad: `nothing answers before the fault … no port at all`, which made each of these inconclusive."""
+    """Known bad: `nothing answered before the fault … no port at all`, which made each of these inconclusive."""
     fault = made(working, written)
     before = working.testimony(["worker"])["worker"].began
     fault.prepare()
@@ -92,7 +92,7 @@ def test_a_worker_that_had_ended_before_proves_nothing(fake: FakeStack) -> None:
 
 @pytest.mark.parametrize("written", FAULTS, ids=[str(one["fault"]) for one in FAULTS])
 def test_a_worker_whose_image_declares_a_port(written: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the image of a server, and listens nowhere. Known bad: `nothing answers before the fault`, so inconclusive."""
+    """It has the image of a server, and listens nowhere. Known bad: `nothing answered before the fault`, so inconclusive."""
     file = tmp_path / "overlay.yaml"
     section = {"sites": ["east", "west", "far"]}
     file.write_text(yaml.safe_dump({"services": {"worker": {**WORKER, "expose": [8000]}}, "x-chaoslab": section}))
@@ -126,5 +126,5 @@ def test_a_worker_that_begins_again_and_again_is_not_back(fake: FakeStack, monke
         return testify(replicas)
 
     monkeypatch.setattr(fake, "testimony", restless)
-    with pytest.raises(NotReady, match="what answers on no port to run again"):
+    with pytest.raises(NotReady, match="replicas without a port to run again"):
         prove_back(fake, Before(workers=("worker",)), Deadline.after(0.6))

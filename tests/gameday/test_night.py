@@ -136,7 +136,7 @@ def test_a_killed_game_day_goes_on_where_it_was(project):
     suite, root, waited = suite_of(project), project / "runs", []
 
     def end_it(text: str) -> None:
-        if "another run is under way" in text:
+        if "another run is active" in text:
             waited.append((project / "begun").read_text().split().count("flood"))
             orphan.kill()
 

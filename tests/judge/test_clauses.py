@@ -186,8 +186,8 @@ what is no circle: order what_is_no_circle
 a circle that a step broke: order a_circle_that_a_step_broke_was_one
 without a circle: order all_that_answer_again_are_a_pass_and_what_does_not_is_not_known
 the start is watched: watch replicas_are_seen_to_return_and_to_answer; watch without_such_an_objective_nobody_looks
-in vain: watch who_asked_in_vain_is_in_the_rows; asks who_is_refused_behind_a_proxy_is_counted_once_and_told
-in vain, silence: asks who_hangs_in_connect_is_counted_while_it_hangs
+failed connections: watch who_asked_in_vain_is_in_the_rows; asks who_is_refused_behind_a_proxy_is_counted_once_and_told
+failed connections, silence: asks who_hangs_in_connect_is_counted_while_it_hangs
 ## Availability
 availability twice: clocks availability_is_counted_with_starved_slots_as_good_and_as_bad
 ## Pauses and failed requests
@@ -349,7 +349,7 @@ def test_the_numbers_of_the_contract_are_those_of_the_code() -> None:
     for sentence in (
         f"Stable is {intervals.STABLE_SLOTS} slots, and at least {intervals.STABLE_S:g} s",
         f"come by chance in 1 of {1 / intervals.CHANCE_MAX:.0f} cases, ⌈ln {intervals.CHANCE_MAX:g} / ln(1 − p)⌉",
-        f"all ends of the outage that hold {intervals.SHARE_SLOTS_MIN} bad slots or more",
+        f"any final part of the outage that holds {intervals.SHARE_SLOTS_MIN} bad slots or more",
         f"at most {100 * intervals.SKEWED_SHARE_MAX:.0f} % of the slots of each journey were skewed",
         f"no gap is longer than {intervals.GAP_PERIODS_MAX} periods",
         f"the last slot was due at most {intervals.QUIET_END_S:g} s (or {intervals.GAP_PERIODS_MAX} periods) before the end",
@@ -358,8 +358,8 @@ def test_the_numbers_of_the_contract_are_those_of_the_code() -> None:
         f"for {start_order.WAITS_S:g} s or longer and until at most {start_order.STILL_S:g} s ago",
         f"acknowledged in the last {losses.BEFORE_FAULT_S:g} s before each fault",
         f"(all but {' and '.join(f'`{name}`' for name in sorted(losses.HARMLESS))})",
-        f"no question came more than {writers.CONTINUOUS_S:g} s after the answer before it",
-        f"when one was not looked at for more than {writers.UNSEEN_S_MAX:g} s",
+        f"no query came more than {writers.CONTINUOUS_S:g} s after the answer before it",
+        f"when one was not queried for more than {writers.UNSEEN_S_MAX:g} s",
         f"{restored.CLOCKS_NS / 1e6:g} ms are allowed for the correction of clocks",
         f"`{verdict.WORST_FIRST[0]}`, then " + ", ".join(f"`{one}`" for one in verdict.WORST_FIRST[1:]),
     ):

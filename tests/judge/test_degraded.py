@@ -247,11 +247,11 @@ def test_late_is_late_in_any_mode() -> None:
     [
         (
             "allowed",
-            "talk.send may fail while a fault is active, but it never did: this run shows nothing of that degraded mode",
+            "talk.send may fail while a fault is active, but it never did: this run shows nothing about that degraded mode",
         ),
         (
             "queued",
-            "talk.send may be queued while a fault is active, but no 202 came: this run shows nothing of that degraded mode",
+            "talk.send may be queued while a fault is active, but no 202 came: this run shows nothing about that degraded mode",
         ),
         ("required", None),
     ],

@@ -1,4 +1,4 @@
-"""judge/README.md, Start order: who came back when, who asked whom in vain, and who waited for each other."""
+"""judge/README.md, Start order: when replicas returned, their failed connections, and which services waited for each other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_two_that_wait_for_each_other_are_a_circle() -> None:
     assert (found.verdict, found.measured) == ("fail", "0 of 2 replicas answer again")
     assert found.why == (
         "circular start: auth waits for talk, and talk waits for auth "
-        "(auth asked talk:8080 in vain, 42 times in 20 s; talk asked auth:8080 in vain, 40 times in 19 s)"
+        "(auth could not reach talk:8080, 42 attempts in 20 s; talk could not reach auth:8080, 40 attempts in 19 s)"
     )
 
 
@@ -95,7 +95,7 @@ def test_all_that_answer_again_are_a_pass_and_what_does_not_is_not_known() -> No
     """Somebody may have failed to start for another reason."""
     assert order(starts("auth", "talk", auth=9, talk=8)).verdict == "pass"
     unknown = order(starts("auth", "talk", auth=9))
-    assert (unknown.verdict, "nobody was seen to wait for each other: talk" in unknown.why) == ("inconclusive", True)
+    assert (unknown.verdict, "no services were seen to wait for each other: talk" in unknown.why) == ("inconclusive", True)
 
 
 def test_a_circle_that_a_step_broke_was_one() -> None:

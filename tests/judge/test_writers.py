@@ -90,22 +90,28 @@ def test_nobody_who_writes_shows_nothing() -> None:
 
 
 def test_a_time_in_which_nobody_looked_shows_nothing() -> None:
-    """Up to the end of the observation; and where nobody looked at all."""
+    """Up to the end of the observation; and where no replica was queried at all."""
     found = one_writer({"pg-pangyo": [(-9.0, 99.0)], "pg-anyang": []}, end=20.0)
     assert found.verdict == "inconclusive"
-    assert "was not looked at for " in found.why
+    assert "was not queried for " in found.why
     run = Run(bad=outage(0.1, 3.0))
     never = objective(judged(run, experiment({"rto": "< 10s"}), STACK), "one-writer.unknown")
-    assert (never.verdict, never.why) == ("inconclusive", "nobody looked at who takes writes: pg-anyang, pg-pangyo")
+    assert (never.verdict, never.why) == (
+        "inconclusive",
+        "these replicas were never asked whether they take writes: pg-anyang, pg-pangyo",
+    )
 
 
-def test_a_writer_that_nobody_ever_looked_at_shows_nothing() -> None:
+def test_a_writer_that_was_never_queried_shows_nothing() -> None:
     """Known bad: a pass, as the other one was never seen to write beside it."""
     rows = looks("pg-pangyo", [(-9.0, 99.0)], random.Random(1))  # noqa: S311 -- repeatable, not secret
     run = Run(bad=outage(0.1, 3.0), more=rows)
     found = judged(run, experiment({"rto": "< 10s"}), STACK)
     unseen = objective(found, "one-writer.unknown")
-    assert (unseen.verdict, unseen.why) == ("inconclusive", "nobody looked at who takes writes: pg-anyang")
+    assert (unseen.verdict, unseen.why) == (
+        "inconclusive",
+        "these replicas were never asked whether they take writes: pg-anyang",
+    )
     assert objective(found, "one-writer.pg").verdict == "pass"
     assert found.verdict == "inconclusive"
 

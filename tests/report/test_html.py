@@ -218,7 +218,7 @@ def test_which_journeys_went_with_which_fault_is_shown_as_it_was_measured() -> N
     result = msgspec.structs.replace(run.result, faults=[fire, *more], clocks=[*others, masking, open_ended])
     text = Page(render_html(result, run.experiment, run.stack, Record.of(run.rows))).text
     assert (
-        f"pay.transfer back after {interval_in_words(Interval(masking.low, masking.high))} was down already not known" in text
+        f"pay.transfer back after {interval_in_words(Interval(masking.low, masking.high))} was already down not known" in text
     )
     assert "pay.balance not back within 20.0 s – not known" in text
     assert "partner.page – – not known: the effect of the fault was not seen" in text
@@ -310,12 +310,12 @@ def test_the_business_reads_what_became_of_each_function() -> None:
     for sentence in (
         "the disruption lasted 50 s: no power in pangyo.",
         "Did not work at all during the disruption. After the disruption did not work for 3 s.",
-        "May be away during a disruption; back within 30 s after it.",
+        "May be unavailable during a disruption; back within 30 s after it.",
         "Did not work for 2 s.",
         "Back within 15 s during a disruption and within 30 s after it.",
         "For 47 s took requests to be carried out later (470): 3 of them never were. Lost 1 confirmed entry.",
         "During a disruption takes requests again within 15 s, to be carried out later; carries out all of them.",
-        "Worked throughout. Could have done less, but did not have to",
+        "Worked throughout. Could have used its degraded mode, but did not need to",
     ):
         assert sentence in text, sentence
     for jargon in ("RTO", "RPO", "p95", "slot", "ledger", "journey"):
@@ -324,7 +324,7 @@ def test_the_business_reads_what_became_of_each_function() -> None:
 
 
 def test_the_return_after_a_heal_is_shown_in_order() -> None:
-    """Services, replicas, and who asked whom in vain; without such an objective nothing of that."""
+    """Services, replicas, and failed connections; nothing of that without such an objective."""
     run = failing()
     back = {"fault": "anyang", "from_s": 30.0, "low": 20.0, "high": 24.0, "objective": 45.0, "verdict": "pass"}
     asked = [("pay", "pg:5432", 9, 31.0), ("<auth>", "talk:8080", 7, 33.0), ("pay", "auth:8080", 2, 30.0)]
@@ -343,7 +343,10 @@ def test_the_return_after_a_heal_is_shown_in_order() -> None:
         assert words in page.text
     assert "pg-anyang pg never" in page.text
     assert "<auth> at 33.0 s at 52.0 s talk:8080 7 × pay at 30.0 s at 52.0 s pg:5432 9 ×, auth:8080 2 ×" in page.text
-    assert "In which order" not in Page(render(run)).text
+    other = Page(render(run)).text
+    for heading in ("Order of recovery", "Start order of replicas", "Failed connections between replicas"):
+        assert heading in page.text
+        assert heading not in other
 
 
 def test_who_decided_and_when_is_told_and_what_is_not_known_has_no_figures() -> None:

@@ -97,7 +97,7 @@ def test_another_stack_takes_the_place_of_the_first(
     shared.ready(experiment(tmp_path / "five"))
     assert [line.partition(": ")[2] for line in told if "rebooted" in line] == [
         "mini has to block store within a site",
-        "mini has to see which replicas ask others in vain",
+        "mini has to see failed connections between replicas",
     ]
     assert len(toys) == 3
 

@@ -1,4 +1,4 @@
-"""Which replicas asked others in vain, in their own site and across links, on the embedded runtime."""
+"""Failed connections between replicas, in their own site and across links, on the embedded runtime."""
 
 from __future__ import annotations
 

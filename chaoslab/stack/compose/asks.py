@@ -49,7 +49,7 @@ class _Line(msgspec.Struct):
 class WanAsks:
     """Follows each direction of the WAN from `begin` on, in threads that end with its containers.
 
-    `held`: whether a direction is fenced now; a SYN is in vain only then.
+    `held`: whether a direction is fenced now; only then does a SYN without an answer count as failed.
     """
 
     def __init__(self, containers: Containers, wans: Sequence[Wan], held: Callable[[Wan], bool], clock: Clock = SYSTEM) -> None:
