@@ -380,6 +380,20 @@ def test_the_command_takes_a_runbook(project: Project, monkeypatch: pytest.Monke
     assert ask("--no-boot") == (0, "mini: 5 steps; no problem found\n")
 
 
+def test_a_runbook_is_not_blamed_for_a_stack_that_is_known_to_be_bad(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless no other experiment uses it. Known bad: a sound runbook was reported for an experiment in which it has to fail."""
+    monkeypatch.chdir(project.folder)
+    (project.folder / "experiments").mkdir()
+    text = project.experiment().read_text()
+    expected = "\nexpect: {verdict: fail, objectives: [step.switch.tell]}\n"
+    project.write("experiments/mini.yaml", text)
+    project.write("experiments/bad.yaml", text + expected)
+    (project.folder / "runbooks").rename(project.folder / "experiments/runbooks")
+    assert ask("to-west", "--no-boot") == (0, "mini: 5 steps; no problem found\n")
+    (project.folder / "experiments/mini.yaml").unlink()
+    assert ask("to-west", "--no-boot") == (0, "bad: 5 steps; no problem found\n")
+
+
 def test_a_check_leaves_nothing_and_tells_no_secret(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Known bads: what it began in the background went on for ever, and what it said of its token was printed."""
     monkeypatch.chdir(project.folder)
