@@ -73,7 +73,7 @@ def read_snippet(text: str, folder: Path) -> str:
         load_experiment(folder / "experiments/snippet.yaml")
         return "experiment"
     if "steps" in data:
-        (folder / "experiments/runbooks/to-anyang.yaml").write_text(text)
+        (folder / "experiments/runbooks/outdated-failover.yaml").write_text(text)
         load_experiment(folder / "experiments/runbook-rot.yaml")
         return "runbook"
     if "experiments" in data:
