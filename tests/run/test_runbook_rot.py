@@ -283,10 +283,10 @@ def test_an_effect_may_be_seen_once_the_site_is_back(project: Project, stack: Em
 
 
 def test_nothing_is_found_in_the_experiments_of_this_project() -> None:
-    """Each would work; known bad: the rotten runbook would not."""
+    """Each would work; known bad: the outdated runbook would not, nor a sound one whose tools are in the site that burns."""
     for loaded in map(load_experiment, experiment_files(ROOT)):
         found = {rot.rule for rot in rot_without_stack(loaded, {}, NOW_S)}
-        if loaded.experiment.name == "runbook-rot":
+        if loaded.experiment.name in ("runbook-rot", "boomerang-tools-burnt"):
             assert found == {"step.host-lost"}
         elif loaded.experiment.expect is None:
             assert found == set(), loaded.experiment.name
