@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group("runbook")
 def runbook_command() -> None:
-    """Runbooks: files of steps that a timeline names as `{id: switch, after: fire, runbook: runbooks/to-anyang.yaml}`."""
+    """Runbooks: files of steps that a timeline names as `{id: switch, after: fire, runbook: runbooks/failover.yaml}`."""
 
 
 @runbook_command.command("check")
@@ -35,7 +35,8 @@ def check_runbooks(names: tuple[str, ...], runtime: str, no_boot: bool, allow_ex
     \b
     chaoslab runbook check                          every experiment with steps that is not known to be bad
     chaoslab runbook check idc-fire                 the steps of one experiment
-    chaoslab runbook check to-anyang                every experiment that uses experiments/runbooks/to-anyang.yaml
+    chaoslab runbook check failover                 every experiment that uses experiments/runbooks/failover.yaml; one that
+                                                    is known to be bad only if no other does
     chaoslab runbook check idc-fire --no-boot       without booting the stack
 
     Each step is checked as of the moment when it would begin, with the sites lost that the timeline has taken down by then:
@@ -93,7 +94,7 @@ def _experiments(names: tuple[str, ...], project: Path) -> list[Path]:
     """The files of the experiments that are named, or that use a runbook that is named. Raises SpecError."""
     from chaoslab.spec.load import find_experiment
     from chaoslab.spec.project import experiment_files
-    from chaoslab.spec.runbook_steps import read_runbook, runbooks_of
+    from chaoslab.spec.runbook_steps import is_known_bad, read_runbook, runbooks_of
 
     here = Path.cwd()
     if not names:
@@ -108,7 +109,8 @@ def _experiments(names: tuple[str, ...], project: Path) -> list[Path]:
         users = [file for file in experiment_files(project) if book.resolve() in runbooks_of(file)]
         if not users:
             raise SpecError(f"{name}: no experiment of {project} uses this runbook, so nothing says which site is lost")
-        files |= dict.fromkeys(users)
+        sound = [file for file in users if not is_known_bad(file)]  # in the others a sound runbook may be meant to fail
+        files |= dict.fromkeys(sound or users)
     return [*files]
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from chaoslab.spec.runbook import Runbook, RunbookUse
+from chaoslab.spec.step import fill_variables, variables_in
 from chaoslab.spec.yaml.partial import validate
-from chaoslab.spec.yaml.problems import KeyPath, Problem, SpecErrors, shorten
+from chaoslab.spec.yaml.problems import KeyPath, Problem, SpecErrors, shorten, suggest
 from chaoslab.spec.yaml.source import Document, Span, read
 
 _TIMES = ("at", "after", "after_heal")
@@ -74,8 +75,15 @@ def _steps_of(
     except SpecErrors as broken:
         document.problems.extend(broken.problems)
         return None, []
+    known, given = source.data.get("with", {}), used.value.values
+    unknown = [name for name in given if name not in known]
+    for name in unknown:
+        message = f"the runbook takes no value {shorten(name)}{suggest(name, known) or '; it declares none'}"
+        document.problems.append(Problem.at(document.key_at((*at, "with", name)), message, "runbook.value-unknown"))
+    if unknown:
+        return None, []
     first = {key: item[key] for key in _TIMES if key in item}
-    return source, _prefixed(source.data, used.value.id, first)
+    return source, _prefixed(_filled(source.data, {**known, **given}), used.value.id, first)
 
 
 def read_runbook(file: Path) -> Document:
@@ -94,6 +102,13 @@ def read_runbook(file: Path) -> Document:
     if problems:
         raise SpecErrors(problems)
     return source
+
+
+def _filled(runbook: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
+    """It with a value in the place of each `${NAME}` that has one; another name is an environment variable's, and stays."""
+    kept = {name: f"${{{name}}}" for name in variables_in(runbook)}
+    filled: dict[str, Any] = fill_variables(runbook, kept | values)
+    return filled
 
 
 def _prefixed(runbook: dict[str, Any], use: str, first: dict[str, Any]) -> list[dict[str, Any]]:
@@ -127,14 +142,24 @@ def _move(spans: dict[KeyPath, Span], old: KeyPath, into: dict[KeyPath, Span], n
 
 def runbooks_of(experiment: Path) -> set[Path]:
     """The files of the runbooks that an experiment names, links followed; none where it cannot be read."""
-    try:
-        data = read(experiment).data
-    except SpecErrors:
-        return set()
-    timeline = data.get("timeline") if isinstance(data, dict) else None
+    timeline = _written(experiment).get("timeline")
     items = [item for item in timeline if isinstance(item, dict)] if isinstance(timeline, list) else []
     named = [experiment.parent / item["runbook"] for item in items if isinstance(item.get("runbook"), str)]
     return {file.resolve() for file in named if _is_file(file)}
+
+
+def is_known_bad(experiment: Path) -> bool:
+    """Whether an experiment says which objectives it expects to fail."""
+    return "expect" in _written(experiment)
+
+
+def _written(experiment: Path) -> dict[str, Any]:
+    """What an experiment says, unchecked; nothing where it cannot be read."""
+    try:
+        data = read(experiment).data
+    except SpecErrors:
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _is_file(path: Path) -> bool:

@@ -19,7 +19,8 @@ from chaoslab.errors import ChaoslabError
 from chaoslab.gameday.plan import scripted_s
 from chaoslab.gameday.suite import load_suite
 from chaoslab.spec.load import load_experiment
-from chaoslab.spec.project import experiment_files
+from chaoslab.spec.project import RUNBOOKS, experiment_files
+from chaoslab.spec.runbook_steps import read_runbook, runbooks_of
 from chaoslab.spec.schema import stack_schema
 from chaoslab.spec.stackfile.compose import load_stack
 from chaoslab.stack.embedded.suited import lacking
@@ -73,7 +74,7 @@ def read_snippet(text: str, folder: Path) -> str:
         load_experiment(folder / "experiments/snippet.yaml")
         return "experiment"
     if "steps" in data:
-        (folder / "experiments/runbooks/to-anyang.yaml").write_text(text)
+        (folder / "experiments/runbooks/outdated-failover.yaml").write_text(text)
         load_experiment(folder / "experiments/runbook-rot.yaml")
         return "runbook"
     if "experiments" in data:
@@ -184,6 +185,17 @@ def test_every_experiment_has_its_row() -> None:
         needs = f"{loaded.experiment.stack[0].parent.name}{''.join(overlays)}"
         wanted[f"[{file.stem}]({file.name})"] = [loaded.experiment.hypothesis, f"{round(scripted_s(loaded), -1):.0f} s", needs]
     assert table == wanted
+
+
+def test_every_runbook_has_its_row() -> None:
+    """With its purpose, and the experiments that follow it; and no row is of another."""
+    table = rows((ROOT / "experiments/README.md").read_text(), "runbook")
+    followed = {file.stem: runbooks_of(file) for file in experiment_files(ROOT)}
+    wanted = {}
+    for file in (ROOT / RUNBOOKS).iterdir():
+        users = {name for name, books in followed.items() if file.resolve() in books}
+        wanted[f"[{file.stem}](runbooks/{file.name})"] = (read_runbook(file).comment, users)
+    assert {name: (purpose, {*re.findall(r"[\w-]+", users)}) for name, (purpose, users) in table.items()} == wanted
 
 
 def fields(schema: dict[str, Any], node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -14,7 +14,7 @@ from chaoslab.spec.load import Loaded, dump_resolved, load_experiment
 from chaoslab.spec.resolved import load_resolved
 from chaoslab.spec.runbook_steps import runbooks_of
 from chaoslab.spec.schema import json_schema, runbook_schema
-from chaoslab.spec.step import ManualStep
+from chaoslab.spec.step import ManualStep, RunStep
 from chaoslab.spec.yaml.problems import SpecErrors
 
 FIRE: dict[str, Any] = {"id": "fire", "fault": "site.power-loss", "site": "east", "heal_after": "6s"}
@@ -52,6 +52,20 @@ def test_the_steps_take_the_place_of_the_item(tmp_path: Path) -> None:
     assert runbooks_of(found.file) == {tmp_path / "runbooks/to-west.yaml"}
 
 
+def test_a_use_gives_values_to_the_steps(tmp_path: Path) -> None:
+    """In place of those that the runbook has; known bad: with none, each use needs a copy of the file."""
+    book = RUNBOOK.replace("owner: on", "with: {SITE: west, WAIT: 2s}\nfrom: ${SITE}\nowner: on").replace(
+        "Approve, delay: 2s", '"To ${SITE}", delay: "${WAIT}"'
+    )
+    book = book.replace('["true"]', '[sh, -c, "echo ${SITE} ${HOME}"]')
+    steps = loaded(tmp_path, FIRE, USE, {**USE, "id": "back", "with": {"SITE": "east"}}, runbook=book).experiment.steps
+    manual, run = steps[0], steps[4]
+    assert isinstance(manual, ManualStep)
+    assert isinstance(run, RunStep)
+    assert (manual.manual, manual.delay, manual.from_) == ("To west", 2.0, "west")
+    assert (run.id, run.run[2], run.from_) == ("back.promote", "echo east ${HOME}", "east")
+
+
 def test_a_stored_run_needs_no_runbook(tmp_path: Path) -> None:
     """It is resolved with its steps; one runbook may be used twice, under two ids."""
     found = loaded(tmp_path, FIRE, USE, {**USE, "id": "again", "after": "switch"})
@@ -74,6 +88,8 @@ def test_a_stored_run_needs_no_runbook(tmp_path: Path) -> None:
         (RUNBOOK.replace("after: approve", "after: aprove"), r"to-west.yaml:7:\d+: 'aprove' is neither a fault"),
         ("# x\n- a\n", r"to-west.yaml:1:1: a runbook must be a mapping"),
         ("# x\ntitle: x\nsteps: []\n", r"to-west.yaml:3:8: steps must have at least one item"),
+        (RUNBOOK.replace("owner: on", "with: {SITE: [west]}\nowner: on"), r"to-west.yaml:3:14: SITE must be text"),
+        (RUNBOOK.replace("owner: on", "with: {A-B: west}\nowner: on"), r"to-west.yaml:3:\d+: .*'A-B'"),
         (RUNBOOK.replace("id: promote", "id: [1]"), r"to-west.yaml:6:\d+: id must be text"),
         (RUNBOOK.replace("after: approve", "after: {a: 1}"), r"to-west.yaml:7:\d+: after must be text"),
     ],
@@ -90,6 +106,7 @@ def test_a_mistake_is_reported_in_the_runbook(tmp_path: Path, runbook: str, mess
         ({**USE, "runbook": "x" * 999}, r"mini.yaml:\d+:\d+: runbook 'x+… does not exist"),
         ({**USE, "runbook": "x\0"}, r"mini.yaml:\d+:\d+: runbook 'x\\x00' does not exist"),
         ({**USE, "budget": "5s"}, r"mini.yaml:\d+:\d+: unknown key 'budget'"),
+        ({**USE, "with": {"SIET": "west"}}, r"mini.yaml:\d+:\d+: the runbook takes no value 'SIET'; it declares none"),
         ({**USE, "after": "fier"}, r"mini.yaml:\d+:\d+: 'fier' is neither a fault of this timeline"),
         ({**USE, "id": "fire"}, r"mini.yaml:\d+:\d+: id 'fire' is used twice; item 1 of the timeline has it too"),
         ({**USE, "id": "close"}, r"mini.yaml:\d+:\d+: id 'close' is used twice; item 3 of the timeline has it too"),
