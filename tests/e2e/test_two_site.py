@@ -88,6 +88,7 @@ def test_the_known_bad_are_all_there() -> None:
         "controller-in-fire",
         "double-apply",
         "etcd-no-fsync",
+        "failback-drops",
         "frozen-entry",
         "fsync-off",
         "keys-burnt",
