@@ -96,6 +96,7 @@ def test_the_known_bad_are_all_there() -> None:
         "no-failover",
         "no-headroom",
         "older-than-rpo",
+        "pay-waits-for-login",
         "pay-waits-for-partner",
         "promotion-without-quorum",
         "queue-in-memory",

@@ -57,12 +57,15 @@ def test_the_known_bad_controller_stands_in_the_site_that_burns() -> None:
     assert moved == {"etcd-anyang", "etcd-witness"}
 
 
-def test_the_known_bad_pay_is_in_place_in_both_sites() -> None:
+@pytest.mark.parametrize(
+    ("overlay", "module"), [("ack-before-persist", "pay_ack_first"), ("pay-waits-for-login", "pay_waits_for_login")]
+)
+def test_the_known_bad_pay_is_in_place_in_both_sites(overlay: str, module: str) -> None:
     """The overlay swaps the program of pay, and nothing else."""
-    good, bad = load_stack([STACK]).services, load_stack([STACK, KNOWN_BAD / "ack-before-persist.yaml"]).services
+    good, bad = load_stack([STACK]).services, load_stack([STACK, KNOWN_BAD / f"{overlay}.yaml"]).services
     changed = {name for name in good if good[name] != bad[name]}
     assert changed == {"pay-pangyo", "pay-anyang"}
-    assert all(bad[name]["command"] == ["python", "-m", "pay_ack_first"] for name in changed)
+    assert all(bad[name]["command"] == ["python", "-m", module] for name in changed)
 
 
 def test_the_archive_of_backups_is_in_neither_site() -> None:
