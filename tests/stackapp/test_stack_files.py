@@ -68,6 +68,16 @@ def test_the_known_bad_pay_is_in_place_in_both_sites(overlay: str, module: str) 
     assert all(bad[name]["command"] == ["python", "-m", module] for name in changed)
 
 
+def test_more_time_for_a_far_leader_is_declared_for_what_needs_the_leader() -> None:
+    """Writes, and reads that only the leader answers: no other journey, and nothing but the time."""
+    strict, lenient = load_stack([STACK]).spec.journeys, load_stack([STACK, APP / "far-leader.yaml"]).spec.journeys
+    changed = {name for name in strict if strict[name] != lenient[name]}
+    assert changed == {"auth.login", "talk.send", "pay.transfer", "pay.balance"}
+    for name in changed:
+        good = strict[name].good.model_copy(update={"within": 1.0})
+        assert lenient[name] == strict[name].model_copy(update={"good": good})
+
+
 def test_the_archive_of_backups_is_in_neither_site() -> None:
     """Known bad: the overlay that moves it to pangyo, and nothing else."""
     backup = [STACK, APP / "backup.yaml"]
