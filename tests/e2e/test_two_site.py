@@ -91,6 +91,7 @@ def test_the_known_bad_are_all_there() -> None:
         "failback-drops",
         "frozen-entry",
         "fsync-off",
+        "hasty-failover",
         "keys-burnt",
         "no-capacity",
         "no-failover",
