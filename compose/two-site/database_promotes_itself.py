@@ -1,6 +1,7 @@
 """A database node with a defect: a standby that does not hear the other node promotes itself, whatever the quorum says.
 
-PEER   host:port of the other node's PostgreSQL; the rest as for `database`
+PEER            host:port of the other node's PostgreSQL; the rest as for `database`
+PEER_ANSWERS_S  seconds in which the other node has to answer (1)
 
 Not part of the stack; an overlay replaces a node with it, to prove that an unsafe promotion is detected. Once the other node
 answers again, Patroni takes over again, and what was written here without its lease is lost.
@@ -19,16 +20,16 @@ from database_defect import Ha, run
 
 PATIENCE_S = 5.0
 _POLL_EVERY_S = 0.5
-_CONNECT_TIMEOUT_S = 1.0
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # PostgreSQL answers it with one byte, before any login
 
 
 class Peer:
-    """The other node, polled by a thread."""
+    """The other node, polled by a thread. An answer that takes longer than `answers_s` is none."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, answers_s: float) -> None:
         host, _, port = address.rpartition(":")
         self._address = (host, int(port))
+        self._answers_s = answers_s
         self._answered_at: float | None = None
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -41,7 +42,7 @@ class Peer:
         while True:
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection(self._address, timeout=_CONNECT_TIMEOUT_S) as connection,
+                socket.create_connection(self._address, timeout=self._answers_s) as connection,
             ):
                 connection.sendall(_SSL_REQUEST)
                 if connection.recv(1):
@@ -54,7 +55,7 @@ class PromotesItself(Ha):  # type: ignore[misc]  # Patroni has no types
 
     def __init__(self, patroni: object) -> None:
         super().__init__(patroni)
-        self._peer = Peer(os.environ["PEER"])
+        self._peer = Peer(os.environ["PEER"], float(os.environ.get("PEER_ANSWERS_S", "1")))
 
     def _run_cycle(self) -> str:
         if not self._peer.silent or not self.state_handler.is_running():

@@ -198,6 +198,52 @@ def test_every_runbook_has_its_row() -> None:
     assert {name: (purpose, {*re.findall(r"[\w-]+", users)}) for name, (purpose, users) in table.items()} == wanted
 
 
+def backticked(text: str) -> set[str]:
+    """The names in backticks."""
+    return set(re.findall(r"`([\w-]+)`", text))
+
+
+def wrong_claims(table: dict[str, list[str]], known_bad: dict[str, bool]) -> list[str]:
+    """What the table of claims lacks, or has too much of. `known_bad`: by experiment, whether it is expected to fail."""
+    listed = [name for claim in table for name in backticked(claim.partition(":")[0])]
+    breakers = {claim: backticked(cells[0]) for claim, cells in table.items()}
+    named = set().union(*breakers.values())
+    claims, bads = ({name for name, is_bad in known_bad.items() if is_bad is wanted} for wanted in (False, True))
+    return [
+        *(f"{name} has {listed.count(name)} rows" for name in sorted(claims) if listed.count(name) != 1),
+        *(f"{name} makes no claim" for name in sorted({*listed} - claims)),
+        *(f"{name} is no known-bad" for name in sorted(named - bads)),
+        *(f"{name} breaks no claim" for name in sorted(bads - named)),
+        *(
+            f"nothing breaks {claim}"
+            for claim, cells in table.items()
+            if not breakers[claim] and not cells[0].startswith("none: ")
+        ),
+    ]
+
+
+def test_every_claim_has_a_known_bad() -> None:
+    """Each experiment that is expected to pass has a row, with known-bads or the reason why there is none."""
+    table = rows((ROOT / "experiments/README.md").read_text(), "claim")
+    known_bad = {file.stem: load_experiment(file).experiment.expect is not None for file in experiment_files(ROOT)}
+    assert wrong_claims(table, known_bad) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "wrong"),
+    [
+        ({"`fire`: it holds": ["`burnt`"]}, []),
+        ({"`fire`, `link`": ["`burnt`"]}, ["link makes no claim"]),
+        ({"`fire`": ["none: there is no stack for it"]}, ["burnt breaks no claim"]),
+        ({"`fire`": ["-"], "all": ["`burnt`"]}, ["nothing breaks `fire`"]),
+        ({"`burnt`": ["`fire`"]}, ["fire has 0 rows", "burnt makes no claim", "fire is no known-bad", "burnt breaks no claim"]),
+    ],
+)
+def test_a_claim_without_a_known_bad_is_found(table: dict[str, list[str]], wrong: list[str]) -> None:
+    """Known bad."""
+    assert wrong_claims(table, {"fire": False, "burnt": True}) == wrong
+
+
 def fields(schema: dict[str, Any], node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
     """The keys of a section, `*` for a name that its author chooses."""
     if "$ref" in node:

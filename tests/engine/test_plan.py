@@ -16,7 +16,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 @pytest.mark.parametrize(
     ("name", "overrides", "said"),
     [
-        ("gray-link", {"timeline.0.latency": "90ms"}, "link.degrade pangyo anyang; latency 0.09s; jitter 0.02s"),
+        ("gray-link", {"timeline.1.latency": "90ms"}, "direction from-to; latency 0.09s; jitter 0.02s\n"),
         ("idc-fire", {"timeline.0.disks": "destroy"}, "partner-pangyo]; disks destroy"),
         ("idc-fire", {}, "partner-pangyo]\n"),
     ],
@@ -31,9 +31,12 @@ def test_machines_are_told_the_same() -> None:
     """Times in order, targets resolved, thresholds as they read."""
     plan = describe_as_data(load_experiment(EXPERIMENTS / "gray-link.yaml", {}), "embedded", "asked for")
     assert json.loads(json.dumps(plan)) == plan
-    assert [(step["at_s"], step["verb"], step["with"]["latency"]) for step in plan["timeline"]] == [
-        (0.0, "inject", "0.08s"),
-        (30.0, "heal", "0.08s"),
+    assert [(step["at_s"], step["verb"], step["id"], step["with"].get("latency")) for step in plan["timeline"]] == [
+        (0.0, "inject", "lossy", None),
+        (1.0, "inject", "slow", "0.18s"),
+        (28.0, "begin", "no-failover", None),
+        (34.0, "heal", "lossy", None),
+        (34.0, "heal", "slow", "0.18s"),
     ]
     assert plan["objectives"]["partner"]["availability"] == "> 99%"
 

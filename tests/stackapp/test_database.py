@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -125,12 +126,25 @@ def test_patroni_asks_first_the_member_that_answered(member, tmp_path, monkeypat
 
 def test_known_bad_node_takes_silence_for_a_death_once_it_was_answered() -> None:
     """Or it would promote itself at its first boot, before there is another node."""
-    other = Peer(GONE)
+    other = Peer(GONE, 1.0)
     assert not other.silent
     other._answered_at = time.monotonic()
     assert not other.silent
     other._answered_at -= PATIENCE_S
     assert other.silent
+
+
+@pytest.mark.parametrize(("answers_s", "heard"), [(0.05, False), (2.0, True)])
+def test_known_bad_node_takes_a_late_answer_for_none(answers_s: float, heard: bool) -> None:
+    """The other node answers after 200 ms, as over a slow link."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        other = Peer(f"127.0.0.1:{server.getsockname()[1]}", answers_s)
+        connection, _ = server.accept()
+        with connection:
+            time.sleep(0.2)
+            connection.sendall(b"N")
+            time.sleep(0.2)
+        assert (other._answered_at is not None) is heard
 
 
 @pytest.mark.parametrize(("silent", "calls"), [(True, [("promote", "-W")]), (False, [])])

@@ -21,6 +21,7 @@ from pay import pay
 from pay_ack_first import pay_ack_first
 from pay_retry_storm import pay_retry_storm
 from pay_trusts_local_leader import LocalLeaderFirst
+from pay_waits_for_login import pay_waits_for_login
 from pay_waits_for_partner import pay_waits_for_partner
 from postgres import Database, Node
 from talk import talk
@@ -221,6 +222,17 @@ async def test_known_bad_pay_fails_with_the_third_party(login, start, monkeypatc
     assert (await good.post("/pay/entries", json=record())).status == 201  # both know the visitor now
     await login.close()
     assert (await bad.post("/pay/entries", json=record())).status == 429
+    assert (await good.post("/pay/entries", json=record())).status == 201
+
+
+async def test_known_bad_pay_fails_with_login(login, start) -> None:
+    """As good as the other while login answers; then it refuses transfers of a visitor whom the other knows, and no reads."""
+    bad, good = await start(pay_waits_for_login), await start(pay)
+    assert (await bad.post("/pay/entries", json=record())).status == 201
+    assert (await good.post("/pay/entries", json=record())).status == 201  # both know the visitor now
+    await login.close()
+    assert (await bad.post("/pay/entries", json=record())).status == 429
+    assert (await bad.get("/pay/balance")).status == 200
     assert (await good.post("/pay/entries", json=record())).status == 201
 
 

@@ -63,12 +63,25 @@ def test_the_known_bad_controller_stands_in_the_site_that_burns() -> None:
     assert moved == {"etcd-anyang", "etcd-witness"}
 
 
-def test_the_known_bad_pay_is_in_place_in_both_sites() -> None:
+@pytest.mark.parametrize(
+    ("overlay", "module"), [("ack-before-persist", "pay_ack_first"), ("pay-waits-for-login", "pay_waits_for_login")]
+)
+def test_the_known_bad_pay_is_in_place_in_both_sites(overlay: str, module: str) -> None:
     """The overlay swaps the program of pay, and nothing else."""
-    good, bad = load_stack([STACK]).services, load_stack([STACK, KNOWN_BAD / "ack-before-persist.yaml"]).services
+    good, bad = load_stack([STACK]).services, load_stack([STACK, KNOWN_BAD / f"{overlay}.yaml"]).services
     changed = {name for name in good if good[name] != bad[name]}
     assert changed == {"pay-pangyo", "pay-anyang"}
-    assert all(bad[name]["command"] == ["python", "-m", "pay_ack_first"] for name in changed)
+    assert all(bad[name]["command"] == ["python", "-m", module] for name in changed)
+
+
+def test_more_time_for_a_far_leader_is_declared_for_what_needs_the_leader() -> None:
+    """Writes, and reads that only the leader answers: no other journey, and nothing but the time."""
+    strict, lenient = load_stack([STACK]).spec.journeys, load_stack([STACK, APP / "far-leader.yaml"]).spec.journeys
+    changed = {name for name in strict if strict[name] != lenient[name]}
+    assert changed == {"auth.login", "talk.send", "pay.transfer", "pay.balance"}
+    for name in changed:
+        good = strict[name].good.model_copy(update={"within": 1.0})
+        assert lenient[name] == strict[name].model_copy(update={"good": good})
 
 
 def test_the_archive_of_backups_is_in_neither_site() -> None:
