@@ -25,7 +25,7 @@ from chaoslab.probe.exchange import Exchange
 from chaoslab.probe.plan import redis_of, sql_of
 from chaoslab.probe.redis import RedisClient
 from chaoslab.probe.sql import SqlClient
-from chaoslab.spec.stackfile.condition import BringAbout, Look, ReplicaRequest
+from chaoslab.spec.stackfile.condition import BringAbout, Look
 from chaoslab.spec.stackfile.model import OUTSIDE
 from chaoslab.stack.protocol import CanConnect, CanExecute, Ended, Stack
 
@@ -87,7 +87,21 @@ class Asking:
         Of several URLs, the JSON of the first that answers 2xx counts, or else of the last that answered.
         """
         if (http := how.http) is not None:
-            return self._look_over_http(http)
+            failure: NoAnswer | None = None
+            answer: HttpAnswer | None = None
+            for url in http.url:
+                try:
+                    answer = self.send(http.method, url, self._look_s, http.body, http.headers)
+                    if 200 <= answer.status < 300:
+                        break
+                except NoAnswer as failed:
+                    failure = failed
+            if answer is None:
+                raise failure or NoAnswer("nothing was asked")
+            try:
+                return json.loads(answer.content)
+            except ValueError as odd:
+                raise NoAnswer(f"{http.method} {http.url[-1]}: {reason_of(odd)}") from odd
         if how.run is not None:
             ended = self._execute(how.in_ or "", how.run, self._look_s)
             if ended.status != 0:
@@ -100,23 +114,6 @@ class Asking:
         if exchange.error is not None:
             raise NoAnswer(f"{_in_words(how)}: {exchange.error}")
         return exchange.value
-
-    def _look_over_http(self, http: ReplicaRequest) -> Any:
-        failure: NoAnswer | None = None
-        answer: HttpAnswer | None = None
-        for url in http.url:
-            try:
-                answer = self.send(http.method, url, self._look_s, http.body, http.headers)
-                if 200 <= answer.status < 300:
-                    break
-            except NoAnswer as failed:
-                failure = failed
-        if answer is None:
-            raise failure or NoAnswer("nothing was asked")
-        try:
-            return json.loads(answer.content)
-        except ValueError as odd:
-            raise NoAnswer(f"{http.method} {http.url[-1]}: {reason_of(odd)}") from odd
 
     def send(
         self, method: str, url: str, timeout_s: float, body: object = None, headers: Mapping[str, str] | None = None

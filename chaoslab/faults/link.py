@@ -307,7 +307,13 @@ class DegradeFault:
                 )
             detail = {"latency_ms": now_s * 1000}
         if self._spec.loss:
-            detail["stalled_at"] = self._first_stalled()
+            tries = math.ceil(math.log(_MISS_CHANCE) / math.log(1 - self._spec.loss)) if self._spec.loss < 1 else 1
+            usual_s = self._before_s + len(self._flows) * (self._spec.latency + self._spec.jitter)
+            for number in range(1, tries + 1):
+                answered, took_s = self._ask()
+                if not answered or took_s - usual_s > _STALL_S:
+                    return Proof(since_ns, detail | {"stalled_at": number})
+            raise FaultNotEffective(f"none of {tries} requests across the link stalled for {_STALL_S} s")
         return Proof(since_ns, detail)
 
     def heal(self, deadline: Deadline) -> dict[str, Any]:
@@ -319,16 +325,6 @@ class DegradeFault:
 
     def _latency_s(self) -> float:
         return median(self._ask()[1] for _ in range(_SAMPLES))
-
-    def _first_stalled(self) -> int:
-        """Which request across the link stalls first. Raises FaultNotEffective after so many that one had to."""
-        tries = math.ceil(math.log(_MISS_CHANCE) / math.log(1 - self._spec.loss)) if self._spec.loss < 1 else 1
-        usual_s = self._before_s + len(self._flows) * (self._spec.latency + self._spec.jitter)  # now it stalls already
-        for number in range(1, tries + 1):
-            answered, took_s = self._ask()
-            if not answered or took_s - usual_s > _STALL_S:
-                return number
-        raise FaultNotEffective(f"none of {tries} requests across the link stalled for {_STALL_S} s")
 
     def _ask(self) -> tuple[bool, float]:
         endpoint, began_ns = self._endpoints[0], self._clock.now_ns()

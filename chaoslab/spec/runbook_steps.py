@@ -83,7 +83,9 @@ def _steps_of(
     if unknown:
         return None, []
     first = {key: item[key] for key in _TIMES if key in item}
-    return source, _prefixed(_filled(source.data, {**known, **given}), used.value.id, first)
+    environment = {name: f"${{{name}}}" for name in variables_in(source.data)}  # what is no value of the runbook stays
+    filled = fill_variables(source.data, {**environment, **known, **given})
+    return source, _prefixed(filled, used.value.id, first)
 
 
 def read_runbook(file: Path) -> Document:
@@ -102,13 +104,6 @@ def read_runbook(file: Path) -> Document:
     if problems:
         raise SpecErrors(problems)
     return source
-
-
-def _filled(runbook: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
-    """It with a value in the place of each `${NAME}` that has one; another name is an environment variable's, and stays."""
-    kept = {name: f"${{{name}}}" for name in variables_in(runbook)}
-    filled: dict[str, Any] = fill_variables(runbook, kept | values)
-    return filled
 
 
 def _prefixed(runbook: dict[str, Any], use: str, first: dict[str, Any]) -> list[dict[str, Any]]:
