@@ -1,4 +1,4 @@
-"""What the stack says of its own decisions and writers, looked at several times a second while a trial goes on."""
+"""What the stack reports about its decisions and writers, queried several times a second during a trial."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class DecisionWatch:
                 thread.result()
 
     def end(self) -> None:
-        """Look no more, and write what was seen last."""
+        """Stop looking, and write what was seen last."""
         with self._lock:
             self._over = True
             for row in self._open.values():

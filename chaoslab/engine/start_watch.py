@@ -1,4 +1,4 @@
-"""From the heal of a fault on: when each replica that it had ended answers again, and who asked whom in vain before."""
+"""After the heal of a fault: when each replica that it ended answers again, and which connections failed before."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class StartWatch:
                     self._returning.pop(name, None)
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._over.set()
 
     def _look_on(self) -> None:
-        self._unanswered()  # while it booted, everybody asked in vain
+        self._unanswered()  # failed connections of the boot do not count
         asks = Deadline.after(_ASKS_EVERY_S, self._clock)
         while not self._over.is_set():
             with self._lock:
@@ -105,7 +105,7 @@ class StartWatch:
             self._try_to_write(row)
 
     def _unanswered(self) -> Sequence[Unanswered]:
-        """Since the last call; nothing where the runtime cannot tell, or its links broke, which others notice."""
+        """Since the last call; nothing if the runtime cannot tell, or if its links broke, which the trial notices itself."""
         with contextlib.suppress(ChaoslabError):
             return self._stack.unanswered() if isinstance(self._stack, CanTellAsks) else ()
         return ()

@@ -84,7 +84,7 @@ def judge(experiment: Experiment, stack: StackSpec, rows: Iterable[AnyRow]) -> R
 
 
 def judge_record(experiment: Experiment, stack: StackSpec, record: Record) -> Result:
-    """As `judge`, for rows that were sorted out already."""
+    """As `judge`, for rows that are already sorted by kind."""
     run = RunData(experiment, stack, record, objectives_for(experiment, stack))
     objectives: list[ObjectiveResult] = []
     failed = {} if record.decided is None else failed_for_good(experiment, stack, record, record.decided)
@@ -136,7 +136,7 @@ def judge_safely(
 ) -> tuple[Result, Record | None]:
     """Like `judge`; and if that itself should break, a result that says so, with the verdict error: never a pass.
 
-    `on_crash` is given the error, so that its traceback can be kept. With the result come the rows as they were sorted out;
+    `on_crash` is given the error, so that its traceback can be kept. The rows, sorted by kind, come with the result;
     None where that broke. `rows` are gone through again then. Raises ChaoslabError when the history itself is broken.
     """
     record: Record | None = None
@@ -191,7 +191,7 @@ def as_expected(result: Result, experiment: Experiment) -> tuple[bool, str]:
 
 
 def _checks(run: RunData) -> Iterator[tuple[str, Check]]:
-    """All checks of a run by the id of their objective: whether it is valid, then what its services came to."""
+    """All checks of a run by the id of their objective: whether it is valid, then its services."""
     record, steady = run.record, run.experiment.steady_state
     yield "steady-state", lambda: check_steady_state(record, run.slots, steady)
     yield "instrument", lambda: check_prober(record, run.slots, steady, run.skewed)
@@ -236,7 +236,7 @@ def _check_restore(step: StepBase, run: RunData) -> ObjectiveResult:
 
 
 def _service_checks(run: RunData, service: ServiceData) -> Iterator[tuple[str, Check]]:
-    """The checks of one service. What they need is worked out when they are called, where a crash is caught."""
+    """The checks of one service. What they need is computed when they are called, where a crash is caught."""
     name, objectives, timeline = service.name, service.objectives, run.timeline
 
     def rto() -> ObjectiveResult:
@@ -262,7 +262,7 @@ def _service_checks(run: RunData, service: ServiceData) -> Iterator[tuple[str, C
 
     def rpo(wanted: Threshold) -> ObjectiveResult:
         if service.ledger is None:
-            why = inconclusive("no journey of this service keeps a ledger")
+            why = inconclusive("no journey of this service has a ledger")
             return objective(f"{name}.rpo", why, "not measured", str(wanted))
         return check_rpo(name, service.ledger, wanted)
 

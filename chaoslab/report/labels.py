@@ -106,7 +106,7 @@ def shorten(text: str) -> str:
 
 
 def line_of(row: AnyRow) -> Line | None:
-    """A row in words; None for rows that come by the thousand and for the ends of phases."""
+    """A row in words; None for kinds with thousands of rows, and for the ends of phases."""
     tone: Tone = "plain"
     match row:
         case PhaseRow(event="begin"):

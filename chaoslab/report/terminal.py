@@ -99,7 +99,7 @@ class PlainView:
 
 
 class LiveView:
-    """Events scroll by above; the current state is repainted below. Ends with `close`."""
+    """Events scroll above; the current state is redrawn below. Ends with `close`."""
 
     def __init__(self, console: Console) -> None:
         self._log = _Log(console, styled=True)
@@ -267,7 +267,7 @@ def _phase_line(status: Status, width: int) -> RenderableType:
 
 
 def _objectives_table(result: Result, width: int) -> Table:
-    """Where there is no room for the reasons beside the verdicts, they stand below."""
+    """If there is no room for the reasons beside the verdicts, they are printed below them."""
     narrow = width < _NARROW
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=False)
     for title in ("service", "objective", "measured", "verdict") + (() if narrow else ("why",)):

@@ -24,7 +24,7 @@ from chaoslab.stack.ports import LOOPBACK
 _LOCAL_HOSTS = (LOOPBACK, "localhost", "::1")
 _CHOICES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")  # which engine it is
 _API_TIMEOUT_S = 60
-_FIRST_ANSWER_S = 10  # what listens there may be no engine at all
+_FIRST_ANSWER_S = 10  # another program may listen there
 _CURE_ENGINE = "start Docker (for Debian, as root, a clone of chaoslab has .ci/docker-up), or use --runtime embedded"
 _CURE_ACCESS = "as root: usermod -aG docker USER, then log in again; or use --runtime embedded"
 _CURE_PORT = "run it again: another program took the port while the stack was coming up"
