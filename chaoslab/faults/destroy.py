@@ -37,7 +37,7 @@ class SiteDestroy(FaultBase):
     """
 
     fault: Literal["site.destroy"]
-    in_words: ClassVar[str] = "{} was destroyed"
+    in_words: ClassVar[str] = "destroyed: {}"
     sites: Annotated[list[str], Field(min_length=1, description="The sites that are lost together.")]
     replaced_after: Annotated[
         Seconds, Field(description="How long after the effect the new machines start, with empty disks.")

@@ -40,6 +40,8 @@ def told(result: Result) -> dict[str, Told]:
 def disruption(result: Result) -> str:
     """What was wrong, and for how long, as a sentence."""
     lasted_s = max((found.disrupted_s for found in result.functions.values()), default=0.0)
+    if not result.faults and result.steps:
+        return "In this rehearsal a planned change was made while users were served."
     if not lasted_s:
         return "Nothing was disrupted in this rehearsal."
     wrong = "; ".join(dict.fromkeys(map(_wrong, result.faults)))
@@ -47,11 +49,11 @@ def disruption(result: Result) -> str:
 
 
 def _time(duration_s: float) -> str:
-    """A duration in words: `2.5 s`, `45 s`, `2 min 5 s`."""
+    """A duration in words: `2.5 s`, `45 s`, `2 min`, `2 min 5 s`."""
     minutes, rest_s = divmod(round(duration_s), 60)
     if duration_s < 10:
         return f"{duration_s:.1f} s".replace(".0 s", " s")
-    return f"{minutes} min {rest_s} s" if minutes else f"{rest_s} s"
+    return " ".join([f"{minutes} min"] * bool(minutes) + [f"{rest_s} s"] * bool(rest_s or not minutes))
 
 
 def _wrong(fault: FaultResult) -> str:

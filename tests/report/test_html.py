@@ -13,9 +13,19 @@ import pytest
 import synthetic_runs
 from synthetic_runs import HOSTILE, JOURNEYS, Run, Script, aborted, failing, history, inconclusive, machine_rows, passing
 
-from chaoslab.history.result import AskResult, ClockResult, FunctionResult, Interval, OutageResult, RestoredResult, StartResult
+from chaoslab.history.result import (
+    AskResult,
+    ClockResult,
+    FunctionResult,
+    Interval,
+    OutageResult,
+    RestoredResult,
+    StartResult,
+    StepResult,
+)
 from chaoslab.history.rows import Note, Probe
 from chaoslab.judge.run_record import Record
+from chaoslab.report import business
 from chaoslab.report.html import render_html
 from chaoslab.report.labels import interval_in_words
 
@@ -321,6 +331,19 @@ def test_the_business_reads_what_became_of_each_function() -> None:
     for jargon in ("RTO", "RPO", "p95", "slot", "ledger", "journey"):
         assert jargon not in text
     assert "For the business" not in Page(render(run)).text
+
+
+def test_the_business_reads_of_a_planned_change() -> None:
+    """Known bad: nothing was disrupted, and a function did not work for two seconds."""
+    move = StepResult(id="move", kind="bring_about", status="done")
+    function = FunctionResult(
+        service="pay", title="Transfer money", mode="required", disrupted_s=0.0, away_s=0.0, away_after_s=2.0,
+        failback_s=60.0, kept="kept",
+    )  # fmt: skip
+    result = msgspec.structs.replace(passing().result, faults=[], steps=[move], functions={"pay.transfer": function})
+    assert business.disruption(result) == "In this rehearsal a planned change was made while users were served."
+    (told,) = business.told(result).values()
+    assert (told.happened, told.promised) == ("Did not work for 2 s.", "Back within 1 min after it.")
 
 
 def test_the_return_after_a_heal_is_shown_in_order() -> None:
