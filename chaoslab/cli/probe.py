@@ -72,7 +72,14 @@ def probe_command(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(as_object(found, anchor)), indent=2).decode())
     else:
-        _print_summary(found, anchor)
+        for watched in found.urls:
+            share = 100 * watched.good / watched.slots if watched.slots else 0.0
+            click.echo(f"\n{watched.url}: {watched.slots} slots, {watched.good} good ({share:.2f} %), {watched.skewed} skewed")
+            for number, (outage, error) in enumerate(zip(watched.outages, watched.errors, strict=True), 1):
+                at = anchor.wall(outage.first_bad_ns).astimezone()
+                click.echo(f"  outage {number}: {at:%H:%M:%S}  {_interval(outage)}  {outage.slots} bad slots  {error}")
+            if watched.slots and not watched.outages:
+                click.echo("  no outage")
     if not found.slots or not found.trustworthy:
         code = ExitCode.INCONCLUSIVE
     else:
@@ -126,17 +133,6 @@ def _outage_objects(watched: UrlFindings, t0_ns: int, anchor: _Anchor) -> list[d
         }
         for outage, error in zip(watched.outages, watched.errors, strict=True)
     ]
-
-
-def _print_summary(found: Findings, anchor: _Anchor) -> None:
-    for watched in found.urls:
-        share = 100 * watched.good / watched.slots if watched.slots else 0.0
-        click.echo(f"\n{watched.url}: {watched.slots} slots, {watched.good} good ({share:.2f} %), {watched.skewed} skewed")
-        for number, (outage, error) in enumerate(zip(watched.outages, watched.errors, strict=True), 1):
-            at = anchor.wall(outage.first_bad_ns).astimezone()
-            click.echo(f"  outage {number}: {at:%H:%M:%S}  {_interval(outage)}  {outage.slots} bad slots  {error}")
-        if watched.slots and not watched.outages:
-            click.echo("  no outage")
 
 
 def _interval(outage: Outage) -> str:

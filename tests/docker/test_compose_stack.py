@@ -118,7 +118,7 @@ def test_a_fence_needs_no_shell_that_was_open_before(shop: ComposeStack):
     for cut in (shop.links.fence, shop.links.lift):
         for shell in [*shop._shells._open.values()]:
             shell.close()
-        cut(around)
+        cut(around, "test")
         assert shop.links.fenced() == (set(around) if cut == shop.links.fence else frozenset())
 
 

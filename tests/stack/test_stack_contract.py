@@ -276,6 +276,8 @@ def test_each_disturbance_is_read_back_and_none_after_it_was_undone(rig: Rig, ve
         links.degrade([OUT_EAST], Degradation(latency_ms=5))
     elif verb.startswith("block"):
         rig.stack.block(["app-east"], "silent" if verb.endswith("silent") else "refuse")
+    elif verb == "fence":
+        links.fence([OUT_EAST], "test")
     else:
         getattr(links, verb)([OUT_EAST])
     assert links.disturbances() != []

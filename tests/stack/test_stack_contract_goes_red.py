@@ -67,15 +67,15 @@ def connects_from(place: str) -> Break:
     return replaces(connect=connect)
 
 
-def both_ways(stack: FakeStack, flows: Sequence[Flow]) -> None:
+def both_ways(stack: FakeStack, flows: Sequence[Flow], _holder: str) -> None:
     stack.links.held |= {*flows, *(Flow(flow.to, flow.source) for flow in flows)}
 
 
-def opens_at_once(stack: FakeStack, flows: Sequence[Flow], _holder: str = "") -> None:
+def opens_at_once(stack: FakeStack, flows: Sequence[Flow], _holder: str) -> None:
     stack.links.held -= {*flows}
 
 
-def only_these(stack: FakeStack, flows: Sequence[Flow]) -> None:
+def only_these(stack: FakeStack, flows: Sequence[Flow], _holder: str) -> None:
     stack.links.held = set(flows)
 
 

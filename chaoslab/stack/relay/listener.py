@@ -109,9 +109,7 @@ class Listener:
             self._socket.listen(_BACKLOG)
             return before
         self._loop.remove_reader(self._socket.fileno())
-        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE_AT + 8)
-        waiting, at_most = struct.unpack_from("=II", info, _QUEUE_AT)
-        if waiting <= at_most:  # according to the kernel, the accept queue is not full
+        if not _is_full(self._socket):
             self.resume()
         return before
 
@@ -141,6 +139,13 @@ class Listener:
         if self._filler is not None:
             self._filler.close()
             self._filler = None
+
+
+def _is_full(listening: socket.socket) -> bool:
+    """Whether the accept queue is full, according to the kernel."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE_AT + 8)
+    waiting, at_most = struct.unpack_from("=II", info, _QUEUE_AT)
+    return bool(waiting > at_most)
 
 
 def show_address(host: str, port: int) -> str:
