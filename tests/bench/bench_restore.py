@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -29,6 +30,17 @@ def tried(made: Made, case: Case, folder: Path) -> tuple[Restored, bool]:
     found = restore(made, archive, folder / "restored", tools=case.tools(folder), until=case.until)
     right = (case.says in found.why if case.says else not found.red) and found.took_s <= LIMIT_S
     return found, right and found.red == bool(case.says)
+
+
+def chosen(cases: Sequence[Case], only: str, part: str) -> list[Case]:
+    """Those to try. Raises SystemExit when there is none: nothing would be wrong with it."""
+    number, parts = map(int, part.split("/"))
+    found = [case for case in cases if only in case.name][number - 1 :: parts]
+    if not found:
+        raise SystemExit(
+            f"no case has {only!r} in its name, or none is in part {part}; cases: {', '.join(c.name for c in cases)}"
+        )
+    return found
 
 
 def main() -> int:
@@ -48,9 +60,8 @@ def main() -> int:
         print(f"one archive: {written} writes, made in {time.monotonic() - began:.0f} s\n")
         print(f"{'archive':46} {'run':5} {'verifybackup':12} {'exit 0':7} {'took':>6}  why")
         wrong, caught = [], {"run": 0, "verify": 0, "exit": 0}
-        part, parts = map(int, arguments.part.split("/"))
-        cases = [case for case in (*DEFECTS, *sound(made, arguments.seed)) if arguments.only in case.name]
-        for case in cases[part - 1 :: parts]:
+        cases = chosen([*DEFECTS, *sound(made, arguments.seed)], arguments.only, arguments.part)
+        for case in cases:
             found, right = tried(made, case, folder)
             verify, ended = "red" if found.verify_caught else "-", "red" if found.exit_caught else "-"
             why = found.why or f"{found.lost} lost, {found.rpo_s:.1f} s"
@@ -64,7 +75,7 @@ def main() -> int:
                 caught["run"] += found.red
                 caught["verify"] += found.verify_caught
                 caught["exit"] += found.exit_caught
-        defects = sum(bool(case.says) for case in cases[part - 1 :: parts])
+        defects = sum(bool(case.says) for case in cases)
         print(f"\nof {defects} defects caught: {caught['run']}; by pg_verifybackup {caught['verify']};", end=" ")
         print(f"by a restore that fails {caught['exit']}\n{'wrong: ' + ', '.join(wrong) if wrong else 'all as they must be'}")
         return 1 if wrong else 0

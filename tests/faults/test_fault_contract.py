@@ -1,4 +1,4 @@
-"""Every kind of fault keeps the contract on the fake stack; no other room has a list of the kinds."""
+"""Every kind of fault keeps the contract on the fake stack; no other layer has a list of the kinds."""
 
 from __future__ import annotations
 
