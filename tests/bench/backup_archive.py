@@ -166,7 +166,8 @@ class Writers:
                 sql = f"insert into {table} (id, writer, seq, payload{extra}) values ($1, 'w', $2, $3{values})"  # noqa: S608 - names are constants of the program
                 await connection.execute(sql, id_, seq, payload, timeout=2.0)
                 outcome = "acked"
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            # The last: a statement right after one that timed out, while its cancellation is still in progress.
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, asyncpg.InternalClientError):
                 connection = None
             end_ns = time.monotonic_ns()
             self.writes[table].append(
